@@ -1,0 +1,33 @@
+"Everything about the package stands in settings.ini; this file hands it to setuptools."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+config = ConfigParser()
+config.read('settings.ini', encoding='utf-8')
+settings = config['DEFAULT']
+
+
+def lines(key: str) -> list[str]:
+    "The non-empty lines of a setting."
+    return [line.strip() for line in settings[key].splitlines() if line.strip()]
+
+
+setup(
+    name=settings['lib_name'],
+    version=settings['version'],
+    description=settings['description'],
+    long_description=Path('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    author=settings['author'],
+    license=settings['license'],
+    keywords=settings['keywords'].split(),
+    python_requires=f">={settings['min_python']}",
+    packages=find_packages(include=['shutka', 'shutka.*']),
+    package_data={'shutka': ['bundled/**/*', 'kaggle/*.ipynb']},
+    install_requires=lines('requirements'),
+    extras_require={'dev': lines('dev_requirements')},
+    entry_points={'console_scripts': lines('console_scripts')},
+    zip_safe=False,
+)
