@@ -1,0 +1,266 @@
+"Sources and corpus: bad input, other people's trees, and the npm client's refusals."
+import json
+import os
+import stat
+import subprocess
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from shutka.core import UserError, read_jsonl, write_jsonl
+from shutka.data.corpus import deduplicate, leaked, split
+from shutka.data.records import Document
+from shutka.data.sources import open_source
+from shutka.data.typescript import Report, collect
+
+CODE = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
+
+
+def put(path: Path, content: str | bytes = CODE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def pack(path: Path, files: dict[str, str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, 'w:gz') as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            tar.addfile(info, BytesIO(text.encode()))
+    return path
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    "Put a stand-in for npm first on the path: it prints an answer, and notes its arguments in `asked`."
+    def install(answer, code=0, tarball: Path | None = None):
+        asked = tmp_path/'asked'
+        copy = f'for a in "$@"; do case "$a" in --pack-destination=*) cp "{tarball}" "${{a#*=}}/any.tgz";; esac; done\n' if tarball else ''
+        script = put(tmp_path/'bin/npm', f'#!/bin/sh\nprintf "%s\\n" "$@" >> "{asked}"\n{copy}cat "{put(tmp_path/"answer", json.dumps(answer))}"\nexit {code}\n')
+        script.chmod(script.stat().st_mode | stat.S_IEXEC)
+        monkeypatch.setenv('PATH', f'{script.parent}{os.pathsep}{os.environ["PATH"]}')
+        return asked
+    monkeypatch.setenv('SHUTKA_CACHE', str(tmp_path/'cache'))
+    return install
+
+
+# folders
+
+def test_a_folder_without_typescript(tmp_path):
+    put(tmp_path/'a.js'), put(tmp_path/'node_modules/x/a.ts'), put(tmp_path/'dist/a.ts'), put(tmp_path/'build/a.ts')
+    with pytest.raises(UserError, match='no TypeScript'): open_source(f'dir:{tmp_path}')
+
+
+def test_a_folder_with_only_declarations(tmp_path):
+    put(tmp_path/'a.d.ts'), put(tmp_path/'b.d.mts'), put(tmp_path/'c.d.json.ts')
+    with pytest.raises(UserError, match=r'only declarations \(3'): open_source(f'dir:{tmp_path}')
+
+
+def test_encodings_are_read_or_named(tmp_path):
+    for name, encoding in zip('abcdef', ('utf-8', 'utf-8-sig', 'utf-16', 'latin-1', 'utf-16-be', 'cp1251'), strict=True):
+        put(tmp_path/f'{name}.ts', (CODE + '// é' if encoding != 'cp1251' else CODE + '// шутка').encode(encoding))
+    put(tmp_path/'g.ts', b'\xfe\xff' + (CODE + '// é').encode('utf-16-be'))
+    source = open_source(f'dir:{tmp_path}')
+    read = list(source)
+    assert [d['path'] for d in read] == ['a.ts', 'b.ts', 'c.ts', 'g.ts'] and len({d['text'] for d in read}) == 1
+    assert [s.split(':')[0] for s in source.skipped] == [f'{tmp_path.name}/{n}.ts' for n in 'def']
+    report = Report()
+    list(collect(f'dir:{tmp_path}', report))
+    assert report.files == 7 and report.left_out['unreadable'] == 3 and len(report.skipped) == 3
+
+
+def test_nothing_readable_is_refused_by_name(tmp_path):
+    put(tmp_path/'a.ts', b'\xff\x00\x01')
+    with pytest.raises(UserError, match=r'no record that can be read; the first of 1 skipped: .*a\.ts'): open_source(f'dir:{tmp_path}')
+
+
+def test_ten_megabytes_on_one_line(tmp_path):
+    put(tmp_path/'big.ts', 'export const a = [' + '1234567,' * 1_250_000 + '];')
+    put(tmp_path/'small.ts')
+    report = Report()
+    assert [p['path'] for p in collect(f'dir:{tmp_path}', report)] == ['small.ts']
+    assert report.left_out == {'large': 1}
+    (tmp_path/'small.ts').unlink()
+    with pytest.raises(UserError, match='gives no pair to learn from .*1 large'): list(collect(f'dir:{tmp_path}', Report()))
+
+
+def test_links_are_not_followed(tmp_path):
+    put(tmp_path/'outside/secret.ts'), put(tmp_path/'tree/a.ts')
+    os.symlink(tmp_path/'outside', tmp_path/'tree/folder')
+    os.symlink(tmp_path/'outside/secret.ts', tmp_path/'tree/file.ts')
+    os.symlink(tmp_path/'tree', tmp_path/'tree/loop')
+    assert [d['path'] for d in open_source(f'dir:{tmp_path}/tree')] == ['a.ts']
+
+
+def test_packages_of_a_tree(tmp_path):
+    put(tmp_path/'package.json', '{"name": "top"}'), put(tmp_path/'x.ts')
+    put(tmp_path/'packages/a/package.json', '{"name": "@o/a"}'), put(tmp_path/'packages/a/src/x.ts')
+    put(tmp_path/'packages/a/src/esm/package.json', '{"type": "module"}'), put(tmp_path/'packages/a/src/esm/y.ts')
+    put(tmp_path/'packages/b/package.json', 'not json'), put(tmp_path/'packages/b/z.ts')
+    found = [('top', 'x.ts'), ('@o/a', 'src/x.ts'), ('@o/a', 'src/esm/y.ts'), ('top', 'packages/b/z.ts')]
+    assert [(d['package'], d['path']) for d in open_source(f'dir:{tmp_path}')] == found
+    assert {d['package'] for d in open_source(f'dir:{tmp_path}/packages/a/src')} == {'@o/a'}  # also from below
+
+
+def test_a_name_with_strange_bytes(tmp_path):
+    with open(os.fsencode(tmp_path) + b'/\xff.ts', 'w') as f: f.write(CODE)
+    assert write_jsonl(tmp_path/'out.jsonl', open_source(f'dir:{tmp_path}')) == 1  # the name can be written
+
+
+# git
+
+def commit(folder: Path):
+    for arguments in (['init', '-q'], ['add', '-A'], ['-c', 'user.name=A', '-c', 'user.email=a@example.org', 'commit', '-qm', 'x']):
+        subprocess.run(['git', '-C', folder, *arguments], check=True, env={k: v for k, v in os.environ.items() if not k.startswith('GIT_')})
+
+
+def test_git_reads_the_commit_from_working_and_bare_repositories(tmp_path, monkeypatch):
+    repo = tmp_path/'a@b'  # an @ in the folder's name
+    put(repo/'src/ä b.ts', 'one'), put(repo/'latin.ts', 'é'.encode('latin-1')), put(repo/'node_modules/x/i.ts')
+    os.symlink('src/ä b.ts', repo/'link.ts')
+    commit(repo)
+    put(repo/'src/ä b.ts', 'two')
+    subprocess.run(['git', 'clone', '-q', '--bare', repo, tmp_path/'bare.git'], check=True)
+    monkeypatch.setenv('GIT_DIR', '/nowhere')  # as inside a hook
+    for source, package in ((f'git:{repo}', 'a@b'), (f'git:{repo}@HEAD', 'a@b'), (f'git:{tmp_path}/bare.git', 'bare')):
+        source = open_source(source)
+        assert [(d['package'], d['path'], d['text'], d['source']) for d in source] == [(package, 'src/ä b.ts', 'one', source.resolved)]
+        assert len(source.skipped) == 1 and list(source) == list(source)
+    assert open_source(source.resolved).resolved == source.resolved
+
+
+def test_git_refuses(tmp_path):
+    put(tmp_path/'outer/inner/a.ts')
+    commit(tmp_path/'outer')
+    for spec, words in ((f'git:{tmp_path}/outer/inner', 'not a git repository'), (f'git:{tmp_path}/outer@v1', "no commit 'v1'"),
+                        (f'git:{tmp_path}/outer@--all', 'no commit'), (f'git:{tmp_path}/none', 'clone it first')):
+        with pytest.raises(UserError, match=words): open_source(spec)
+
+
+# npm
+
+def test_a_range_is_resolved_and_an_exact_version_kept(tmp_path, npm, monkeypatch):
+    tarball = pack(tmp_path/'kit.tgz', {'package/src/a.ts': CODE, 'package/node_modules/x/b.ts': CODE, 'package/a.d.ts': ''})
+    asked = npm([{'version': '1.2.3'}], tarball=tarball)
+    source = open_source('npm:@o/kit@^1')
+    assert source.resolved == 'npm:@o/kit@1.2.3' and [(d['package'], d['path']) for d in source] == [('@o/kit', 'src/a.ts'), ('@o/kit', 'a.d.ts')]
+    arguments = asked.read_text().splitlines()
+    assert arguments[:2] == ['pack', '@o/kit@^1'] and '--ignore-scripts' in arguments
+    monkeypatch.setenv('PATH', '')
+    assert list(open_source('npm:@o/kit@1.2.3')) == list(source)  # no npm is asked
+    assert [p.name for p in (tmp_path/'cache/npm/@o').iterdir()] == ['kit@1.2.3.tgz']
+    with pytest.raises(UserError, match='install Node.js'): open_source('npm:@o/kit@^1')
+
+
+@pytest.mark.parametrize('answer, words', [
+    ({'error': {'code': 'E404', 'summary': 'Not Found - GET https://example.org/kit'}}, r'^npm knows no kit@latest: Not Found$'),
+    ({'error': {'code': 'ETARGET', 'summary': 'No matching version found for kit@9.'}}, r'^npm knows no .* No matching version'),
+    ({'error': {'code': 'ENOTFOUND', 'summary': 'request failed'}}, 'cannot reach its registry'),
+    ({'error': {'code': 'E401', 'summary': 'Unable to authenticate'}}, r'cannot fetch kit@latest \(E401\): Unable'),
+    ('nonsense', 'no reason given')])
+def test_npm_refuses_in_its_own_words(npm, answer, words):
+    npm(answer, code=1)
+    with pytest.raises(UserError, match=words) as e: open_source('npm:kit')
+    assert '\n' not in str(e.value) and '://' not in str(e.value)
+
+
+@pytest.mark.parametrize('files, words', [({}, 'no TypeScript'), ({'package/index.js': 'x'}, 'no TypeScript'),
+                                          ({'package/index.js': 'x', 'package/index.d.ts': 'x'}, 'ships only declarations')])
+def test_packages_without_code(tmp_path, npm, files, words):
+    npm([{'version': '1.0.0'}], tarball=pack(tmp_path/'kit.tgz', files))
+    with pytest.raises(UserError, match=rf'^npm:kit@1\.0\.0 .*{words}'): open_source('npm:kit')
+
+
+@pytest.mark.parametrize('damage', [lambda b: b[:len(b) // 2], lambda b: b'not a tarball', lambda b: b[:200] + b'\0' * 20 + b[220:]])
+def test_a_damaged_tarball_is_named(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv('SHUTKA_CACHE', str(tmp_path))
+    tarball = pack(tmp_path/'npm/kit@1.0.0.tgz', {f'package/{i}.ts': os.urandom(500).hex() for i in range(9)})
+    tarball.write_bytes(damage(tarball.read_bytes()))
+    with pytest.raises(UserError, match=r'kit@1\.0\.0\.tgz is damaged'): open_source('npm:kit@1.0.0')
+
+
+@pytest.mark.net
+def test_npm_for_real(tmp_path, monkeypatch):
+    monkeypatch.setenv('SHUTKA_CACHE', str(tmp_path))
+    assert open_source('npm:zod@~4.1.12').resolved.startswith('npm:zod@4.1.')
+    with pytest.raises(UserError, match='npm knows no zod@99'): open_source('npm:zod@99')
+
+
+# records
+
+def test_a_wrong_line_is_named(tmp_path):
+    good = json.dumps(Document(kind='document', text=CODE, path='a.ts', package='p', source='s', language='typescript'))
+    for line, words in (('{"kind": ', 'not valid JSON'), ('[]', 'JSON object'), ('{"kind": "pear"}', "must be one of"), (b'\xff{}', 'not valid JSON')):
+        put(tmp_path/'x.jsonl', good.encode() + b'\n\n' + (line if isinstance(line, bytes) else line.encode()) + b'\n')
+        with pytest.raises(UserError, match=rf'x\.jsonl:3: .*{words}'): list(open_source(f'jsonl:{tmp_path}/x.jsonl'))
+    put(tmp_path/'empty.jsonl', '\n')
+    with pytest.raises(UserError, match='no record'): open_source(f'jsonl:{tmp_path}/empty.jsonl')
+
+
+# hub layouts, from local files
+
+ROWS = [('add', 'function add(a, b) { return a + b; }', 'function'), ('sum', 'async function (a, b) { return a + b + 1; }', 'arrow'),
+        ('twice', 'x => { return x + x + 2; }', 'arrow'), ('', '(a, b) => { return a + b + 3; }', 'arrow'),
+        ('a.b.Stack.push', 'push(item) { this.items.push(item); }', 'method'), ('Stack.of', 'static of(item) { return new Stack(item); }', 'method')]
+
+
+@pytest.mark.parametrize('form', ['parquet', 'jsonl'])
+def test_code_search_net_rows_become_pairs(tmp_path, form):
+    about = {'repository_name': 'o/r', 'language': 'javascript', 'func_documentation_string': 'Does something.'}
+    rows = [about | {'func_path_in_repository': f'{i}.js', 'func_name': name, 'func_code_string': code} for i, (name, code, _) in enumerate(ROWS)]
+    if form == 'jsonl': write_jsonl(tmp_path/'train.jsonl', rows)
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path/'train-00000-of-00001.parquet')
+    pairs = list(collect(f'hf:{tmp_path}', Report()))
+    assert [p['form'] for p in pairs] == [f for _, _, f in ROWS]
+    assert {(p['doc'], p['package']) for p in pairs} == {('Does something.', 'o/r')}
+    assert [p['name'] for p in pairs] == ['add', 'sum', 'twice', 'unnamed', 'a_b_Stack.push', 'Stack.of']
+    assert pairs[0]['body'] == '{ return a + b; }'
+
+
+def test_rows_that_are_records_pass_and_others_are_refused(tmp_path):
+    document = Document(kind='document', text=CODE, path='a.ts', package='p', source='s', language='typescript')
+    write_jsonl(tmp_path/'a/train.jsonl', [document])
+    assert list(open_source(f'hf:{tmp_path}/a')) == [document]
+    write_jsonl(tmp_path/'b/train.jsonl', [{'text': 'x'}])
+    with pytest.raises(UserError, match='row 1: .*it lacks func_code_string'): open_source(f'hf:{tmp_path}/b')
+    with pytest.raises(UserError, match='does not exist'): open_source(f'hf:{tmp_path}/c')
+
+
+def test_the_hub_out_of_reach(monkeypatch):
+    def load_dataset(*_, **__): raise ConnectionError("no route")
+    monkeypatch.setattr('datasets.load_dataset', load_dataset)
+    with pytest.raises(UserError, match='go online, or give'): open_source('hf:owner/name/javascript')
+
+
+# the bundled corpus, all the way
+
+def test_bundled_corpus_is_whole_and_does_not_leak():
+    report = Report()
+    pairs = list(collect('bundled:typescript', report))
+    assert not report.left_out and not report.skipped
+    kept, dropped = deduplicate(pairs)
+    assert len(kept) + dropped.total() == len(pairs) and (kept, dropped) == deduplicate(pairs)
+    package = kept[0]['package']
+    parts = split(kept, [package], files=64)
+    assert len(parts.train) + len(parts.files) + len(parts.packages) == len(kept)
+    assert {p['package'] for p in parts.packages} == {package} and not {package} & {p['package'] for p in parts.train + parts.files}
+    assert not leaked(parts.train, parts.files + parts.packages)
+    assert leaked(parts.train, parts.train[:3]) == parts.train[:3]
+    assert split(kept, [package], files=64) == parts
+
+
+def test_a_mix_keeps_its_order(tmp_path):
+    put(tmp_path/'d/a.ts')
+    pairs = list(collect(f'dir:{tmp_path}/d', Report()))
+    write_jsonl(tmp_path/'p.jsonl', pairs)
+    lines, report = [], Report()
+    assert list(collect(f'dir:{tmp_path}/d, jsonl:{tmp_path}/p.jsonl', report, lines.append)) == pairs + pairs
+    assert lines == [f'dir:{tmp_path}/d: 1 pairs', f'jsonl:{tmp_path}/p.jsonl: 1 pairs'] and (report.pairs, report.documented) == (2, 2)
+    assert list(read_jsonl(tmp_path/'p.jsonl')) == pairs
