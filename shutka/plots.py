@@ -15,7 +15,7 @@ INK, ACCENT, PALE = '#333333', '#2b6cb0', '#a9c5e3'  # text and lines, what matt
 
 STYLE = {'font.size': 8, 'figure.dpi': 100, 'figure.constrained_layout.use': True,
          'axes.spines.top': False, 'axes.spines.right': False, 'axes.linewidth': .6, 'axes.edgecolor': INK, 'axes.labelcolor': INK,
-         'xtick.color': INK, 'ytick.color': INK, 'text.color': INK, 'lines.linewidth': 1.2, 'legend.frameon': False}
+         'xtick.color': INK, 'ytick.color': INK}
 
 def panels(
     down: int = 1,       # how many panels below one another

@@ -1,0 +1,133 @@
+"Evaluation: cases nobody wants to read in a notebook."
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from shutka.core import UserError
+from shutka.evaluate import representation as rep
+from shutka.evaluate.retrieval import Pool, chance, evaluate, hybrid, interval, make_pool, metrics, ranks, table, words, zscores
+from shutka.plots import plot_retrieval, plot_run
+
+def pair(i, doc=None, body=None, form='function'):
+    return dict(id=f'{i:016x}', form=form, doc=f'does thing number {i}' if doc is None else doc,
+                body=f'{{ return first(second, third({i})) }}' if body is None else body)
+
+def pool(n):
+    return Pool(name='test', queries=tuple(f'alpha{i} beta' for i in range(n)), bodies=tuple(f'x{i} = gamma' for i in range(n)))
+
+def constant(queries, bodies): return np.ones((len(queries), 8)), np.ones((len(bodies), 8))
+
+def test_importing_is_cheap():
+    "Neither module may drag in the heavy packages."
+    code = ("import sys, shutka.plots, shutka.evaluate.retrieval, shutka.evaluate.representation;"
+            "sys.exit(bool({'torch', 'matplotlib', 'bm25s', 'transformers'} & set(sys.modules)))")
+    assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+@pytest.mark.parametrize('text, want', [
+    ('', ''), ('__proto__', 'proto'), ('$el.innerHTML', 'el inner html'), ('XMLHttpRequest2', 'xml http request 2'),
+    ('isUSState', 'is us state'), ('userIDs', 'user ids'), ('A', 'a'), ('a1b22', 'a 1 b 22'), ("doesn't", 'doesn t'), ('Ökonomie', 'ökonomie'),
+])
+def test_words(text, want): assert words(text) == want.split()
+
+def test_ranks_agree_with_every_order_of_the_tied():
+    "The mean over random tie-breaking is what `ranks` gives in closed form."
+    g = np.random.default_rng(0)
+    scores, target = g.integers(0, 3, (30, 7)).astype(float), g.integers(0, 7, 30)
+    broken = np.mean([ranks(scores + g.random(scores.shape) * .1, target) for _ in range(4_000)], axis=0)
+    np.testing.assert_allclose(ranks(scores, target), broken, atol=.1)
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_ranks_refuse_what_is_no_number(bad):
+    with pytest.raises(ValueError, match='finite'): ranks(np.array([[bad, 0.]]), np.array([0]))
+
+def test_chance_is_what_guessing_gets():
+    g = np.random.default_rng(0)
+    for m in (2, 7, 40):
+        got = metrics(ranks(g.random((20_000, m)), g.integers(0, m, 20_000)))
+        for k, v in chance(m).items(): assert abs(got[k] - v) < .015, (m, k)
+
+def test_constant_and_collapsed_scorers_are_never_above_chance():
+    row = {r['method']: r for r in evaluate(pool(64), {'dense': constant})}
+    for k, v in chance(64).items(): assert row['dense'][k] <= v
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    g = np.random.default_rng(0)
+    truth = np.mean(1 / np.arange(1, 11))
+    covered = np.mean([low <= truth <= high for low, high in (interval(g.integers(1, 11, 100), draws=200, seed=s) for s in range(300))])
+    assert .89 < covered <= 1
+
+def test_a_dense_side_without_opinion_leaves_the_lexical_order():
+    g = np.random.default_rng(0)
+    lexical = g.random((20, 50))
+    for dense in (np.full((20, 50), .7), .99999 + g.random((20, 50)).astype(np.float32) * 1e-7):
+        np.testing.assert_array_equal(hybrid(lexical, dense), zscores(lexical))
+
+def test_cosine_ignores_lengths_in_evaluate():
+    g = np.random.default_rng(0)
+    x, y = g.normal(size=(2, 20, 8))
+    rows = evaluate(pool(20), {'a': lambda q, b: (x, y), 'b': lambda q, b: (x * g.random((20, 1)), y * 9)})
+    assert rows[-1]['mrr'] == pytest.approx(rows[-2]['mrr'])
+
+def test_a_pool_depends_on_the_seed_and_not_on_the_order():
+    pairs = [pair(i) for i in range(40)]
+    one = make_pool(pairs, 'p', size=16)
+    assert one == make_pool(pairs[::-1], 'p', size=16) != make_pool(pairs, 'p', size=16, seed=1)
+    assert one.name == 'p' and make_pool(pairs, 'p').name == 'p (40)'
+
+@pytest.mark.parametrize('other', [
+    pair(9, doc='does thing number 0'),                                   # a doc twice
+    pair(9, doc='Does thing number 0.'),                                  # up to case and punctuation
+    pair(9, body='{\n    return first(second, third(0))\n }'),            # a body twice, up to white space
+    pair(9, doc=''), pair(9, body='{ return a }'), pair(9, form='class'),
+])
+def test_what_may_not_enter_a_pool(other):
+    assert len(make_pool([pair(0), pair(1), pair(2), other], 'p').queries) == 3
+
+def test_a_pool_needs_two():
+    with pytest.raises(UserError): make_pool([pair(0), pair(0)], 'p')
+
+def test_queries_without_a_single_known_word():
+    rows = evaluate(Pool(name='odd', queries=('!!!', 'alpha'), bodies=('alpha beta', 'gamma delta')), {})
+    assert [r['method'] for r in rows] == ['chance', 'BM25', 'BM25 split']
+
+def test_table_marks_the_best_of_each_pool_alone():
+    rows = [dict(pool=p, candidates=9, method=m, low=x, high=x, **dict.fromkeys(('mrr', 'r@1', 'r@5', 'r@10', 'ndcg@10'), x))
+            for p, m, x in (('a', 'BM25', .2), ('a', 'dense', .3), ('b', 'BM25', .9), ('b', 'dense', 1.))]
+    text = table(rows)
+    assert text.count('**.300**') == text.count('**1.000**') == 5 and '**.900**' not in text and text.count('|---|') == 2
+
+def test_plots_without_a_display_and_with_gaps():
+    figures = [plot_run([{'step': 1, 'loss': None, 'mrr': .1}, {'step': 2}, {'other': 1}]),
+               plot_run({'step': s, 'effective_rank': 3.} for s in (1, 2)),
+               plot_retrieval(evaluate(pool(4), {}))]
+    for figure in figures: figure.canvas.draw()
+
+def test_measures_do_not_depend_on_size_or_rotation():
+    g = np.random.default_rng(0)
+    x, y = g.normal(size=(2, 60, 8)) * np.arange(1, 9)
+    turn = np.linalg.qr(g.normal(size=(8, 8)))[0]
+    for change in (lambda a: a * 1e3, lambda a: a @ turn):
+        for f in (rep.effective_rank, rep.mean_cosine, rep.uniformity): assert f(change(x)) == pytest.approx(f(x))
+        assert rep.alignment(change(x), change(y)) == pytest.approx(rep.alignment(x, y))
+
+def test_measures_agree_with_their_definitions():
+    x = np.random.default_rng(0).normal(size=(20, 5))
+    u = x / np.linalg.norm(x, axis=1, keepdims=True)
+    i, j = np.triu_indices(20, 1)
+    assert rep.mean_cosine(x) == pytest.approx((u[i] * u[j]).sum(1).mean())
+    assert rep.uniformity(x) == pytest.approx(np.log(np.exp(-2 * ((u[i] - u[j]) ** 2).sum(1)).mean()))
+
+def test_a_collapse_on_either_side_is_reported():
+    g = np.random.default_rng(0)
+    good, bad = g.normal(size=(64, 16)), np.ones((64, 16))
+    for sides in ((good, bad), (bad, good)):
+        got = rep.representation(*sides)
+        assert got['effective_rank'] < 1.01 and got['mean_cosine'] > .99 and got['dead_dimensions'] == 1
+
+@pytest.mark.parametrize('words_, code', [
+    (np.ones((3, 2)), np.ones((3, 4))), (np.ones((1, 2)), np.ones((1, 2))), (np.ones(3), np.ones(3)), (np.full((3, 2), np.nan), np.ones((3, 2))),
+])
+def test_representation_refuses(words_, code):
+    with pytest.raises(ValueError): rep.representation(words_, code)
