@@ -26,12 +26,16 @@ export function over(source: Rgba, backdrop: Rgba): Rgba {
 
 /** Multiply mode: darkens like stacked slides or ink on ink. White has no effect and black always wins. */
 export const multiply = (backdrop: Rgba, source: Rgba): Rgba => {
-  return perChannel(backdrop, source, (b, s) => b * s);
+  return perChannel(backdrop, source, (b, s) => {
+    return b * s;
+  });
 };
 
 /** Screen mode: lightens as two projectors aimed at one wall would, the mirror image of multiplying. */
 export const screen = (backdrop: Rgba, source: Rgba): Rgba => {
-  return perChannel(backdrop, source, (b, s) => b + s - b * s);
+  const inverse = (channel: number): number => 1 - channel;
+  const combine: BlendMode = (b, s) => inverse(inverse(b) * inverse(s));
+  return perChannel(backdrop, source, combine);
 };
 
 /** Overlay mode: deepens the dark parts of the backdrop and brightens its light parts, raising contrast while keeping highlights and shadows. */
@@ -52,8 +56,9 @@ export function colorDodge(backdrop: Rgba, source: Rgba): Rgba {
 
 /** Absolute difference of the channels; identical pictures cancel to black, which makes misalignments visible. */
 export function difference(backdrop: Rgba, source: Rgba): Rgba {
-  const gap: BlendMode = (b, s) => Math.abs(b - s);
-  return perChannel(backdrop, source, gap);
+  return perChannel(backdrop, source, (b, s) => {
+    return Math.abs(b - s);
+  });
 }
 
 /**
@@ -71,7 +76,11 @@ export function mixLinear(first: Rgba, second: Rgba, t = 0.5): Rgba {
   };
 }
 
-/** Interpolates through Oklab, giving transitions whose steps look even and whose lightness does not dip halfway. */
+/**
+ * Interpolates through Oklab, giving transitions whose steps look even and whose lightness does not dip halfway.
+ *
+ * @param t - how far to go from the first color to the second
+ */
 export function mixPerceptual(first: Rgba, second: Rgba, t = 0.5): Rgba {
   const p = rgbToOklab(first);
   const q = rgbToOklab(second);

@@ -1,4 +1,4 @@
-import { hslToRgb, rgbToHsl, rgbToLab, toLinear, type Rgba } from './spaces';
+import { fromLinear, hslToRgb, rgbToHsl, rgbToLab, toLinear, type Rgba } from './spaces';
 
 const BLACK: Rgba = { r: 0, g: 0, b: 0, a: 1 };
 const WHITE: Rgba = { r: 255, g: 255, b: 255, a: 1 };
@@ -16,6 +16,8 @@ export function luminance(color: Rgba): number {
 
 /**
  * WCAG contrast ratio of two opaque colors, from 1 for identical ones to 21 for black on white. The order does not matter.
+ *
+ * @returns a number between 1 and 21
  */
 export function contrastRatio(first: Rgba, second: Rgba): number {
   const a = luminance(first);
@@ -76,8 +78,9 @@ export function adjustForContrast(text: Rgba, background: Rgba, target = 4.5): R
 
 /** Whether a surface counts as dark, for deciding on light icons or a dark scrollbar. Judged by perceived lightness, not by raw channels. */
 export function isDark(color: Rgba): boolean {
-  const { L } = rgbToLab(color);
-  return L < 50;
+  const middleGrey = 50;
+  const { L: lightness } = rgbToLab(color);
+  return lightness < middleGrey;
 }
 
 /** Perceived difference of two colors as the straight-line distance in CIELAB (the 1976 Delta E). Values below about 2.3 are hardly noticeable. */
@@ -89,9 +92,8 @@ export function deltaE(first: Rgba, second: Rgba): number {
 
 /** Drains all color while preserving brightness, so that the grey shows what a picture looks like on a monochrome screen. */
 export function toGrayscale(color: Rgba): Rgba {
-  const y = luminance(color);
-  const encoded = y <= 0.0031308 ? 12.92 * y : 1.055 * y ** (1 / 2.4) - 0.055;
-  const grey = Math.round(encoded * 255);
+  const light = luminance(color);
+  const grey = Math.round(fromLinear(light));
   return { r: grey, g: grey, b: grey, a: color.a };
 }
 
@@ -105,7 +107,12 @@ export const invertColor = ({ r, g, b, a }: Rgba): Rgba => ({
   a,
 });
 
-/** Lists the pairs in a chart's series colors that a reader could mistake for one another because they look too alike. */
+/**
+ * Lists the pairs in a chart's series colors that a reader could mistake for one another because they look too alike.
+ *
+ * @param threshold - smallest difference that counts as distinct
+ * @returns pairs of indices into the list
+ */
 export function confusablePairs(colors: readonly Rgba[], threshold = 10): [number, number][] {
   const pairs: [number, number][] = [];
   colors.forEach((first, i) => {
@@ -120,6 +127,7 @@ export function confusablePairs(colors: readonly Rgba[], threshold = 10): [numbe
 
 /** Estimates the correlated color temperature of a light in kelvins by McCamy's formula, given its CIE x and y chromaticity. Sensible near the white curve only. */
 export function colorTemperature(x: number, y: number): number {
-  const n = (x - 0.332) / (0.1858 - y);
+  const [epicentreX, epicentreY] = [0.332, 0.1858];
+  const n = (x - epicentreX) / (epicentreY - y);
   return 449 * n ** 3 + 3525 * n ** 2 + 6823.3 * n + 5520.33;
 }

@@ -14,7 +14,11 @@ export function complement(color: Rgba): Rgba {
   return hslToRgb({ h: opposite, s, l }, color.a);
 }
 
-/** Three colors a third of the wheel apart, beginning with the given one: lively, yet balanced. */
+/**
+ * Three colors a third of the wheel apart, beginning with the given one: lively, yet balanced.
+ *
+ * @returns the base color and its two companions
+ */
 export function triad(color: Rgba): [Rgba, Rgba, Rgba] {
   const second = turned(color, 120);
   const third = turned(color, 240);

@@ -48,7 +48,12 @@ export function parseHex(text: string): Rgba | undefined {
   return { r: byte(0), g: byte(2), b: byte(4), a: digits.length === 8 ? byte(6) / 255 : 1 };
 }
 
-/** Formats a color as lowercase `#rrggbb`; an alpha pair is appended only when the color is not fully opaque. */
+/**
+ * Formats a color as lowercase `#rrggbb`; an alpha pair is appended only when the color is not fully opaque.
+ *
+ * @example
+ * toHex({ r: 255, g: 136, b: 0, a: 1 }); // '#ff8800'
+ */
 export function toHex(color: Rgba): string {
   const pair = (value: number): string => {
     const byte = Math.round(Math.min(255, Math.max(0, value)));
@@ -84,7 +89,11 @@ export function rgbToHsl({ r, g, b }: Rgba): Hsl {
   return { h: hueOf(r, g, b), s, l };
 }
 
-/** Converts hue, saturation and lightness back to channel bytes; hues outside one turn of the wheel wrap around. */
+/**
+ * Converts hue, saturation and lightness back to channel bytes; hues outside one turn of the wheel wrap around.
+ *
+ * @param alpha - opacity of the result
+ */
 export function hslToRgb({ h, s, l }: Hsl, alpha = 1): Rgba {
   const amplitude = s * Math.min(l, 1 - l);
   const channel = (offset: number): number => {
@@ -95,7 +104,11 @@ export function hslToRgb({ h, s, l }: Hsl, alpha = 1): Rgba {
   return { r: channel(0), g: channel(8), b: channel(4), a: alpha };
 }
 
-/** Hue, saturation and value as color pickers show them, where full value means the brightest version of the hue rather than white. */
+/**
+ * Hue, saturation and value as color pickers show them, where full value means the brightest version of the hue rather than white.
+ *
+ * @returns hue in degrees, saturation and value from 0 to 1
+ */
 export function rgbToHsv({ r, g, b }: Rgba): { h: number; s: number; v: number } {
   const max = Math.max(r, g, b);
   const chroma = max - Math.min(r, g, b);

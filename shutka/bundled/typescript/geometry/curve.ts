@@ -34,7 +34,12 @@ export function cubicTangent([a, b, c, d]: Cubic, t: number): Vec2 {
   };
 }
 
-/** Divides a cubic segment at a parameter into two that together trace the very same path. */
+/**
+ * Divides a cubic segment at a parameter into two that together trace the very same path.
+ *
+ * @param t - where to cut, between 0 and 1
+ * @returns the part before the cut and the part after it
+ */
 export function splitCubic([a, b, c, d]: Cubic, t: number): [Cubic, Cubic] {
   const ab = mix(a, b, t);
   const bc = mix(b, c, t);
@@ -111,7 +116,7 @@ export function simplify(path: readonly Vec2[], tolerance: number): Vec2[] {
   }
   const gaps = path.map((p) => distanceToSegment(p, first, last));
   const worst = gaps.reduce((best, gap, i) => (gap > gaps[best]! ? i : best), 0);
-  if (gaps[worst]! <= tolerance) {
+  if (worst === 0 || gaps[worst]! <= tolerance) {
     return [first, last];
   }
   return [...simplify(path.slice(0, worst + 1), tolerance), ...simplify(path.slice(worst), tolerance).slice(1)];
@@ -128,7 +133,11 @@ export function distanceToSegment(p: Vec2, a: Vec2, b: Vec2): number {
   return Math.hypot(p.x - foot.x, p.y - foot.y);
 }
 
-/** Rounds off the corners of a polyline by one pass of Chaikin's corner cutting; repeat it for a smoother, quadratic B-spline look. */
+/**
+ * Rounds off the corners of a polyline by one pass of Chaikin's corner cutting; repeat it for a smoother, quadratic B-spline look.
+ *
+ * @returns a new path with nearly twice as many vertices
+ */
 export function chaikinSmooth(path: readonly Vec2[]): Vec2[] {
   if (path.length < 3) {
     return [...path];

@@ -70,6 +70,9 @@ export function centroid(polygon: Polygon): Vec2 {
 /**
  * Hit test by the even-odd rule: shoots a ray to the right and counts how many sides it crosses, an odd number meaning inside.
  * Concave outlines are fine; points exactly on the border may go either way.
+ *
+ * @param polygon - the outline to test against
+ * @param p - the location in question
  */
 export function containsPoint(polygon: Polygon, p: Vec2): boolean {
   let inside = false;
@@ -95,8 +98,8 @@ export function boundingBox(polygon: Polygon): Bounds {
 }
 
 /**
- * Checks that the outline never dents inwards, i.e. that all its corners turn the same way. Collinear corners are tolerated.
- * The outline is taken to be simple; a self-crossing star could fool it.
+ * Checks that the outline never dents inwards, that is, all its corners turn the same way; collinear ones are tolerated.
+ * The outline is taken to be simple: a self-crossing star could fool it.
  */
 export function isConvex(polygon: Polygon): boolean {
   let sign = 0;
@@ -198,8 +201,8 @@ export function fanTriangulate(polygon: Polygon): [Vec2, Vec2, Vec2][] {
 }
 
 /** Reports whether two bounding rectangles overlap; merely touching along an edge counts. */
-export const boundsIntersect = (a: Bounds, b: Bounds): boolean =>
-  a.minX <= b.maxX &&
-  b.minX <= a.maxX &&
-  a.minY <= b.maxY &&
-  b.minY <= a.maxY;
+export const boundsIntersect = (a: Bounds, b: Bounds): boolean => {
+  const horizontally = a.minX <= b.maxX && b.minX <= a.maxX;
+  const vertically = a.minY <= b.maxY && b.minY <= a.maxY;
+  return horizontally && vertically;
+};

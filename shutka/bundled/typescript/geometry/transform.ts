@@ -15,7 +15,12 @@ export interface Affine {
 /** The transform that leaves everything where it is. */
 export const identity: Affine = { a: 1, b: 0, c: 0, d: 1, e: 0, f: 0 };
 
-/** Composes transforms so that the last argument acts on a point first, like a product of matrices. */
+/**
+ * Composes transforms so that the last argument acts on a point first, like a product of matrices.
+ *
+ * @example
+ * compose(rotation(Math.PI / 2), scaling(2)); // doubles, then turns
+ */
 export function compose(...transforms: Affine[]): Affine {
   return transforms.reduce((m, n) => ({
     a: m.a * n.a + m.c * n.b,
@@ -87,7 +92,12 @@ export const shear = (alongX: number, alongY = 0): Affine => ({
   c: Math.tan(alongX),
 });
 
-/** Mirror image in the straight line through two distinct points. */
+/**
+ * Mirror image in the straight line through two distinct points.
+ *
+ * @param p - one point of the mirror line
+ * @param q - another one
+ */
 export function reflectionAcross(p: Vec2, q: Vec2): Affine {
   const angle = 2 * Math.atan2(q.y - p.y, q.x - p.x);
   const cos = Math.cos(angle);
@@ -108,14 +118,15 @@ export function reflectionAcross(p: Vec2, q: Vec2): Affine {
  */
 export function decompose(m: Affine): { translate: Vec2; angle: number; scale: Vec2; skew: number } {
   const sx = Math.hypot(m.a, m.b);
-  if (sx === 0) {
-    throw new RangeError('first column of the matrix is zero');
+  const det = m.a * m.d - m.b * m.c;
+  if (det === 0) {
+    throw new RangeError('cannot decompose a singular transform');
   }
   return {
     translate: { x: m.e, y: m.f },
     angle: Math.atan2(m.b, m.a),
-    scale: { x: sx, y: (m.a * m.d - m.b * m.c) / sx },
-    skew: Math.atan2(m.a * m.c + m.b * m.d, m.a * m.d - m.b * m.c),
+    scale: { x: sx, y: det / sx },
+    skew: Math.atan((m.a * m.c + m.b * m.d) / det),
   };
 }
 

@@ -27,7 +27,11 @@ export function normalize(v: Vec2): Vec2 {
   return { x: v.x / length, y: v.y / length };
 }
 
-/** Shortens a vector that exceeds a maximum magnitude, as one does to enforce a speed limit. Shorter vectors pass untouched. */
+/**
+ * Shortens a vector that exceeds a maximum magnitude, as one does to enforce a speed limit. Shorter vectors pass untouched.
+ *
+ * @param maximum - the greatest magnitude allowed, not negative
+ */
 export function clampLength(v: Vec2, maximum: number): Vec2 {
   const length = Math.hypot(v.x, v.y);
   if (length <= maximum) {
@@ -87,16 +91,23 @@ export function moveTowards(position: Vec2, goal: Vec2, maxStep: number): Vec2 {
 }
 
 /** Converts polar coordinates, a radius and an angle in radians, to Cartesian ones. */
-export const fromPolar = (radius: number, angle: number): Vec2 => ({
-  x: radius * Math.cos(angle),
-  y: radius * Math.sin(angle),
-});
+export const fromPolar = (radius: number, angle: number): Vec2 => {
+  const x = radius * Math.cos(angle);
+  const y = radius * Math.sin(angle);
+  return { x, y };
+};
 
-/** Turns a vector a quarter circle to the left without any trigonometry; handy for getting the normal of an edge. */
-export const perpendicular = (v: Vec2): Vec2 => ({
-  x: v.y === 0 ? 0 : -v.y,
-  y: v.x,
-});
+/**
+ * Turns a vector a quarter circle to the left without any trigonometry; handy for getting the normal of an edge.
+ *
+ * @example
+ * perpendicular({ x: 3, y: 1 }); // { x: -1, y: 3 }
+ */
+export const perpendicular = (v: Vec2): Vec2 => {
+  const x = v.y === 0 ? 0 : -v.y;
+  const y = v.x;
+  return { x, y };
+};
 
 /** Whether two points coincide up to a small tolerance in each coordinate, since exact comparison of computed floats rarely succeeds. */
 export function nearlyEqual(a: Vec2, b: Vec2, epsilon = 1e-9): boolean {

@@ -56,7 +56,7 @@ export class Store<S, A extends Action> implements Readable<S> {
 }
 
 /**
- * Creates a store without actions, in the manner of a signal: `set` takes a value or an updater and ignores writes that change nothing.
+ * Creates a store without actions, in the manner of a signal: `set` takes an updater and ignores writes that change nothing.
  * @param equals decides what counts as no change
  */
 export function createAtom<T>(initial: T, equals: (a: T, b: T) => boolean = Object.is) {

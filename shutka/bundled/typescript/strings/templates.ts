@@ -148,7 +148,7 @@ export function expandVariables(text: string, variables: Readonly<Record<string,
  */
 export function matchTemplate(source: string, text: string): Record<string, string> | null {
   const parts = parseTemplate(source);
-  const body = parts.map((part) => (part.kind === 'text' ? escapeRegExp(part.text) : '(.+?)')).join('');
+  const body = parts.map((part) => (part.kind === 'text' ? escapeRegExp(part.text) : '(.*?)')).join('');
   const match = new RegExp(`^${body}$`, 's').exec(text);
   if (!match) return null;
   const slots = parts.flatMap((part) => (part.kind === 'slot' ? [part.name] : []));

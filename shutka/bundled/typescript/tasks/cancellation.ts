@@ -121,7 +121,7 @@ export function cancellableSleep(
   });
 }
 
-/** Passes values of an asynchronous sequence through until the token fires, then ends quietly and closes the source. */
+/** Passes values of an asynchronous sequence through until the token fires; the next value to arrive is dropped, the source closed, and the loop ends quietly. */
 export async function* takeUntilCancelled<T>(items: AsyncIterable<T>, token: CancelToken): AsyncGenerator<T> {
   if (token.isCancelled) return;
   for await (const item of items) {

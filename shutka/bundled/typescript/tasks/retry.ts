@@ -77,18 +77,6 @@ export function schedulePreview(policy: BackoffPolicy, retries: number): number[
   return Array.from({ length: retries }, (_unused, i) => policy(i + 1));
 }
 
-/**
- * Interprets an HTTP `Retry-After` header, which holds either a number of seconds or a date, as milliseconds from now.
- *
- * @returns the wait, never negative, or `undefined` if the header makes no sense
- */
-export function parseRetryAfter(header: string, now: number): number | undefined {
-  const text = header.trim();
-  if (/^\d+$/.test(text)) return Number(text) * 1000;
-  const date = Date.parse(text);
-  return Number.isNaN(date) ? undefined : Math.max(0, date - now);
-}
-
 /** Tells whether an HTTP status code points to a passing trouble, such as throttling or an overloaded gateway, that may clear up by itself. */
 export function isTransientStatus(status: number): boolean {
   return [408, 425, 429, 500, 502, 503, 504].includes(status);

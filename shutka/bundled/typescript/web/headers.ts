@@ -75,7 +75,7 @@ export function parseCookies(header: string): Record<string, string> {
 
 /**
  * Builds the text of a `Set-Cookie` response header with its attributes.
- * @param maxAge lifetime in seconds inside `options`
+ * @param options attributes to add; `maxAge` is a lifetime in seconds
  * @throws if the name is not a valid token, or if `SameSite=None` is asked for without `secure`
  */
 export function serializeCookie(name: string, value: string, options: CookieOptions = {}): string {
