@@ -245,6 +245,7 @@ def fit(
     start, saved = clock() - at.seconds, at.seconds
     while at.phase < len(phases):
         phase = phases[at.phase]
+        phase.start(model)
         learned = learners(model, phase)
         optimizer = adamw(learned, phase)
         if at.within: unpack_optimizer(found.tensors('optimizer'), optimizer, model)

@@ -33,6 +33,7 @@ class Phase:
     learn: str = '.'                 # regex, searched in parameter names; all other parameters are frozen
     weight_decay: float = .01        # on matrices; never on vectors such as biases and norms
     clip: float = 1.                 # largest norm of the gradient
+    start: Callable = nothing        # (model), before the first step and again at resume: changes the model's kind, never its tensors' names
     after_step: Callable = nothing   # (model, step), e.g. moves an EMA teacher
     check: Callable = nothing        # (model) -> dict of metrics, at the end of the phase
     every: int = 0                   # ... and every so many steps
@@ -40,7 +41,7 @@ class Phase:
     def __post_init__(self):
         for field in ('steps', 'minutes', 'warmup', 'weight_decay', 'every'): _refuse(self, field, '0 or more', getattr(self, field) >= 0)
         for field in ('lr', 'clip'): _refuse(self, field, 'above 0', getattr(self, field) > 0)
-        for field in ('batch', 'loss', 'after_step', 'check'): _refuse(self, field, 'a function', callable(getattr(self, field)))
+        for field in ('batch', 'loss', 'start', 'after_step', 'check'): _refuse(self, field, 'a function', callable(getattr(self, field)))
         if not self.steps and not self.minutes: raise UserError(f"phase {self.name!r} needs steps or minutes above 0, got neither")
         try: re.compile(self.learn)
         except re.error as e: raise UserError(f"phase {self.name!r}: learn must be a regular expression, got {self.learn!r}: {e}") from None
