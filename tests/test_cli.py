@@ -1,0 +1,205 @@
+"The command line: what it prints, what it leaves behind, and how it ends."
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shutka import cli
+from shutka.core import UserError
+
+ROOT = Path(__file__).parents[1]
+CODE = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
+HEAVY = {'torch', 'numpy', 'matplotlib', 'papermill', 'datasets', 'transformers', 'tree_sitter', 'tqdm', 'yaml', 'IPython'}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    "Each test runs in a folder of its own that holds a little code."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    Path('src').mkdir()
+    Path('src/add.ts').write_text(CODE)
+
+
+def shutka(*words: str, **options) -> subprocess.CompletedProcess:
+    "The command line, in a process of its own."
+    return subprocess.run([sys.executable, '-m', 'shutka.cli', *words], text=True, capture_output=True, timeout=60, **options)
+
+
+def files() -> list[str]:
+    "Everything that was left behind."
+    return sorted(str(p) for p in Path('.').rglob('*') if p.is_file() and p.parts[0] != 'src')
+
+
+def test_module_entry_and_light_start():
+    done = shutka('--help')
+    assert done.returncode == 0 and 'Commands:' in done.stdout and not done.stderr
+    loaded = subprocess.run([sys.executable, '-c', 'import sys, shutka.cli; print(*{m.split(".")[0] for m in sys.modules})'],
+                            text=True, capture_output=True, check=True).stdout.split()
+    assert not HEAVY & set(loaded)
+
+
+@pytest.mark.parametrize('words', [['nonsense'], ['data', 'pairs', 'dir:src'], ['data', 'pairs'], ['run', 'a', 'b'], ['run', '-p', 'steps'],
+                                   ['evaluate', 'a', 'b', '--size', '1'], ['encode', 'a', 'b', '--side', 'left']])
+def test_wrong_usage(words, capsys):
+    assert cli.command(words) == 2
+    assert 'Error: ' in capsys.readouterr().err
+
+
+def test_pairs(capsys):
+    Path('src/broken.ts').write_text('let = = 2')
+    assert cli.command(['data', 'pairs', 'dir:src', '-o', 'data/pairs.jsonl']) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith('2 files') and '1 pairs, 1 documented' in out and 'skipped src/broken.ts: line 1' in out
+    assert 'pairs' in err and files() == ['data/pairs.jsonl']
+    assert json.loads(Path('data/pairs.jsonl').read_text())['name'] == 'add'
+
+
+def test_pairs_overwrite_only_by_force(capsys):
+    Path('pairs.jsonl').write_text('mine')
+    assert cli.command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl']) == 2
+    assert Path('pairs.jsonl').read_text() == 'mine' and '--force' in capsys.readouterr().err
+    assert cli.command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl', '--force']) == 0
+    assert 'add' in Path('pairs.jsonl').read_text()
+
+
+@pytest.mark.parametrize('source, told', [
+    ('src', "did you mean 'dir:src'"), ('dir:nowhere', 'nowhere'), ('dri:src', "did you mean 'dir'"), ('dir:src,dir:empty', 'no pair'), (',', 'at least one'),
+])
+def test_pairs_errors_leave_nothing(source, told, capsys):
+    Path('src/empty').mkdir()
+    os.rename('src/empty', 'empty')
+    Path('empty/types.ts').write_text('let a = 1')
+    assert cli.command(['data', 'pairs', source, '-o', 'pairs.jsonl']) == 2
+    err = capsys.readouterr().err
+    assert 'error: ' in err and told in err and 'Traceback' not in err
+    assert files() == ['empty/types.ts']
+
+
+def test_the_system_refuses(capsys):
+    Path('file').write_text('')
+    assert cli.command(['data', 'pairs', 'dir:src', '-o', 'file/pairs.jsonl']) == 2
+    assert cli.command(['data', 'pairs', 'dir:src', '-o', 'src', '--force']) == 2
+    assert cli.command(['data', 'pairs', 'dir:src', '-o', '/proc/pairs.jsonl']) == 2
+    err = capsys.readouterr().err
+    assert 'error: /proc/pairs.jsonl: ' in err and "'src' is a directory" in err and 'error: file' in err and 'Traceback' not in err
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
+def test_full_disk():
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run([sys.executable, '-m', 'shutka.cli', '--help'], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, 'error: standard output: No space left on device\n')
+
+
+def test_broken_pipe():
+    Path('texts.txt').write_text('a text\n' * 20_000)
+    script = ("import sys, types; m = types.ModuleType('shutka.export.bundle'); sys.modules['shutka.export.bundle'] = m; import numpy as np\n"
+              "m.load = lambda path: types.SimpleNamespace(encode=lambda t, side: np.ones((len(t), 2), np.float32))\n"
+              "from shutka.cli import main; main()")
+    done = subprocess.run(f"{sys.executable} -c \"$SCRIPT\" encode model.zip -i texts.txt | head -n 1", shell=True, text=True, capture_output=True,
+                          env={**os.environ, 'SCRIPT': script})
+    assert json.loads(done.stdout) == {'text': 'a text', 'vector': [1, 1]} and done.stderr == ''
+
+
+def test_bugs_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr('shutka.data.typescript.collect', lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError): cli.command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl'])
+
+
+def notebook(*lines: str) -> str:
+    "A notebook with these parameters, which leaves a result."
+    sources = ['\n'.join(["out: str = 'run'  # folder of the run", *lines]),
+               "import json\nwith open(f'{out}/result.json', 'w') as f: json.dump({'status': 'ok', 'steps': steps, 'lr': lr}, f)"]
+    cells = [dict(id=f'cell-{i}', cell_type='code', source=s, outputs=[], execution_count=None,
+                  metadata={'tags': ['parameters']} if i == 0 else {}) for i, s in enumerate(sources)]
+    Path('demo.ipynb').write_text(json.dumps(dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)))
+    return 'demo.ipynb'
+
+
+def test_run(capfd):
+    path = notebook('steps: int = 5  # optimizer steps', 'lr: float = 1e-3  # learning rate')
+    Path('settings.yaml').write_text('steps: 7\nlr: 5e-5\n')
+    assert cli.command(['run', path, '-f', 'settings.yaml', '-p', 'steps', '9', '-o', 'copy.ipynb']) == 0
+    assert json.loads(Path('run/result.json').read_text()) == {'status': 'ok', 'steps': 9, 'lr': 5e-5}
+    assert files() == ['copy.ipynb', 'demo.ipynb', 'run/result.json', 'settings.yaml']
+
+
+def test_run_help(capsys):
+    assert cli.command(['run', '--help']) == 0
+    assert 'Notebooks:' in capsys.readouterr().out
+    assert cli.command(['run']) == 2
+    assert cli.command(['run', notebook('steps: int = 5  # optimizer steps'), '--help']) == 0
+    assert 'steps  int  5      optimizer steps' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('words, told', [
+    (['nonsense'], "unknown notebook 'nonsense'"), (['demo.ipynb', '-p', 'stepps', '1'], "did you mean 'steps'"),
+    (['demo.ipynb', '-p', 'steps', '1.5'], 'must be int'), (['demo.ipynb', '-f', 'nowhere.yaml'], 'nowhere.yaml does not exist'),
+])
+def test_run_refused(words, told, capsys):
+    notebook('steps: int = 5  # optimizer steps')
+    assert cli.command(['run', *words]) == 2
+    assert told in capsys.readouterr().err and files() == ['demo.ipynb']
+
+
+@pytest.fixture
+def model(monkeypatch):
+    "A stand-in for bundles: the vector of a text is its length and a third."
+    module = types.ModuleType('shutka.export.bundle')
+
+    def encode(texts, side):
+        assert side in ('words', 'code')
+        return np.float32([[len(t), 1 / 3] for t in texts])
+
+    def load(path):
+        if path != 'model.zip': raise UserError(f"{path} does not exist")
+        return types.SimpleNamespace(encode=encode)
+
+    module.load, module.write_bundle = load, lambda run, out=None: Path(out or f'{run}/bundle.zip')
+    monkeypatch.setitem(sys.modules, 'shutka.export.bundle', module)
+
+
+def test_encode(model, capsys, monkeypatch):
+    Path('texts.txt').write_text('one\nthree\n')
+    assert cli.command(['encode', 'model.zip', 'größer', '-i', 'texts.txt']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == '{"text": "größer", "vector": [6.0, 0.33333334]}' and len(lines) == 3
+    assert cli.command(['encode', 'model.zip', '-i', 'texts.txt', '-o', 'v.npy']) == 0
+    vectors = np.load('v.npy')
+    assert vectors.dtype == np.float32 and vectors.tolist() == np.float32([[3, 1 / 3], [5, 1 / 3]]).tolist()
+    for words in (['-'], ['-i', '-']):
+        capsys.readouterr()
+        monkeypatch.setattr('sys.stdin', open('texts.txt'))
+        assert cli.command(['encode', 'model.zip', *words]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize('words, told', [
+    (['model.zip'], 'at least one text'), (['model.zip', '-i', 'nowhere'], 'nowhere does not exist'), (['other.zip', 'x'], 'other.zip does not exist'),
+    (['model.zip', '-i', 'gap.txt'], 'gap.txt:2'), (['model.zip', '-i', 'latin.txt'], 'must be UTF-8'),
+])
+def test_encode_refused(words, told, model, capsys):
+    Path('gap.txt').write_text('one\n\nthree\n')
+    Path('latin.txt').write_bytes('größer'.encode('latin-1'))
+    assert cli.command(['encode', *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_evaluate_and_bundle(model, capsys):
+    Path('src/more.ts').write_text('''
+        /** Takes one number from another. */
+        export const minus = (a: number, b: number) => { const difference = a - b; return difference }
+        /** How far apart two points lie. */
+        function gap(p: Point, q: Point) { return Math.hypot(p.x - q.x, p.y - q.y) }
+    ''')
+    assert cli.command(['evaluate', 'model.zip', 'dir:src', '-o', 'rows.json']) == 0
+    assert 'BM25' in capsys.readouterr().out
+    assert {r['method'] for r in json.loads(Path('rows.json').read_text())} >= {'chance', 'BM25', 'dense', 'hybrid'}
+    assert cli.command(['bundle', 'run', '-o', 'x.zip']) == 0
+    assert capsys.readouterr().out == 'x.zip\n'
