@@ -158,6 +158,7 @@ def _execute(
     class ThisPython(AsyncKernelManager):
         "Starts the running interpreter's own kernel, whatever kernels are registered."
         def _kernel_spec_manager_default(self): return KernelSpecManager(kernel_dirs=[])
+        def _shutdown_wait_time_default(self): return 60.  # seconds for a training to save when it is stopped, before it is killed
 
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # threads that wait by spinning slow a busy machine down 14 times
     os.environ.setdefault('GOMP_SPINCOUNT', '0')
