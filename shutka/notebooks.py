@@ -8,6 +8,7 @@ __all__ = ['TRUTH', 'TYPES', 'CODES', 'notebooks', 'notebook', 'Parameter', 'par
 
 # %% ../nbs/90_notebooks.ipynb #c586df7b
 import ast
+import logging
 import math
 import os
 import re
@@ -163,9 +164,12 @@ def _execute(
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # threads that wait by spinning slow a busy machine down 14 times
     os.environ.setdefault('GOMP_SPINCOUNT', '0')
     literal = lambda p: str(p).replace('{', '{{').replace('}', '}}')
-    return execute_notebook(literal(path), literal(output), values, kernel_name='python3', language='python', progress_bar=False,
-                            stdout_file=sys.stdout, stderr_file=sys.stderr, kernel_manager_class=ThisPython,
-                            extra_arguments=['--log-level=CRITICAL']).cells
+    try: return execute_notebook(literal(path), literal(output), values, kernel_name='python3', language='python', progress_bar=False,
+                                 stdout_file=sys.stdout, stderr_file=sys.stderr, kernel_manager_class=ThisPython,
+                                 extra_arguments=['--log-level=CRITICAL']).cells
+    except (KeyboardInterrupt, SystemExit):
+        logging.getLogger('asyncio').setLevel(logging.CRITICAL)  # or it tells of the interrupted cell in a hundred lines
+        raise
 
 # %% ../nbs/90_notebooks.ipynb #0bd72942
 def _verdict(

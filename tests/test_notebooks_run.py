@@ -137,17 +137,25 @@ def test_kernel_is_this_python(monkeypatch):
 
 
 def test_live_output_and_interrupt():
-    "A line is seen while the notebook runs; Ctrl-C then stops kernel and training, and says 130."
-    cell = "import os, subprocess\nprint(os.getpid())\ntraining = subprocess.Popen(['sleep', '60'])\nprint(training.pid)\n_ = training.wait()"
+    "A line is seen while the notebook runs; Ctrl-C then lets training save, stops everything, and says 130."
+    training = """trap "" INT; trap "sleep 1; touch saved; exit 4" TERM; echo $$; while :; do sleep .1; done"""
+    cell = f"""
+import os, subprocess
+print(os.getpid(), flush=True)
+training = subprocess.Popen(['sh', '-c', {training!r}])
+try: training.wait()
+finally:
+    training.terminate()
+    training.wait()"""
     job = start(write(cell, FINISH), start_new_session=True)
     pids = [int(job.stdout.readline()) for _ in range(2)]
     assert all(map(alive, pids))
     job.send_signal(signal.SIGINT)
-    _, err = job.communicate(timeout=30)
-    assert job.returncode == 130 and 'interrupted' in err and 'Traceback' not in err
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 130 and 'error: interrupted' in err and 'Traceback' not in err, err
+    assert Path('saved').exists() and Path('run/notebook.ipynb').is_file() and not Path('run/result.json').exists()
     time.sleep(.1)
     assert not any(map(alive, pids))
-    assert Path('run/notebook.ipynb').is_file()
 
 
 def test_sigterm():
@@ -155,5 +163,5 @@ def test_sigterm():
     pid = int(job.stdout.readline())
     job.terminate()
     _, err = job.communicate(timeout=30)
-    assert job.returncode == 143 and 'Traceback' not in err
+    assert job.returncode == 143 and 'Traceback' not in err, err
     assert not alive(pid)
