@@ -1,0 +1,43 @@
+# `make` alone says what can be made. A fresh clone needs Python 3.11 or newer, and nothing else; node and npm for one of the tests.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/installed
+
+export OMP_WAIT_POLICY ?= passive
+export GOMP_SPINCOUNT ?= 0
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+# Two threads, and instructions that every x86 machine has: the outputs kept in the notebooks come out the same on the next one.
+ready test: export OMP_NUM_THREADS ?= 2
+ready test: export ATEN_CPU_CAPABILITY ?= avx2
+ready test: export ONEDNN_MAX_CPU_ISA ?= AVX2
+ready test: export MKL_CBWR ?= AVX2
+
+.PHONY: help demo test ready bench
+help:  ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## train a small model on the bundled TypeScript, offline, in a minute; the results lie in demo/
+	shutka run typescript -p out demo -p minutes 1
+
+test: $(READY)  ## run every notebook and every test
+	nbdev-test
+	pytest -q
+
+ready: $(READY)  ## print the library and the README from the notebooks; before every commit
+	nbdev-export
+	nbdev-test --save
+	nbdev-clean
+	python tools/pictures.py
+	python tools/readme.py
+	python tools/mirror.py
+	pytest -q tests/test_layers.py
+
+bench: $(READY)  ## run every benchmark
+	for file in benchmarks/*.py; do python $$file || exit 1; done
+
+$(READY): settings.ini constraints.txt
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q $(shell grep '^torch==' constraints.txt)
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,84 @@
+"Facts about the notebooks and what is printed from them."
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LARGEST_OUTPUT, LARGEST_NOTEBOOK = 60_000, 300_000  # bytes
+every_notebook = pytest.mark.parametrize('path', sorted((ROOT/'nbs').glob('*.ipynb')), ids=lambda path: path.stem)
+every_module = pytest.mark.parametrize('path', sorted((ROOT/'shutka').rglob('*.py')), ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def cells(path: Path) -> list[dict]: return json.loads(path.read_text(encoding='utf-8'))['cells']
+
+
+def outputs(path: Path) -> list[dict]: return [output for cell in cells(path) for output in cell.get('outputs', [])]
+
+
+@every_notebook
+def test_title_and_sentence(path):
+    first = cells(path)[0]
+    assert first['cell_type'] == 'markdown' and re.match(r'# \S.*\n\n> \S', ''.join(first['source']))
+
+
+@every_notebook
+def test_no_stored_error(path):
+    assert [output['ename'] for output in outputs(path) if output['output_type'] == 'error'] == []
+
+
+@every_notebook
+def test_small(path):
+    assert path.stat().st_size <= LARGEST_NOTEBOOK
+    assert max((len(json.dumps(output)) for output in outputs(path)), default=0) <= LARGEST_OUTPUT
+
+
+@every_notebook
+def test_cleaned(path):
+    "No times and no counters, so that a second run gives the same file."
+    assert [cell['id'] for cell in cells(path) if cell.get('execution_count') or set(cell['metadata']) - {'tags'}] == []
+
+
+@every_notebook
+def test_explicit_names(path):
+    code = [''.join(cell['source']) for cell in cells(path) if cell['cell_type'] == 'code']
+    assert [text for text in code if re.search(r'^\s*from \S+ import \*', text, flags=re.M)] == []
+
+
+@every_module
+def test_printed_code_is_plain(path):
+    "No patching, and nothing that only developers have."
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    for node in ast.walk(tree):
+        for decorator in getattr(node, 'decorator_list', []): assert not ast.unparse(decorator).startswith('patch'), ast.unparse(decorator)
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom): names = [node.module or '']
+        assert not {name.split('.')[0] for name in names} & {'fastcore', 'nbdev', 'execnb'}, ast.unparse(node)
+
+
+def test_nothing_unfinished():
+    words = re.compile(r'\b(TODO|FIXME|NotImplementedError)\b')
+    texts = [path for path in (ROOT/'shutka').rglob('*') if path.suffix in ('.py', '.ts', '.json')]
+    assert [str(path) for path in texts if words.search(path.read_text(encoding='utf-8'))] == []
+
+
+def test_library_in_step(tmp_path):
+    "Exported anew, elsewhere, the library comes out the same."
+    shutil.copytree(ROOT/'nbs', tmp_path/'nbs')
+    shutil.copy(ROOT/'pyproject.toml', tmp_path)
+    (tmp_path/'shutka').mkdir()
+    shutil.copy(ROOT/'shutka'/'__init__.py', tmp_path/'shutka')
+    env = {name: value for name, value in os.environ.items() if name != 'IN_TEST'}
+    code = 'from nbdev.doclinks import nbdev_export; nbdev_export()'
+    ran = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    printed, kept = ({path.relative_to(root): path.read_text(encoding='utf-8') for path in (root/'shutka').rglob('*.py')}
+                     for root in (tmp_path, ROOT))
+    assert printed.keys() == kept.keys()
+    assert [str(name) for name in printed if printed[name] != kept[name]] == []
