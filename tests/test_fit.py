@@ -151,6 +151,8 @@ def gloo_child(folder):
     rows = list(fit(Model(dropout=0), CONTRAST, folder/'checkpoints', world=2, stop=lambda: calls() == 15))
     (folder/f"rows{os.environ['RANK']}.json").write_text(json.dumps(rows))
     torch.distributed.destroy_process_group()
+    left = [f.read_text().strip() for f in Path('/proc/self/task').glob('*/comm')]
+    assert not [name for name in left if 'gloo' in name], f"threads that outlive Python abort it: {left}"
 
 def test_two_processes_are_one_and_one_goes_on_where_two_stopped(tmp_path):
     done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone', __file__, 'gloo', str(tmp_path)],

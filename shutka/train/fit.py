@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.distributed.nn.functional  # before the process group exists: later, its default arguments would keep the group alive
 from accelerate import PartialState
 from accelerate.utils import gather_object, send_to_device
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ def wrapped(
     "The model that a loss calls."
     if here.num_processes == 1: return model
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'broadcast_buffers', FutureWarning)  # its successor is younger than torch 2.4
+        warnings.filterwarnings('ignore', '.*broadcast_buffers', FutureWarning)  # its successor is younger than torch 2.4
         # buffers stay each process's own: to broadcast them in place would break a loss that calls the model twice
         return DistributedDataParallel(model, [here.device.index] if here.device.type == 'cuda' else None, broadcast_buffers=False)
 
