@@ -134,11 +134,10 @@ def bundle(run, output):
 def evaluate(bundle, source, size, seed, output):
     "Find functions by their comments. SOURCE must be code that the model was not trained on."
     from shutka.data.typescript import Report, collect
-    from shutka.evaluate.retrieval import evaluate, make_pool, table
+    from shutka.evaluate.model import examine
+    from shutka.evaluate.retrieval import make_pool, table
     from shutka.export.bundle import load
-    model = load(bundle)
-    encoders = {'dense': lambda queries, bodies: (model.encode(queries, side='words'), model.encode(bodies, side='code'))}
-    rows = evaluate(make_pool(collect(source, Report()), source, size=size, seed=seed), encoders)
+    rows = examine(load(bundle), [make_pool(collect(source, Report()), source, size=size, seed=seed)])
     if output:
         with writing(output): write_json(output, rows)
     click.echo(table(rows))

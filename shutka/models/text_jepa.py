@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['MIXERS', 'SIZES', 'UltraEfficientTextJEPA', 'TERNARY', 'Config', 'repeats', 'Encoder', 'Predictor', 'TextJEPA',
-           'untrained', 'save_model', 'load_config', 'load_model']
+           'untrained', 'adapted', 'save_model', 'load_config', 'load_model']
 
 # %% ../../nbs/36_models.text_jepa.ipynb #00f5aaa6
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from .attention import GatedLinearAttention, SoftmaxAttention
 from .layers import EPS, Block, SwiGLU, masked_mean
 from .ternary import make_ternary
 from ..text.batches import pad
-from ..text.words import word_ids
+from ..text.words import inverse_frequency, word_ids
 
 # %% ../../nbs/36_models.text_jepa.ipynb #b6e40744
 MIXERS = {'softmax': SoftmaxAttention, 'linear': GatedLinearAttention}
@@ -31,16 +32,16 @@ MIXERS = {'softmax': SoftmaxAttention, 'linear': GatedLinearAttention}
 @dataclass(frozen=True, kw_only=True)
 class Config:
     "The shape of a text-JEPA; stored beside its weights."
-    rows: int = 32_768         # of the table of word vectors, padding included
-    width: int = 256           # d: of word vectors and embeddings
+    rows: int = 16_384         # of the table of word vectors, padding included
+    width: int = 1024          # d: of word vectors and embeddings
     inner: int = 64            # e: of the blocks
     heads: int = 2             # of each block
     x_depth: int = 1           # blocks of the X-encoder
     predictor_depth: int = 1   # layers of the predictor
     y_depth: int = 1           # blocks of the Y-encoder
     mixer: str = 'softmax'     # or 'linear'
-    source: int = 64           # words read of a doc comment, a signature or a question
-    target: int = 128          # words read of a body
+    source: int = 192          # words read of a doc comment, a signature or a question
+    target: int = 192          # words read of a body
     temperature: float = .1    # of the contrastive loss
     ternary: bool = False      # whether the blocks' weights are -1, 0 or 1 times a scale
 
@@ -51,7 +52,7 @@ class Config:
 
 SIZES = {
     'tiny': Config(),
-    'small': Config(rows=49_152, width=512, inner=384, heads=6, x_depth=6, predictor_depth=2, y_depth=3, mixer='linear', source=256, target=512),
+    'small': Config(rows=24_576, width=1024, inner=384, heads=6, x_depth=6, predictor_depth=2, y_depth=3, mixer='linear', source=256, target=512),
     'base': Config(rows=100_277, width=1536, inner=768, heads=12, x_depth=12, predictor_depth=6, y_depth=6, mixer='linear',
                    source=4096, target=512, temperature=.07),
 }
@@ -65,26 +66,30 @@ def repeats(
     return torch.searchsorted(ordered, ids, right=True) - torch.searchsorted(ordered, ids)
 
 class Encoder(nn.Module):
-    "Word vectors, each with what the blocks add to it, averaged by weight."
+    "Blocks over the words of a text, read in order, and a mean of what they found."
     def __init__(self, config: Config, depth: int):
         super().__init__()
         mixer = MIXERS[config.mixer]
-        self.down = nn.Linear(config.width, config.inner, bias=False)
         self.blocks = nn.ModuleList(Block(config.inner, mixer(config.inner, config.heads)) for _ in range(depth))
         self.norm = nn.RMSNorm(config.inner, eps=EPS)
         self.up = nn.Linear(config.inner, config.width, bias=False)
-        nn.init.normal_(self.up.weight, std=.1 / config.width ** .5 / config.inner ** .5)
+        nn.init.normal_(self.up.weight, std=.05 / config.width ** .5 / config.inner ** .5)
 
     def forward(
         self,
-        x: Tensor,       # (b, l, d) word vectors, about of length one
+        h: Tensor,       # (b, l, e) words in the narrow space
         weight: Tensor,  # (b, l) not negative
         mask: Tensor,    # (b, l) true at real words
-    ) -> Tensor:         # (b, d) of length one
-        "The embedding of each row."
-        h = self.down(x * x.shape[-1] ** .5)
+    ) -> Tensor:         # (b, d) to be added to the bag
+        "What the order of the words adds."
+        lengths = mask.sum(dim=1)
+        order = lengths.argsort(stable=True)
+        read = torch.cat([self._read(*(t[some, :int(lengths[some].max())] for t in (h, weight, mask))) for some in order.chunk(4)])
+        return self.up(read[order.argsort()])
+
+    def _read(self, h: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
         for block in self.blocks: h = block(h, mask)
-        return F.normalize(masked_mean(x + self.up(self.norm(h)), mask, weight).float(), dim=-1)
+        return masked_mean(self.norm(h), mask, weight)
 
 # %% ../../nbs/36_models.text_jepa.ipynb #9a9b2427
 class Predictor(nn.Module):
@@ -92,7 +97,7 @@ class Predictor(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.layers = nn.ModuleList(SwiGLU(config.width, config.width) for _ in range(config.predictor_depth))
-        for layer in self.layers: nn.init.normal_(layer.out.weight, std=.02 / config.width ** .5)
+        for layer in self.layers: nn.init.normal_(layer.out.weight, std=.002 / config.width ** .5)
 
     def forward(
         self,
@@ -109,9 +114,12 @@ class TextJEPA(nn.Module):
         super().__init__()
         self.config = config
         self.words = nn.Embedding(config.rows, config.width, padding_idx=0)
+        self.narrow = nn.Embedding(config.rows, config.inner, padding_idx=0)
         nn.init.normal_(self.words.weight, std=config.width ** -.5)
         self.weight = nn.Parameter(torch.zeros(config.rows))
-        self.register_buffer('frequency', torch.zeros(config.rows))
+        self.register_buffer('frequency', torch.zeros(config.rows))            # inverse, of the training bodies
+        self.register_buffer('local', torch.ones(config.rows), persistent=False)  # set by `adapted`
+        self.ordered = True   # whether blocks and predictor take part; a first phase may train the bag alone
         self.x_encoder, self.predictor = Encoder(config, config.x_depth), Predictor(config)
         self.y_encoder = Encoder(config, config.y_depth)
         if config.ternary: make_ternary(self, TERNARY)
@@ -123,12 +131,16 @@ class TextJEPA(nn.Module):
         with torch.no_grad(): self.weight.copy_(start + torch.log(-torch.expm1(-start)))   # softplus(weight) = start
 
     def _embed(self, encoder: Encoder, ids: Tensor) -> Tensor:
-        weight = F.softplus(self.weight)[ids] * repeats(ids).to(self.weight.dtype) ** -.5
-        return encoder(self.words(ids), weight, ids != 0)
+        mask = ids != 0
+        weight = ((F.softplus(self.weight) * self.local)[ids] * repeats(ids).to(self.weight.dtype) ** -.5).masked_fill(~mask, 0)
+        share = weight / weight.sum(dim=1, keepdim=True)
+        bag = F.embedding_bag(ids, self.words.weight, mode='sum', per_sample_weights=share)   # no (b, l, d) tensor is ever made
+        return F.normalize((bag + encoder(self.narrow(ids), weight, mask) if self.ordered else bag).float(), dim=-1)
 
     def predict(self, ids: Tensor) -> Tensor:
         "(b, l) ids of words -> (b, d) predicted embeddings of bodies."
-        return self.predictor(self._embed(self.x_encoder, ids))
+        x = self._embed(self.x_encoder, ids)
+        return self.predictor(x) if self.ordered else x
 
     def embed(self, ids: Tensor) -> Tensor:
         "(b, l) ids of bodies -> (b, d) their embeddings."
@@ -170,6 +182,18 @@ def untrained(
         fresh = TextJEPA(model.config)
     fresh.weigh(model.frequency.cpu().numpy())
     return fresh.eval()
+
+def adapted(
+    model: TextJEPA,        # shared, not changed
+    bodies: Sequence[str],  # the collection that is searched
+) -> TextJEPA:              # the same model with other word weights
+    "A model whose word weights lie halfway (geometrically) between the document frequencies of its training and of a collection."
+    ids = [word_ids(text, model.config.rows, model.config.target) for text in bodies]
+    here = torch.from_numpy(inverse_frequency(ids, model.config.rows)).to(model.weight.device)
+    twin = copy(model)
+    twin._buffers = dict(model._buffers)   # everything else stays shared
+    twin.local = (here.clamp(min=.05) / model.frequency.clamp(min=.05)) ** .5
+    return twin
 
 UltraEfficientTextJEPA = TextJEPA                   # the name of the original design
 TERNARY = r'blocks.*\.(qkv|gate|inner|out)$'  # the layers that become ternary: the blocks' large matrices

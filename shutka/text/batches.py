@@ -23,7 +23,8 @@ from .words import word_ids
 class Example:
     "The sides of a pair as word ids; int32, each at least one long, except that `doc` may be empty."
     doc: np.ndarray        # prose of the doc comment
-    signature: np.ndarray  # with the names of the imports behind it
+    signature: np.ndarray  # of the declaration
+    imports: np.ndarray    # names of the modules its file imports
     name: np.ndarray       # of the declaration
     body: np.ndarray       # what is to be predicted
     bare: np.ndarray       # the body without its own name
@@ -38,7 +39,7 @@ def example(
     own = re.compile(rf"(?<![\w$]){re.escape(pair['name'].rsplit('.', 1)[-1])}(?![\w$])")
     side = lambda text, longest=source: word_ids(text, rows, longest)
     return Example(doc=side(pair['doc']) if pair['doc'] else np.zeros(0, np.int32), name=side(pair['name']),
-                   signature=side(f"{pair['signature']} {' '.join(pair['imports'])}"),
+                   signature=side(pair['signature']), imports=side(' '.join(pair['imports'])),
                    body=side(pair['body'], target), bare=side(own.sub(' ', pair['body']), target))
 
 # %% ../../nbs/22_text.batches.ipynb #4ddbb4df
@@ -70,7 +71,7 @@ def _view(e: Example, chance: float) -> np.ndarray:
     "The words of an example that a step shows; `chance` is uniform in [0, 1)."
     if not len(e.doc): return e.signature if chance < .8 else e.name
     if chance < .6: return e.doc
-    return np.concatenate([e.doc, e.signature]) if chance < .8 else e.signature
+    return np.concatenate([e.doc, e.signature, e.imports]) if chance < .8 else e.signature
 
 def _keys(rows: list[np.ndarray]) -> np.ndarray:
     "(b,) int64, equal where rows are equal."

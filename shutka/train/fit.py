@@ -144,7 +144,7 @@ class Position:
 
     def done(self, phase: Phase) -> float:
         "The fraction of the running phase that is over."
-        return done_at(self.within, self.seconds - self.began, phase)
+        return done_at(self.within, self.seconds, phase, self.began)
 
 def identity(seed: int, phases: list[Phase]) -> dict:
     "What must be the same when a run goes on."

@@ -28,7 +28,7 @@ class Phase:
     loss: Callable                   # (model, batch) -> (scalar, dict of scalars to log); calls only model(...)
     lr: float                        # at the peak
     steps: int = 0                   # optimizer steps, however many GPUs; 0: as many as `minutes` allow
-    minutes: float = 0               # wall-clock time; 0: as long as `steps` take. If both are given, whichever ends first
+    minutes: float = 0               # of training since the run began when the phase ends at the latest; 0: no such limit
     warmup: int = 0                  # steps until the peak
     learn: str = '.'                 # regex, searched in parameter names; all other parameters are frozen
     weight_decay: float = .01        # on matrices; never on vectors such as biases and norms
@@ -52,12 +52,15 @@ def _refuse(phase: Phase, field: str, want: str, good: bool):
 
 # %% ../../nbs/41_train.phase.ipynb #d6f4ac8e
 def done_at(
-    step: int,       # steps finished in this phase
-    seconds: float,  # spent in this phase
-    phase: Phase,    # the phase
-) -> float:          # 0 at the start, 1 or more when it is over
+    step: int,          # steps finished in this phase
+    seconds: float,     # of training since the run began
+    phase: Phase,       # the phase
+    began: float = 0.,  # `seconds` when the phase began
+) -> float:             # 0 at the start, 1 or more when it is over
     "The fraction of a phase that is over, by steps or by time, whichever is further."
-    return max(step / phase.steps if phase.steps else 0., seconds / (60 * phase.minutes) if phase.minutes else 0.)
+    left = 60 * phase.minutes - began
+    by_time = 0. if not phase.minutes else (seconds - began) / left if left > 0 else 1.
+    return max(step / phase.steps if phase.steps else 0., by_time)
 
 # %% ../../nbs/41_train.phase.ipynb #d32bc220
 def lr_at(
