@@ -395,6 +395,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'shutka.train.run.launch': ('train.run.html#launch', 'shutka/train/run.py'),
                                   'shutka.train.run.locked': ('train.run.html#locked', 'shutka/train/run.py'),
                                   'shutka.train.run.main': ('train.run.html#main', 'shutka/train/run.py'),
+                                  'shutka.train.run.new_rows': ('train.run.html#new_rows', 'shutka/train/run.py'),
                                   'shutka.train.run.progress_of': ('train.run.html#progress_of', 'shutka/train/run.py'),
                                   'shutka.train.run.result': ('train.run.html#result', 'shutka/train/run.py'),
                                   'shutka.train.run.train': ('train.run.html#train', 'shutka/train/run.py')}}}

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core import UserError, read_json, unknown, write_json
+from ..core import UserError, read_json, unknown, write_atomic, write_json
 from .attention import GatedLinearAttention, SoftmaxAttention
 from .layers import EPS, Block, SwiGLU, masked_mean
 from .ternary import make_ternary
@@ -206,7 +206,7 @@ def save_model(
     "Write model.json and model.safetensors."
     folder = Path(folder)
     write_json(folder/'model.json', {'model': 'TextJEPA', **asdict(model.config)})
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder/'model.safetensors')
+    write_atomic(folder/'model.safetensors', save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
     return folder
 
 def load_config(path: str | Path) -> Config:
