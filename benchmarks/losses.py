@@ -1,0 +1,183 @@
+"""Which loss keeps a text-JEPA from collapsing, and what are the recipe's parts worth? All get the same minutes.
+
+    python benchmarks/losses.py [--source SPECS] [--held_out SPECS] [--minutes .2] [--out FOLDER]
+
+Each row of the table trains the tiny model from the same start on the same batches, in the recipe's phases, with one thing changed. MRR is
+that of the model as it is examined, its word weights adapted to the pool; the shape of its space is measured on unseen files, at the worse
+of its two sides. A run folder that is kept (--out) is prepared only once."""
+import os
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
+os.environ.setdefault('GOMP_SPINCOUNT', '0')
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from shutka.evaluate.model import encoder, pools_of  # noqa: E402
+from shutka.evaluate.retrieval import Pool, evaluate  # noqa: E402
+from shutka.metrics import cosine, metrics, ranks, representation  # noqa: E402
+from shutka.models.jepa import follow, info_nce, sigreg, variance_hinge  # noqa: E402
+from shutka.models.text_jepa import TextJEPA, untrained  # noqa: E402
+from shutka.train.fit import fit  # noqa: E402
+from shutka.train.phase import Phase, nothing  # noqa: E402
+from shutka.train.recipes import Typescript, contrastive, in_order, prepare, training  # noqa: E402
+
+
+@dataclass
+class Row:
+    "One training: what learns, in which phases, and who embeds the bodies when it is examined."
+    model: TextJEPA
+    phases: list[Phase]
+    bodies: TextJEPA
+
+
+# --- losses: (model, batch) -> (scalar, parts) ---
+
+def compare(predicted: Tensor, true: Tensor, model: TextJEPA, batch: dict) -> Tensor:
+    "InfoNCE as in the recipe, between any two embeddings."
+    return info_nce(predicted, true, (batch['words_key'], batch['code_key']), model.config.temperature)
+
+
+def stopped(model, batch: dict) -> tuple[Tensor, dict]:
+    "InfoNCE without a gradient through the target."
+    predicted, true = model(batch['words'], batch['code'])
+    return compare(predicted, true.detach(), model, batch), {}
+
+
+def taught(teacher: TextJEPA) -> Callable:
+    "InfoNCE against the embeddings of a teacher."
+    def loss(model, batch):
+        teacher.ordered = model.ordered
+        with torch.no_grad(): true = teacher.embed(batch['code'])
+        return compare(model.predict(batch['words']), true, model, batch), {}
+    return loss
+
+
+def guarded(guard: Callable) -> Callable:
+    "InfoNCE, and a guard over both sides with weight 1."
+    def loss(model, batch):
+        predicted, true = model(batch['words'], batch['code'])
+        return compare(predicted, true, model, batch) + guard(predicted) + guard(true), {}
+    return loss
+
+
+def regression(guard: Callable) -> Callable:
+    "Cosine distance to the body's embedding: nothing to be told apart from, only a guard."
+    def loss(model, batch):
+        predicted, true = model(batch['words'], batch['code'])
+        return (1 - (predicted * true).sum(dim=1)).mean() + guard(predicted) + guard(true), {}
+    return loss
+
+
+# --- rows of the table ---
+
+def shared(model: TextJEPA) -> TextJEPA:
+    "A twin whose X-encoder reads bodies too; without a gradient an encoder of their own would never learn."
+    twin = deepcopy(model)
+    twin.y_encoder = twin.x_encoder
+    return twin
+
+
+def plain(model: TextJEPA, phases: list[Phase], loss: Callable = contrastive, after_step: Callable = nothing) -> Row:
+    "A row with another loss in every phase."
+    learn = [p.learn.replace('|y_encoder', '') if model.y_encoder is model.x_encoder else p.learn for p in phases]
+    return Row(model, [replace(p, loss=loss, after_step=after_step, learn=names) for p, names in zip(phases, learn)], model)
+
+
+def with_teacher(model: TextJEPA, phases: list[Phase]) -> Row:
+    "A row whose targets come from a slow copy, which also embeds the bodies in the end."
+    teacher = deepcopy(model)
+    row = plain(model, phases, taught(teacher), lambda student, step: follow(teacher, student, .99))
+    return replace(row, bodies=teacher)
+
+
+def linear(model: TextJEPA, seed: int) -> TextJEPA:
+    "The model with linear attention in its blocks."
+    torch.manual_seed(seed)
+    twin = TextJEPA(replace(model.config, mixer='linear'))
+    twin.weigh(model.frequency.numpy())
+    return twin
+
+
+def rows_of(model: TextJEPA, phases: list[Phase], run: Typescript) -> dict[str, Callable[[], Row]]:
+    "All trainings by name; each is made when its turn comes, from a copy of the same start."
+    words, fresh = phases[0], lambda: deepcopy(model)
+    return {
+        'InfoNCE, softmax, words then order (default)': lambda: plain(fresh(), phases),
+        'one encoder for words and bodies': lambda: plain(shared(model), phases),
+        '... stop-gradient on the target': lambda: plain(shared(model), phases, stopped),
+        '... EMA teacher, .99': lambda: with_teacher(shared(model), phases),
+        'InfoNCE + variance hinge': lambda: plain(fresh(), phases, guarded(variance_hinge)),
+        'InfoNCE + SIGReg': lambda: plain(fresh(), phases, guarded(sigreg)),
+        'cosine + variance hinge, no negatives': lambda: plain(fresh(), phases, regression(variance_hinge)),
+        'cosine + SIGReg, no negatives': lambda: plain(fresh(), phases, regression(sigreg)),
+        'linear blocks': lambda: plain(linear(model, run.seed), phases),
+        'words only, five epochs at most': lambda: plain(fresh(), [words]),
+        'words only, all the time': lambda: plain(fresh(), [replace(words, steps=0, minutes=run.minutes)]),
+        'everything at once': lambda: plain(fresh(), [replace(words, learn='.', start=in_order, steps=0, minutes=run.minutes)]),
+    }
+
+
+# --- training and examination ---
+
+def trained(row: Row, seed: int) -> str:
+    "Train a row; steps by phase, such as '107 + 31'."
+    steps = {}
+    phases = [replace(p, check=nothing, every=0) for p in row.phases]  # checks would take some of the time
+    with tempfile.TemporaryDirectory() as folder:
+        for logged in fit(row.model, phases, folder, seed=seed, save_every=1e9): steps[logged['phase']] = steps.get(logged['phase'], 0) + 1
+    row.bodies.ordered = row.model.ordered
+    return ' + '.join(f'{n}' for n in steps.values())
+
+
+def examined(row: Row, pools: list[Pool]) -> tuple[list[float], dict]:
+    "MRR in each pool, and the shape of the space in the first one."
+    mrr, shapes = [], []
+    for pool in pools:
+        queries, bodies = list(pool.queries), list(pool.bodies)
+        predicted, true = encoder(row.model)(queries, bodies)[0], encoder(row.bodies)(queries, bodies)[1]
+        mrr.append(metrics(ranks(cosine(predicted, true), np.arange(len(true))))['mrr'])
+        shapes.append(representation(predicted, true))
+    return mrr, shapes[0]
+
+
+def line(name: str, *cells) -> str: return f"| {name} | {' | '.join(cells)} |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--source', default='bundled:typescript')
+    parser.add_argument('--held_out', default='')
+    parser.add_argument('--minutes', type=float, default=.2, help='of training, for each row')
+    parser.add_argument('--out', help='run folder; a temporary one if not given')
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Typescript(source=args.source, held_out=args.held_out, minutes=args.minutes, out=args.out or f'{folder}/run')
+        facts = prepare(run, progress=lambda line: None)
+        pools, (model, phases) = pools_of(run.out), training(run)
+
+        print(f"{facts['data']['pairs']['train']:,} pairs, {args.minutes:g} minutes each, load of the machine at the start {os.getloadavg()[0]:.1f}\n")
+        print(line('', 'steps', *(f'MRR, {p.name}' for p in pools), 'effective rank', 'mean cosine'))
+        print('|---' + '|---:' * (len(pools) + 3) + '|')
+        references = [[r for r in evaluate(p, {'untrained': encoder(untrained(model))}) if r['method'] != 'BM25'] for p in pools]
+        for same in zip(*references): print(line(same[0]['method'], '', *(f"{r['mrr']:.3f}" for r in same), '', ''))
+        for name, make in rows_of(model, phases, run).items():
+            row = make()
+            steps = trained(row, run.seed)
+            mrr, shape = examined(row, pools)
+            print(line(name, steps, *(f'{x:.3f}' for x in mrr), f"{shape['effective_rank']:.0f}", f"{shape['mean_cosine']:.2f}"), flush=True)
+
+
+if __name__ == '__main__': main()
