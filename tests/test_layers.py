@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {'torch', 'transformers', 'matplotlib', 'datasets'}  # seconds to import
-LIGHT = set('0126789')  # layers that a command needs before it knows what to do
+LIGHT = set('0129')  # layers that a command needs before it knows what to do; models, training and what uses them wait
 
 
 def layers() -> dict[str, tuple[int, str]]:

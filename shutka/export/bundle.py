@@ -93,6 +93,7 @@ def _write_zip(path: Path, content: dict[str, bytes]):
                 for name, data in content.items(): z.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
             f.flush()
         temporary.replace(path)
+    except OSError as e: raise UserError(f"{path} cannot be written: {e.strerror}") from None
     finally: temporary.unlink(missing_ok=True)
     fsync_dir(path.parent)
 
@@ -108,7 +109,8 @@ def read_bundle(
         else:
             with zipfile.ZipFile(path) as z: content = {name: z.read(name) for name in z.namelist()}
         manifest = json.loads(content.pop(MANIFEST))
-    except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, NotImplementedError) as e: raise UserError(f"{path} is damaged: {e}") from None
+    except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, RuntimeError, OSError) as e:  # a flipped bit may also say: encrypted, bz2
+        raise UserError(f"{path} is damaged: {e}") from None
     except (KeyError, ValueError): raise UserError(f"{path} is no bundle of shutka's: it must hold a {MANIFEST}") from None
     if odd := sorted(content.keys() ^ manifest.keys()): raise UserError(f"{path} must hold just what its {MANIFEST} lists, it differs in {odd[0]!r}")
     for name, data in content.items():

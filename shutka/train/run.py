@@ -95,6 +95,7 @@ def train(
             if why := collapsed(checks, model.config.width, min(bodies, 256)): raise Diverged(f"training was halted at step {row['step']}: {why}")
     if end == 'stopped': return 'stopped'
     if main:
+        phases[-1].start(model)  # a run that was finished already has been through no phase
         save_model(model, out/'model')
         last = list(read_jsonl(log))[-1]
         result(out, steps=last['step'], seconds=last['seconds'], metrics={k: last[k] for k in ('loss', 'mrr', 'effective_rank', 'mean_cosine') if k in last})
@@ -111,16 +112,21 @@ def main(
     parent = os.getppid()
     first = os.environ.get('RANK', '0') == '0'
     try:
+        run = load_run(out)
         with locked(out) if first else contextlib.nullcontext():
             if first: result(out, status='running', error=None)
             status = train(out, world, stop=lambda: bool(told) or os.getppid() != parent)
             if first: result(out, status=status)
-        return 0 if status == 'trained' else BudgetReached.code
-    except ShutkaError as e:
-        print(f"{type(e).__name__}: {e}", file=sys.stderr)
-        if first and 'another process' not in str(e): result(out, status='failed', error=f"{type(e).__name__}: {e}")
+        if status == 'trained': return 0
+        if first: print(f"BudgetReached: training was stopped; the same command goes on from {run.checkpoints}", file=sys.stderr)
+        return BudgetReached.code
+    except (ShutkaError, OSError) as e:
+        if isinstance(e, OSError): e = UserError(f"{e.filename or out} cannot be read or written: {e.strerror}")
+        said = f"{type(e).__name__}: {e}"
+        print(said, file=sys.stderr)
+        with contextlib.suppress(OSError):  # a full disk may refuse this as well
+            if first and (Path(out)/'run.json').exists() and 'another process' not in said: result(out, status='failed', error=said)
         return e.code
-
     finally:
         if dist.is_initialized(): dist.destroy_process_group()
 
@@ -142,6 +148,7 @@ def command(
         port = s.getsockname()[1]
     return [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={world}', f'--master_port={port}', *module]
 
+# %% ../../nbs/47_train.run.ipynb #498f27c2
 def new_rows(
     log: Path,   # log.jsonl, growing; it need not exist yet
     at: int,     # bytes already read
@@ -154,6 +161,7 @@ def new_rows(
         whole = text[:text.rfind(b'\n') + 1]
         return [json.loads(line) for line in whole.splitlines()], f.tell() - len(text) + len(whole)
 
+# %% ../../nbs/47_train.run.ipynb #b2cf1933
 def follow_log(
     process: subprocess.Popen,  # that writes the log
     out: Path,                  # the run folder
@@ -178,8 +186,8 @@ def progress_of(run: Typescript, row: dict, pairs: int) -> float:
     steps, minutes = limits_of(run, pairs)
     return min(1., max(row['step'] / steps if steps else 0, row['seconds'] / 60 / minutes if minutes else 0))
 
-# %% ../../nbs/47_train.run.ipynb #498f27c2
-ERRORS = {e.code: e for e in (UserError, OutOfMemory, BudgetReached, Diverged)}
+# %% ../../nbs/47_train.run.ipynb #7b318244
+ERRORS = {e.__name__: e for e in (UserError, OutOfMemory, BudgetReached, Diverged)}
 
 def launch(
     run: Typescript,   # prepared
@@ -201,7 +209,7 @@ def launch(
         if process.returncode == 0: return result(out)
         errors.seek(0)
         said = errors.read().strip()
-    if error := ERRORS.get(process.returncode):
-        if error is BudgetReached: raise BudgetReached(f"training was stopped; the same command goes on from {run.checkpoints}")
-        raise error((result(out).get('error') or said.splitlines()[-1]).removeprefix(f'{error.__name__}: '))
+    for line in reversed(said.splitlines()):  # the words count: torchrun has an exit code of its own
+        name, _, message = line.partition(': ')
+        if name in ERRORS: raise ERRORS[name](message)
     raise RuntimeError(f"training ended with exit code {process.returncode}:\n{said[-4000:]}")
