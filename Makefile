@@ -17,8 +17,8 @@ ready test: export MKL_CBWR ?= AVX2
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## train a small model on the bundled TypeScript, offline, in a minute; the results lie in demo/
-	shutka run typescript -p out demo -p minutes 1
+demo: $(READY)  ## train a small model on the bundled TypeScript, offline, in under a minute; the results lie in demo/
+	shutka run typescript -p out demo -p batch_size 128 -p epochs 16
 
 test: $(READY)  ## run every notebook and every test
 	nbdev-test
