@@ -82,7 +82,7 @@ def text_jepa(size=512):
     def model():
         torch.manual_seed(0)
         fresh = TextJEPA(config)
-        fresh.weigh(frequency)
+        fresh.words.weigh(frequency)
         return fresh
 
     def make(step, rank, world): return {side: torch.from_numpy(rows) for side, rows in views(step, rank, world).items()}

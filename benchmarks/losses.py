@@ -1,6 +1,6 @@
 """Which loss keeps a text-JEPA from collapsing, and what are the recipe's parts worth? All get the same minutes.
 
-    python benchmarks/losses.py [--source SPECS] [--held_out SPECS] [--minutes .2] [--out FOLDER]
+    python benchmarks/losses.py [--source SPECS] [--held_out SPECS] [--minutes .1] [--out FOLDER]
 
 Each row of the table trains the tiny model from the same start on the same batches, in the recipe's phases, with one thing changed. MRR is
 that of the model as it is examined, its word weights adapted to the pool; the shape of its space is measured on unseen files, at the worse
@@ -108,7 +108,7 @@ def linear(model: TextJEPA, seed: int) -> TextJEPA:
     "The model with linear attention in its blocks."
     torch.manual_seed(seed)
     twin = TextJEPA(replace(model.config, mixer='linear'))
-    twin.weigh(model.frequency.numpy())
+    twin.words.weigh(model.words.frequency)
     return twin
 
 
@@ -165,7 +165,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--source', default='bundled:typescript')
     parser.add_argument('--held_out', default='')
-    parser.add_argument('--minutes', type=float, default=.2, help='of training, for each row')
+    parser.add_argument('--minutes', type=float, default=.1, help='of training, for each row')
     parser.add_argument('--out', help='run folder; a temporary one if not given')
     args = parser.parse_args()
     torch.set_num_threads(2)
