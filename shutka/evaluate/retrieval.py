@@ -15,6 +15,7 @@ import numpy as np
 from ..core import UserError, rng
 from ..data.records import Pair
 from ..metrics import chance, cosine, interval, metrics, ranks
+from ..text.batches import bare_body
 from ..text.words import words
 
 # %% ../../nbs/60_evaluate.retrieval.ipynb #f1772e64
@@ -51,7 +52,7 @@ def make_pool(
     found = found[:size]
     if len(found) < 2: raise UserError(f"a pool must have at least 2 documented functions, {name!r} has {len(found)}")
     return Pool(name=name if len(found) == size else f'{name} ({len(found)})',
-                queries=tuple(p['doc'] for p in found), bodies=tuple(p['body'] for p in found))
+                queries=tuple(p['doc'] for p in found), bodies=tuple(bare_body(p) for p in found))
 
 # %% ../../nbs/60_evaluate.retrieval.ipynb #7b90be67
 def bm25(

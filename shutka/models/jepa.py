@@ -46,9 +46,10 @@ def info_nce(
     same = torch.zeros(b, len(every_target), dtype=torch.bool, device=predicted.device)
     for key in keys: same |= key[:, None] == gather(key)[None]
     same[torch.arange(b), own] = False
-    forth = (predicted @ every_target.T / temperature).masked_fill(same, -torch.inf)
-    back = (target @ every_predicted.T / temperature).masked_fill(same, -torch.inf)
-    return (F.cross_entropy(forth.float(), own) + F.cross_entropy(back.float(), own)) / 2
+    with torch.autocast(predicted.device.type, enabled=False):   # 16 bits are too coarse for cosines
+        forth = (predicted.float() @ every_target.float().T / temperature).masked_fill(same, -torch.inf)
+        back = (target.float() @ every_predicted.float().T / temperature).masked_fill(same, -torch.inf)
+        return (F.cross_entropy(forth, own) + F.cross_entropy(back, own)) / 2
 
 # %% ../../nbs/35_models.jepa.ipynb #d37f2e3f
 def variance_hinge(

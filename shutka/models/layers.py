@@ -59,7 +59,8 @@ def masked_mean(
     "The weighted mean of each row's real tokens."
     share = mask.to(x.dtype) if weight is None else weight.to(x.dtype).masked_fill(~mask, 0)
     total = share.sum(dim=1, keepdim=True)
-    return (share[:, None] @ x)[:, 0] / total.masked_fill(total == 0, 1)
+    share = share / total.masked_fill(total == 0, 1)   # before the sum, which could overflow in fp16
+    return (share[:, None] @ x)[:, 0]
 
 # %% ../../nbs/30_models.layers.ipynb #8d1d501d
 class Block(nn.Module):

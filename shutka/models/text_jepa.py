@@ -7,14 +7,14 @@ __all__ = ['MIXERS', 'SIZES', 'LEAST', 'TERNARY', 'UltraEfficientTextJEPA', 'Con
            'TextJEPA', 'encode', 'untrained', 'adapted', 'save_model', 'load_config', 'load_model']
 
 # %% ../../nbs/36_models.text_jepa.ipynb #00f5aaa6
-import math
 from collections.abc import Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..core import UserError, read_json, unknown, write_atomic, write_json
 from .attention import GatedLinearAttention, SoftmaxAttention
 from .layers import EPS, Block, SwiGLU, masked_mean
-from .ternary import make_ternary
+from .ternary import make_packed, make_ternary
 from ..text.batches import pad
 from ..text.words import inverse_frequency, word_ids
 
@@ -47,6 +47,8 @@ class Config:
 
     def __post_init__(self):
         if self.mixer not in MIXERS: raise unknown('mixer', self.mixer, MIXERS)
+        for field in fields(self):
+            if type(getattr(self, field.name)) is not field.type: raise UserError(f"{field.name} must be {field.type.__name__}, got {getattr(self, field.name)!r}")
         for name in ('rows', 'width', 'inner', 'heads', 'source', 'target'):
             if getattr(self, name) < 1: raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -223,28 +225,33 @@ def adapted(
 
 # %% ../../nbs/36_models.text_jepa.ipynb #f7a9eca8
 def save_model(
-    model: TextJEPA,      # to be saved
-    folder: str | Path,   # made if missing
-) -> Path:                # the same folder
+    model: TextJEPA,       # to be saved
+    folder: str | Path,    # made if missing
+    packed: bool = False,  # write ternary weights four to a byte; such a model computes the same and cannot be trained on
+) -> Path:                 # the same folder
     "Write model.json and model.safetensors."
-    folder = Path(folder)
-    write_json(folder/'model.json', {'model': 'TextJEPA', **asdict(model.config)})
+    folder, packed = Path(folder), packed and model.config.ternary
+    if packed: make_packed(model := deepcopy(model))
+    write_json(folder/'model.json', {'model': 'TextJEPA', 'packed': packed, **asdict(model.config)})
     write_atomic(folder/'model.safetensors', save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
     return folder
 
-def load_config(path: str | Path) -> Config:
-    "The shape in a model.json; raises `UserError` for what no text-JEPA has."
+def load_config(path: str | Path) -> tuple[Config, bool]:
+    "The shape in a model.json, and whether its weights are packed; raises `UserError` for what no text-JEPA has."
     value = read_json(path)
-    if value.pop('model', None) != 'TextJEPA': raise UserError(f"{path} does not describe a TextJEPA")
+    if not isinstance(value, dict) or value.pop('model', None) != 'TextJEPA': raise UserError(f"{path} does not describe a TextJEPA")
+    packed = value.pop('packed', False)
     for name in value:
         if name not in {f.name for f in fields(Config)}: raise unknown('field of a text-JEPA', name, {f.name for f in fields(Config)})
-    return Config(**value)
+    return Config(**value), packed
 
 def load_model(
     folder: str | Path,  # with model.json and model.safetensors
 ) -> TextJEPA:           # in evaluation mode, on the CPU
     "The model in a folder; raises `UserError` if a tensor is missing, unknown or of another shape."
-    model = TextJEPA(load_config(Path(folder)/'model.json'))
+    config, packed = load_config(Path(folder)/'model.json')
+    model = TextJEPA(config)
+    if packed: make_packed(model)
     try: model.load_state_dict(load_file(Path(folder)/'model.safetensors'), strict=True)
-    except (RuntimeError, OSError) as e: raise UserError(f"{folder} does not fit its model.json: {e}") from None
+    except (RuntimeError, OSError, SafetensorError) as e: raise UserError(f"{folder} does not fit its model.json: {e}") from None
     return model.eval()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tiktoken
 
-from ..core import UserError, read_json, sha256, write_json
+from ..core import UserError, read_json, write_json
 
 # %% ../../nbs/20_text.tokenizer.ipynb #6336b5da
 WORD_ENDS = '|'.join([

@@ -161,7 +161,7 @@ def resume(
         was = ', '.join(f"{k} was {found.state[k]} and is {wanted[k]}" for k in different)
         raise UserError(f"{found.path} must be of the same run to go on: {was}; give another folder to start anew")
     unpack_model(found.tensors('model'), model)
-    if scaler.is_enabled(): scaler.load_state_dict(found.state['scaler'])
+    if scaler.is_enabled() and found.state['scaler']: scaler.load_state_dict(found.state['scaler'])  # none if the run began on a CPU
     return Position(**{f.name: found.state[f.name] for f in fields(Position)})
 
 # %% ../../nbs/43_train.fit.ipynb #f650d951
@@ -265,9 +265,10 @@ def fit(
 # %% ../../nbs/43_train.fit.ipynb #d4161008
 def save(folder: str | Path, at: Position, model: nn.Module, optimizer: Optimizer | None, scaler: GradScaler, run: dict, here: PartialState):
     "Write a checkpoint, on rank 0; between two phases there is no optimizer to be saved."
-    if not here.is_main_process: return
-    tensors = {'model': pack_model(model)} | ({'optimizer': pack_optimizer(optimizer, model)} if at.within else {})
-    save_checkpoint(folder, at.step, tensors, run | asdict(at) | {'scaler': scaler.state_dict()})
+    if here.is_main_process:
+        tensors = {'model': pack_model(model)} | ({'optimizer': pack_optimizer(optimizer, model)} if at.within else {})
+        save_checkpoint(folder, at.step, tensors, run | asdict(at) | {'scaler': scaler.state_dict()})
+    here.wait_for_everyone()  # a process that ended now would take the one that is still writing with it
 
 # %% ../../nbs/43_train.fit.ipynb #f8a5ebce
 def trim_log(

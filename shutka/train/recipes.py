@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'BAG', 'DEPTH', 'WORDS', 'Typescript', 'held_out_packages', 'collect_parts', 'limits_of', 'plan_of',
-           'same_run', 'prepare', 'load_run', 'start_model', 'checker', 'contrastive', 'bag_only', 'in_order',
-           'to_ternary', 'phases_of', 'training']
+           'same_run', 'start_folder', 'prepare', 'load_run', 'start_model', 'checker', 'contrastive', 'bag_only',
+           'in_order', 'to_ternary', 'phases_of', 'training']
 
 # %% ../../nbs/45_train.recipes.ipynb #42257000
 import math
@@ -25,12 +25,13 @@ from ..data.typescript import Report, collect
 from ..metrics import dead_dimensions, effective_rank, mean_cosine, metrics, ranks
 from ..models.jepa import info_nce
 from ..models.ternary import make_ternary
-from ..models.text_jepa import SIZES, TERNARY, TextJEPA, load_model
-from ..text.batches import Views, example, pad
+from ..models.text_jepa import SIZES, TERNARY, TextJEPA, encode, load_model, save_model
+from ..text.batches import Views, bare_body, example
 from ..text.tokenizer import named_encoding, save_encoding, train_encoding
 from ..text.words import inverse_frequency
+from .checkpoint import checkpoints
 from .phase import Phase
-from .plan import Plan, disk_estimate, machine, make_plan
+from .plan import Plan, disk_estimate, machine, make_plan, processes
 
 # %% ../../nbs/45_train.recipes.ipynb #ddfdf909
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +62,8 @@ class Typescript:
         if self.batch_size < 2 or self.processes < 0 or self.batch_size % max(self.processes, 1):
             raise UserError(f"batch_size must be at least 2 and a multiple of processes, got {self.batch_size} and {self.processes}")
         if not 0 <= self.ternary <= .3: raise UserError(f"ternary must be a share from 0 to .3, got {self.ternary}")
+        if self.seed < 0: raise UserError(f"seed must be 0 or more, got {self.seed}")
         if not self.lr > 0: raise UserError(f"lr must be above 0, got {self.lr}")
-        if self.resume and not (Path(self.resume)/'model.json').is_file() and not (Path(self.resume)/'model'/'model.json').is_file():
-            raise UserError(f"resume must be the folder of a run or a model, and {self.resume!r} has no model.json")
 
     @property
     def checkpoints(self) -> Path: return Path(self.checkpoint_dir or Path(self.out)/'checkpoints')
@@ -93,8 +93,8 @@ def collect_parts(
     others = [spec for spec in parse_specs(run.held_out) if ':' in spec] if run.held_out else []
     pairs = list(collect(sources, report, progress))
     held = list(collect(others, report, progress)) if others else []
-    packages = held_out_packages(run.held_out, sorted({p['package'] for p in pairs}), sorted({p['package'] for p in held}), run.seed)
     kept, dropped = deduplicate([*pairs, *held])
+    packages = held_out_packages(run.held_out, sorted({p['package'] for p in kept}), sorted({p['package'] for p in held}), run.seed)
     parts = split(kept, packages, files=300, share=.25, seed=run.seed)   # enough for a pool of 256
     train = parts.train
     if run.max_samples and len(train) > run.max_samples: train = rng(run.seed, 'sample').sample(train, run.max_samples)
@@ -120,9 +120,13 @@ def plan_of(
     "What this machine will do with a run; raises `UserError` if the disk is too small."
     config, here = SIZES[run.size], machine(run.out)
     with torch.device('meta'): count = sum(p.numel() for p in TextJEPA(config).parameters())
-    steps, minutes = limits_of(run, n)
-    return make_plan(here, run.out, batch=run.batch_size, steps=steps, minutes=minutes, disk=disk_estimate(count, count), parameters=count, learned=count,
-                     tokens=run.batch_size * (config.source + config.target), width=config.inner, layers=max(config.x_depth, config.y_depth))
+    world, (steps, minutes) = run.processes or processes(here), limits_of(run, n)
+    if run.batch_size % world: raise UserError(f"batch_size must be a multiple of the {world} processes, got {run.batch_size}")
+    if here.devices and world > len(here.devices): raise UserError(f"processes must be at most {len(here.devices)}, one per GPU, got {world}")
+    share = run.batch_size // world
+    plan = make_plan(here, run.out, batch=share, steps=steps, minutes=minutes, disk=disk_estimate(count, count), parameters=count, learned=count,
+                     tokens=share * (config.source + config.target), width=config.inner, layers=max(config.x_depth, config.y_depth))
+    return replace(plan, processes=world)
 
 # %% ../../nbs/45_train.recipes.ipynb #90e05320
 def same_run(
@@ -136,6 +140,14 @@ def same_run(
     if changed: raise UserError(f"{run.out} holds a run with other settings: {'; '.join(changed)} (choose another out, or remove it)")
 
 # %% ../../nbs/45_train.recipes.ipynb #05e8169f
+def start_folder(
+    resume: str,  # folder of a run or of a model
+) -> Path:        # the one with model.json
+    "Where the weights to resume from lie; raises `UserError` if there are none."
+    for folder in (Path(resume), Path(resume)/'model'):
+        if (folder/'model.json').is_file(): return folder
+    raise UserError(f"resume must be the folder of a run or a model, and {resume!r} has no model.json")
+
 def prepare(
     run: Typescript,             # its settings
     progress: Callable = print,  # called with lines to show
@@ -144,6 +156,8 @@ def prepare(
     out = Path(run.out)
     same_run(run)
     if (out/'run.json').exists(): return read_json(out/'run.json')
+    if checkpoints(run.checkpoints): raise UserError(f"{run.checkpoints} holds checkpoints of another run; choose another checkpoint_dir, or remove it")
+    start = start_folder(run.resume) if run.resume else None
     try: out.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise UserError(f"{out} cannot be made: {e.strerror}") from None
     encoding = None if run.tokenizer == 'train' else named_encoding(run.tokenizer)
@@ -154,6 +168,7 @@ def prepare(
     try:
         for name, pairs in parts.items(): write_jsonl(out/'data'/f'{name}.jsonl', pairs)
         save_encoding(encoding, out/'encoding.json')
+        if start: save_model(load_model(start), out/'start')
         write_json(out/'run.json', value)   # last: a folder with run.json is a whole one
     except OSError as e: raise UserError(f"{out} cannot be written: {e.strerror}") from None
     return value
@@ -176,8 +191,7 @@ def start_model(
     "The model before its first step; raises `UserError` if the weights to resume from have another shape."
     config = SIZES[run.size]
     if run.resume:
-        folder = Path(run.resume)
-        model = load_model(folder if (folder/'model.json').is_file() else folder/'model')
+        model = load_model(Path(run.out)/'start')   # `prepare` put it there
         if replace(model.config, ternary=False) != config: raise UserError(f"resume must be a model of size {run.size!r}, {run.resume!r} has another shape")
         return model
     torch.manual_seed(run.seed)
@@ -188,18 +202,14 @@ def start_model(
 # %% ../../nbs/45_train.recipes.ipynb #915bd92c
 def checker(
     pairs: list[Pair],  # held out; those without a doc comment are ignored
-    config,             # of the model
     longest: int = 256, # at most so many are asked about
 ) -> Callable:          # (model) -> metrics
     "A check over the documented pairs of unseen files; it raises `Diverged` for embeddings that are no numbers."
-    asked = [example(p, config.rows, config.source, config.target) for p in pairs if p['doc']][:longest]
+    asked = [p for p in pairs if p['doc']][:longest]
     if len(asked) < 2: return lambda model: {}
-    words, code = (torch.from_numpy(pad(side)) for side in ([e.doc for e in asked], [e.body for e in asked]))
 
-    @torch.no_grad()
     def check(model) -> dict[str, float]:
-        device = model.narrow.weight.device
-        predicted, true = (x.cpu().numpy() for x in model(words.to(device), code.to(device)))
+        predicted, true = encode(model, [p['doc'] for p in asked], 'words'), encode(model, [bare_body(p) for p in asked])
         if not np.isfinite(predicted @ true.T).all(): raise Diverged("training broke down: the embeddings of a check must be finite")
         return {'mrr': metrics(ranks(predicted @ true.T, np.arange(len(true))))['mrr'], 'effective_rank': effective_rank(true),
                 'mean_cosine': mean_cosine(true), 'dead_dimensions': dead_dimensions(true)}
@@ -210,7 +220,7 @@ def contrastive(model, batch: dict) -> tuple[torch.Tensor, dict]:
     "InfoNCE between the predicted and the true embeddings of a batch."
     predicted, true = model(batch['words'], batch['code'])
     config = getattr(model, 'module', model).config
-    return info_nce(predicted, true, (batch['words_key'], batch['code_key']), config.temperature), {}
+    return info_nce(predicted, true, (batch['words_key'], batch['code_key'], batch['own_key']), config.temperature), {}
 
 BAG, DEPTH = '^words', '^(narrow|x_encoder|predictor|y_encoder)'  # parameters of the bag, and all others
 WORDS = .625  # share of training in which the bag learns: some three of five epochs
@@ -235,7 +245,7 @@ def phases_of(
     views: Callable,    # (step, rank, world) -> batch of arrays
     n: int,             # pairs to train on
     check: Callable,    # (model) -> metrics
-) -> list[Phase]:       # one or two
+) -> list[Phase]:       # one to three
     "The phases of a run; steps, epochs and minutes are limits, and the first one reached ends it."
     steps, minutes = limits_of(run, n)
     last = round(run.ternary * steps)
@@ -261,4 +271,4 @@ def training(
     read = lambda part: list(read_jsonl(Path(run.out)/'data'/f'{part}.jsonl'))
     examples = [example(p, config.rows, config.source, config.target) for p in read('train')]
     model = start_model(run, [e.body for e in examples])
-    return model, phases_of(run, Views(examples, run.batch_size, run.seed), len(examples), checker(read('files'), config))
+    return model, phases_of(run, Views(examples, run.batch_size, run.seed), len(examples), checker(read('files')))

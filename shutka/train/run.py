@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import torch
 import torch.distributed as dist
 from tqdm import tqdm
@@ -75,7 +76,7 @@ def result(
 # %% ../../nbs/47_train.run.ipynb #dc10f311
 def train(
     out: str | Path,            # a prepared run folder
-    world: int = 0,                  # how many processes there must be; 0 accepts any number
+    world: int = 0,             # how many processes there must be; 0 accepts any number
     stop: Callable = lambda: False,  # asked once per step
 ) -> str:                       # 'trained', or 'stopped' if it can go on
     "Train a run folder to its end or until told to stop; only the first process writes."
@@ -84,8 +85,9 @@ def train(
     found = load_checkpoint(run.checkpoints)
     main = processes(world).is_main_process
     log = out/'log.jsonl'
-    if main: trim_log(log, found.step if found else 0)
-    checks, end = [r for r in read_jsonl(log, torn=True) if 'effective_rank' in r] if log.exists() else [], ''
+    done, end = found.step if found else 0, ''
+    if main: trim_log(log, done)
+    checks = [r for r in read_jsonl(log, torn=True) if 'effective_rank' in r and r['step'] <= done] if log.exists() else []   # same on all ranks
     bodies = sum(bool(p['doc']) for p in read_jsonl(out/'data'/'files.jsonl'))
     with open(log, 'a', encoding='utf-8') if main else contextlib.nullcontext() as file:
         for row in fit(model, phases, run.checkpoints, seed=run.seed, precision=precision(machine(out)), world=world, stop=stop):
@@ -109,13 +111,13 @@ def main(
 ) -> int:           # the exit code
     "Train a run folder as a program: the errors of users become one line and a code."
     torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', os.cpu_count() or 1)))
-    parent = os.getppid()
+    parent, launcher = os.getppid(), int(os.environ.get('SHUTKA_LAUNCHER', os.getppid()))
     first = os.environ.get('RANK', '0') == '0'
     try:
         run = load_run(out)
         with locked(out) if first else contextlib.nullcontext():
             if first: result(out, status='running', error=None)
-            status = train(out, world, stop=lambda: bool(told) or os.getppid() != parent)
+            status = train(out, world, stop=lambda: bool(told) or os.getppid() != parent or not psutil.pid_exists(launcher))
             if first: result(out, status=status)
         if status == 'trained': return 0
         if first: print(f"BudgetReached: training was stopped; the same command goes on from {run.checkpoints}", file=sys.stderr)
@@ -127,6 +129,9 @@ def main(
         with contextlib.suppress(OSError):  # a full disk may refuse this as well
             if first and (Path(out)/'run.json').exists() and 'another process' not in said: result(out, status='failed', error=said)
         return e.code
+    except Exception as e:
+        if first: result(out, status='failed', error=f"{type(e).__name__}: {e}")
+        raise
     finally:
         if dist.is_initialized(): dist.destroy_process_group()
 
@@ -156,7 +161,8 @@ def new_rows(
     "The rows that were added to a log; from the start again if it was cut."
     if not log.exists(): return [], 0
     with open(log, 'rb') as f:
-        f.seek(at if log.stat().st_size >= at else 0)
+        f.seek(max(0, at - 1))
+        if at and f.read(1) != b'\n': f.seek(0)   # the log was cut in the meantime
         text = f.read()
         whole = text[:text.rfind(b'\n') + 1]
         return [json.loads(line) for line in whole.splitlines()], f.tell() - len(text) + len(whole)
@@ -200,7 +206,7 @@ def launch(
         return result(out)
     if load_checkpoint(run.checkpoints): print(f"{out} goes on from its last checkpoint")
     with open(out/'train.err', 'w+') as errors:
-        process = subprocess.Popen(command(run), env=os.environ | launch_environment(), stderr=errors)
+        process = subprocess.Popen(command(run), env=os.environ | launch_environment() | {'SHUTKA_LAUNCHER': str(os.getpid())}, stderr=errors)
         try: follow_log(process, out, run)
         except BaseException:
             process.terminate()
