@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,9 +117,22 @@ def test_a_value_out_of_range_stops_the_notebook_at_once(capfd):
 
 @pytest.mark.parametrize('field, value', [
     ('size', 'tinny'), ('max_samples', -1), ('steps', -1), ('epochs', -1), ('minutes', -1.), ('batch_size', 1), ('batch_size', 0), ('processes', -1),
-    ('lr', 0.), ('lr', -1.), ('ternary', 1.), ('ternary', -.1), ('resume', 'nowhere')])
+    ('lr', 0.), ('lr', -1.), ('ternary', 1.), ('ternary', -.1)])
 def test_each_setting_is_checked_before_anything_happens(field, value):
     with pytest.raises(UserError, match=field): Typescript(**{field: value})
+
+
+def test_weights_to_resume_from_must_be_there(tmp_path):
+    with pytest.raises(UserError, match='resume must be the folder'): prepare(Typescript(resume='nowhere', out=str(tmp_path/'run')))
+    assert not (tmp_path/'run').exists()
+
+
+def test_checkpoints_of_another_run_are_refused(tmp_path, small):
+    first = small('first', steps=2, checkpoint_dir=str(tmp_path/'shared'))
+    assert main(first.out) == 0
+    with pytest.raises(UserError, match='checkpoints of another run'):
+        prepare(replace(first, out=str(tmp_path/'second')), progress=lambda line: None)
+    assert not (tmp_path/'second').exists()
 
 @pytest.mark.parametrize('settings, told', [({'source': ''}, 'at least one source'), ({'tokenizer': 'typescript-9k'}, 'typescript-8k'), ({'held_out': 'npm:'}, 'npm:')])
 def test_a_setting_that_means_nothing_leaves_nothing(settings, told):

@@ -192,6 +192,10 @@ def test_encode_refused(words, told, model, capsys):
 
 
 def test_evaluate_and_bundle(model, capsys):
+    from small import SMALL
+
+    from shutka.models.text_jepa import TextJEPA
+    sys.modules['shutka.export.bundle'].load = lambda path: TextJEPA(SMALL).eval()
     Path('src/more.ts').write_text('''
         /** Takes one number from another. */
         export const minus = (a: number, b: number) => { const difference = a - b; return difference }
@@ -200,6 +204,6 @@ def test_evaluate_and_bundle(model, capsys):
     ''')
     assert cli.command(['evaluate', 'model.zip', 'dir:src', '-o', 'rows.json']) == 0
     assert 'BM25' in capsys.readouterr().out
-    assert {r['method'] for r in json.loads(Path('rows.json').read_text())} >= {'chance', 'BM25', 'dense', 'hybrid'}
+    assert {r['method'] for r in json.loads(Path('rows.json').read_text())} >= {'chance', 'BM25', 'untrained', 'dense', 'hybrid'}
     assert cli.command(['bundle', 'run', '-o', 'x.zip']) == 0
     assert capsys.readouterr().out == 'x.zip\n'

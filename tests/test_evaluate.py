@@ -12,7 +12,7 @@ from shutka.metrics import chance, interval, metrics, ranks
 from shutka.plots import plot_retrieval, plot_run
 
 def pair(i, doc=None, body=None, form='function'):
-    return dict(id=f'{i:016x}', form=form, doc=f'does thing number {i}' if doc is None else doc,
+    return dict(id=f'{i:016x}', name=f'f{i}', form=form, doc=f'does thing number {i}' if doc is None else doc,
                 body=f'{{ return first(second, third({i})) }}' if body is None else body)
 
 def pool(n):
@@ -127,3 +127,8 @@ def test_a_collapse_on_either_side_is_reported():
 ])
 def test_representation_refuses(words_, code):
     with pytest.raises(ValueError): of.representation(words_, code)
+
+
+def test_a_body_does_not_hold_its_own_name():
+    recursive = pair(7, body='{ return n < 2 ? 1 : n * f7(n - 1, first, second) }')
+    assert 'f7' not in make_pool([pair(0), recursive], 'p').bodies[make_pool([pair(0), recursive], 'p').queries.index('does thing number 7')]
