@@ -46,6 +46,7 @@ Question: the doc comment of a function the model never saw. Answer: its body, w
 words only; it does not see operators or brackets, and it has not been tested on other languages.
 '''
 
+# %% ../../nbs/72_export.bundle.ipynb #b037d0e9
 def model_card(
     out: Path,   # an evaluated run folder
     name: str,   # of the bundle
@@ -68,6 +69,7 @@ def _portable(run: dict) -> dict:
     for key in ('source', 'held_out'): settings[key] = re.sub(r'\b(dir|git|jsonl|hf):[^,]*/([^,/]+)', r'\1:\2', settings[key])
     return {'recipe': run['recipe'], 'settings': settings, 'data': run['data']}
 
+# %% ../../nbs/72_export.bundle.ipynb #7420b05e
 def write_bundle(
     out: str | Path,                  # an evaluated run folder
     path: str | Path | None = None,   # the zip; shutka-typescript.zip in the run folder if not given
@@ -90,6 +92,7 @@ def write_bundle(
     result(out, status='ok', bundle={'file': path.name, 'bytes': path.stat().st_size, 'sha256': sha256(path)})
     return path
 
+# %% ../../nbs/72_export.bundle.ipynb #c8ee0361
 def _write_zip(path: Path, content: dict[str, bytes]):
     "Write a zip under another name and rename it when it is on the disk."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +133,7 @@ def read_bundle(
         if sha256(data) != manifest[name]: raise UserError(f"{path} is damaged: {name} is not what was bundled")
     return content
 
+# %% ../../nbs/72_export.bundle.ipynb #f2b387eb
 def load(
     path: str | Path,  # a bundle, or the folder it was unpacked to
 ) -> TextJEPA:         # in evaluation mode, on the CPU
