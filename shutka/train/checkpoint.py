@@ -176,5 +176,5 @@ def unpack_optimizer(
     numbers = {names[p]: i for i, p in enumerate(p for group in optimizer.param_groups for p in group['params'])}
     kinds = {key.partition('/')[0] for key in tensors}
     same_names('the optimizer', tensors, {f'{kind}/{name}' for kind in kinds for name in numbers})
-    state = {i: {kind: tensors[f'{kind}/{name}'] for kind in kinds} for name, i in numbers.items()} if kinds else {}
+    state = {i: {kind: tensors[f'{kind}/{name}'].clone() for kind in kinds} for name, i in numbers.items()} if kinds else {}
     optimizer.load_state_dict(optimizer.state_dict() | {'state': state})
