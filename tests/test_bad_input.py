@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from shutka import cli
-from shutka.core import UserError, read_json
+from shutka.core import UserError, read_json, sha256
 from shutka.evaluate.model import evaluate_run
 from shutka.export.bundle import read_bundle, write_bundle
 from shutka.train.recipes import Typescript, prepare
@@ -236,3 +236,26 @@ def test_a_full_disk_leaves_no_half_bundle(small, monkeypatch, capsys):
         assert cli.command(['bundle', run.out, '-o', 'deep/model.zip']) == 2
     one_sentence(capsys, 'deep/model.zip', 'No space left')
     assert not list(Path('deep').rglob('*')) and read_json(Path(run.out)/'result.json')['status'] == 'trained'
+
+
+@pytest.mark.parametrize('name, data', [
+    ('model.safetensors', b'\xff' * 64), ('model.json', b'[]'), ('model.json', b'{"model": "TextJEPA", "rows": "x"}'),
+    ('model.json', b'{"model": "TextJEPA", "mixer": []}'), ('manifest.json', b'[]')])
+def test_a_bundle_that_agrees_with_its_manifest_and_is_no_model(name, data, tmp_path):
+    from small import SMALL
+
+    from shutka.export.bundle import load
+    from shutka.models.text_jepa import TextJEPA, save_model
+    folder = save_model(TextJEPA(SMALL), tmp_path/'bundle')
+    put(folder/'encoding.json', '{}')
+    if name != 'manifest.json': put(folder/name, data)
+    put(folder/'manifest.json', json.dumps({p.name: sha256(p) for p in folder.iterdir()}) if name != 'manifest.json' else data)
+    with pytest.raises(UserError): load(folder)
+
+
+def test_a_bundle_names_no_folder_of_this_machine():
+    from shutka.export.bundle import _portable
+    run = {'recipe': 'Typescript', 'plan': {'folder': '/home/me'}, 'data': {}, 'settings': {
+        'source': 'dir:/home/me/src,hf:code-search-net/code_search_net/javascript,hf:./mine/rows', 'held_out': 'git:../x/repo', 'out': '/home/me/run'}}
+    assert _portable(run)['settings'] == {'source': 'dir:src,hf:code-search-net/code_search_net/javascript,hf:rows', 'held_out': 'git:repo'}
+    assert '/home' not in json.dumps(_portable(run))

@@ -454,3 +454,10 @@ def test_refusals():
     with pytest.raises(UserError, match='got 30 and 6'): SoftmaxAttention(30, 6)
     for kind in (SoftmaxAttention, GatedLinearAttention):
         with pytest.raises(UserError, match='causal'): kind(D, HEADS).step(torch.randn(1, 1, D))
+
+
+def test_a_mean_over_thousands_of_words_does_not_overflow_in_16_bits():
+    from shutka.models.layers import masked_mean
+    with torch.autocast('cpu', torch.float16):
+        mean = masked_mean(torch.full((1, 4096, 8), 4.), torch.ones(1, 4096, dtype=torch.bool), torch.full((1, 4096), 6.))
+    assert torch.allclose(mean.float(), torch.full((1, 8), 4.), atol=.02)

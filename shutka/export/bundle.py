@@ -64,9 +64,9 @@ LARGEST = 20 * 10**9  # bytes of a bundle's files: a zip that claims more was ma
 FILES = ('model.json', 'model.safetensors', 'encoding.json')
 
 def _portable(run: dict) -> dict:
-    "run.json without this machine: no plan, no folders, of `dir:` and `git:` sources only the last part of the path."
+    "run.json without this machine: no plan, no folders, and of local sources only the last part of the path."
     settings = {k: v for k, v in run['settings'].items() if k not in ('out', 'checkpoint_dir', 'resume')}
-    for key in ('source', 'held_out'): settings[key] = re.sub(r'\b(dir|git|jsonl|hf):[^,]*/([^,/]+)', r'\1:\2', settings[key])
+    for key in ('source', 'held_out'): settings[key] = re.sub(r'\b(dir|git|jsonl|hf(?=:[./~])):[^,]*/([^,/]+)', r'\1:\2', settings[key])
     return {'recipe': run['recipe'], 'settings': settings, 'data': run['data']}
 
 # %% ../../nbs/72_export.bundle.ipynb #7420b05e

@@ -221,6 +221,7 @@ def row_of(phase: Phase, model: nn.Module, at: Position, numbers: dict[str, floa
 # %% ../../nbs/43_train.fit.ipynb #091aa61f
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
+# %% ../../nbs/43_train.fit.ipynb #007b3f54
 def fit(
     model: nn.Module,               # trained in place, on a GPU if there is one; its weights stay fp32
     phases: list[Phase],            # one after the other

@@ -138,7 +138,7 @@ def main(
 if __name__ == '__main__' and '__file__' in globals():
     told = []
     for sign in (signal.SIGTERM, signal.SIGINT): signal.signal(sign, lambda *_: told.append(True))
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), told))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0, told))
 
 # %% ../../nbs/47_train.run.ipynb #1ca6d707
 def command(
