@@ -54,7 +54,7 @@ def changes(
 ) -> list[int]:        # their numbers
     "The rows at which another phase begins; the first row is none of them."
     phases = [r.get('phase') for r in rows]
-    return [i for i in range(1, len(rows)) if phases[i] != phases[i - 1]]
+    return [i for i, (before, phase) in enumerate(zip(phases, phases[1:]), 1) if phase != before]
 
 def positions(
     rows: list[dict],  # with 'step', and 'phase' if there are several
@@ -94,7 +94,7 @@ def running_mean(
     window: int,         # how many of the last values each mean is over; fewer at the start
 ) -> np.ndarray:         # as many as there are values
     "The mean of each value and those before it, within the window."
-    sums, ends = np.cumsum([0, *values]), np.arange(1, len(values) + 1)
+    sums, ends = np.concatenate([[0], np.cumsum(values)]), np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - window)
     return (sums[ends] - sums[starts]) / (ends - starts)
 
