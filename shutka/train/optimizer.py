@@ -12,6 +12,7 @@ import re
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 from ..core import UserError, unknown
@@ -57,7 +58,8 @@ def adamw8bit(
     learned: dict[str, nn.Parameter],  # from `learners`
     phase: Phase,                      # for its learning rate, which changes at each step, and its weight decay
 ) -> Optimizer:                        # about 2 bytes of state for each weight
-    "AdamW with 8-bit state; raises `UserError` if bitsandbytes is not installed."
+    "AdamW with 8-bit state; raises `UserError` if bitsandbytes is not installed, or the parameters are spread over processes."
+    if any(isinstance(p, DTensor) for p in learned.values()): raise UserError("the optimizer adamw8bit must have whole parameters, these are spread over processes; use adamw")
     logging.getLogger('bitsandbytes.backends.cpu').setLevel(logging.ERROR)  # it would ask for a package that only 4-bit layers need
     try: from bitsandbytes.optim import AdamW8bit
     except ImportError as e: raise UserError(f"the optimizer adamw8bit needs bitsandbytes, do `pip install bitsandbytes` ({e})") from None
@@ -105,10 +107,11 @@ def _entries(optimizer: Optimizer, model: nn.Module) -> dict[str, tuple]:
 # %% ../../nbs/42a_train.optimizer.ipynb #0266f240
 def unpack_optimizer(
     tensors: dict[str, Tensor],  # from `pack_optimizer`
-    optimizer: Optimizer,        # fresh, over the same parameters; changed in place
+    optimizer: Optimizer,        # over the same parameters; changed in place
     model: nn.Module,            # the model it trains; its gradients are cleared
 ):
     "Restore an optimizer's state exactly; raises `UserError` if names, shapes or types differ from what the optimizer keeps."
+    optimizer.state.clear()
     if not tensors: return
     _step_nowhere(optimizer)
     entries = _entries(optimizer, model)
@@ -131,6 +134,10 @@ def _step_nowhere(optimizer: Optimizer):
     for group, lr in zip(optimizer.param_groups, rates): group['lr'] = lr
 
 # %% ../../nbs/42a_train.optimizer.ipynb #33351448
-def whole(t: Tensor) -> Tensor: return t.detach().to('cpu', copy=True).contiguous()
+def whole(t: Tensor) -> Tensor:
+    t = t.detach()
+    return (t.full_tensor() if isinstance(t, DTensor) else t).to('cpu', copy=True).contiguous()
 def put(t: Tensor, into: Tensor):
+    from torch.distributed.tensor import distribute_tensor
+    if isinstance(into, DTensor): t = distribute_tensor(t.to(into.device), into.device_mesh, into.placements)
     with torch.no_grad(): into.copy_(t)
