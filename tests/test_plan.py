@@ -1,0 +1,245 @@
+"The plan: GPUs through NVML, when a session is over, how a batch is cut, what is missing."
+import json
+import math
+import os
+import socket
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from shutka.core import UserError
+from shutka.train import plan as module
+from shutka.train.plan import (FILL, KAGGLE_MINUTES, STATE, Device, Machine, accumulation, disk_estimate, ends_at, handles, machine, make_plan,
+                               memory_estimate, missing, reachable, room, training_ends)
+
+NOW = 1_800_000_000
+T4 = Device('Tesla T4', (7, 5), 15_843_721_216)
+KAGGLE = Machine(devices=(T4, T4), cores=4, ram=33_600_000_000, free=20_900_000_000, kaggle=True, began=NOW - 300)
+LAPTOP = Machine(cores=8, ram=16_000_000_000, free=200_000_000_000)
+SIZES = dict(parameters=40_000_000, learned=30_000_000, tokens=64 * 512, width=512, layers=8)
+
+
+class Driver:
+    "Answers like `pynvml`; `cards` are (uuid, name, capability, memory)."
+    class NVMLError(Exception): pass
+    cards = [('GPU-5a1c', 'Tesla T4', (7, 5), 16 * 10**9), ('GPU-5a77', 'NVIDIA L4', (8, 9), 24 * 10**9), ('GPU-77fe', 'Tesla T4', (7, 5), 16 * 10**9)]
+    def nvmlInit(self): pass
+    def nvmlDeviceGetCount(self): return len(self.cards)
+    def nvmlDeviceGetHandleByIndex(self, i): return i
+    def nvmlDeviceGetUUID(self, handle): return self.cards[handle][0]
+    def nvmlDeviceGetName(self, handle): return self.cards[handle][1]
+    def nvmlDeviceGetCudaComputeCapability(self, handle): return self.cards[handle][2]
+    def nvmlDeviceGetMemoryInfo(self, handle): return SimpleNamespace(total=self.cards[handle][3])
+
+
+class NoDriver(Driver):
+    def nvmlInit(self): raise self.NVMLError('Driver Not Loaded')
+
+
+@pytest.mark.parametrize('visible, found', [(None, [0, 1, 2]), ('0', [0]), (' 2 , 0 ', [2, 0]), ('GPU-77', [2]), ('GPU-5a77,0', [1, 0]),
+                                            ('', []), ('-1', []), ('0,-1,1', [0]), ('1,', [1])])
+def test_visible_gpus(visible, found):
+    assert handles(Driver(), visible) == found
+    assert handles(NoDriver(), visible) == []
+
+
+@pytest.mark.parametrize('visible', ['3', '0,7', 'GPU-5a', 'GPU-0', 'T4', '00', '0 1'])
+def test_a_gpu_that_is_not_there_is_refused(visible):
+    with pytest.raises(UserError, match='CUDA_VISIBLE_DEVICES must name GPUs.*2 .GPU-77fe'): handles(Driver(), visible)
+
+
+def test_machine(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.version, 'cuda', '12.6')
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '1')
+    monkeypatch.delenv('KAGGLE_KERNEL_RUN_TYPE', raising=False)
+    here = machine(tmp_path/'not'/'yet', Driver())
+    assert here.devices == (Device('NVIDIA L4', (8, 9), 24 * 10**9, 'GPU-5a77'),)
+    assert (here.kaggle, here.began) == (False, 0)
+    assert machine(tmp_path, NoDriver()).devices == ()
+    monkeypatch.setattr(torch.version, 'cuda', None)
+    assert machine(tmp_path, Driver()).devices == ()
+    assert not torch.cuda.is_initialized()
+
+
+def test_kaggle_began_with_its_container(monkeypatch):
+    monkeypatch.setenv('KAGGLE_KERNEL_RUN_TYPE', 'Batch')
+    monkeypatch.setattr(module.psutil, 'Process', lambda pid: SimpleNamespace(create_time=lambda: {1: 1234.5}[pid]))
+    here = machine('.', NoDriver())
+    assert (here.kaggle, here.began) == (True, 1234.5)
+
+
+@pytest.mark.gpu
+def test_the_real_driver_agrees_with_pytorch():
+    for i, device in enumerate(machine().devices):
+        about = torch.cuda.get_device_properties(i)
+        assert (device.name, device.capability) == (about.name, (about.major, about.minor))
+        assert .9 < about.total_memory / device.memory <= 1
+
+
+@pytest.mark.parametrize('minutes, machine, after, left', [(0, LAPTOP, 0, math.inf), (2, LAPTOP, 10**9, 2), (0, KAGGLE, 0, 685), (690, KAGGLE, 0, 685),
+                                                           (1e9, KAGGLE, 0, 685), (30, KAGGLE, 0, 30), (30, KAGGLE, 684 * 60, 1)])
+def test_when_a_session_is_over(minutes, machine, after, left):
+    assert ends_at(minutes, machine, NOW + after) == NOW + after + 60 * left
+
+
+def test_a_session_that_is_all_but_over():
+    over = KAGGLE.began + 60 * KAGGLE_MINUTES
+    for late in (59, 0, -86_400):
+        with pytest.raises(UserError, match='start a new session'): ends_at(30, KAGGLE, over - late)
+    with pytest.raises(UserError, match='start a new session'): make_plan(KAGGLE, 'run', batch=64, now=over, **SIZES)
+
+
+@pytest.mark.parametrize('seconds', [0, 1, 20, 39, 40, 41, 199, 201, 3_000, 6_001, 41_400, 10**6])
+def test_time_to_finish_is_kept_back(seconds):
+    kept = NOW + seconds - training_ends(NOW + seconds, NOW)
+    assert 0 <= kept <= seconds / 2 and kept <= 600
+    assert kept >= min(20, seconds / 2)
+    if 200 <= seconds <= 6_000: assert kept == pytest.approx(seconds / 10)
+
+
+def test_no_end():
+    assert training_ends(math.inf, NOW) == math.inf
+    assert training_ends(NOW - 5, NOW) == NOW - 5   # already over
+
+
+@pytest.mark.parametrize('batch', [1, 2, 3, 7, 64, 100])
+@pytest.mark.parametrize('memory', [10**8, 8 * 10**8, 2 * 10**9, 4 * 10**9, 10**12])
+def test_fewest_pieces_that_fit(batch, memory):
+    sizes = SIZES | {'tokens': batch * 512}
+    pieces, need = accumulation(batch, memory, precision='fp16', **sizes)
+    assert pieces in (1, 2, 4, 8, 16, 32, 64) and pieces <= batch
+    fits = lambda n: sum(memory_estimate(precision='fp16', piece=math.ceil(batch / n) / batch, **sizes).values()) <= FILL * memory
+    assert fits(pieces) == (sum(need.values()) <= FILL * memory)
+    if pieces > 1: assert not fits(pieces // 2)
+    if not fits(pieces): assert 2 * pieces > batch
+
+
+def test_memory_by_setting():
+    plain = memory_estimate(precision='fp16', processes=2, **SIZES)
+    assert memory_estimate(precision='fp16', processes=2, optimizer='adamw8bit', **SIZES) == plain | {'optimizer': plain['optimizer'] // 4}
+    shards = memory_estimate(precision='fp16', processes=2, shard=True, **SIZES)
+    assert shards == plain | {'weights': plain['weights'] // 2, 'gradients': plain['gradients'] // 4, 'optimizer': plain['optimizer'] // 2}
+    for layers in (0, 1, 8):
+        less = memory_estimate(**SIZES | {'layers': layers, 'checkpointing': True, 'vocabulary': 1000})['activations']
+        all_kept = memory_estimate(**SIZES | {'layers': layers, 'vocabulary': 1000})['activations']
+        assert less < all_kept if layers > 1 else less >= all_kept
+    assert memory_estimate(10, 10, tokens=100, vocabulary=50, piece=.1)['activations'] == 2 * 4 * 100 * 50  # logits stay whole
+    with pytest.raises(UserError, match='adamw8bit'): memory_estimate(1, 1, optimizer='adamw8')
+
+
+def test_disk():
+    for optimizer, state in STATE.items():
+        one, bundle = 100 * (4 + state), 400
+        assert disk_estimate(100, 100, optimizer=optimizer) == 4 * one + bundle
+        assert disk_estimate(100, 100, keep=1, optimizer=optimizer) == 2 * one + bundle
+        assert disk_estimate(100, 100, room=3 * one, optimizer=optimizer) == max(3 * one, 2 * one + bundle)
+
+
+def test_order_of_the_table():
+    plan = make_plan(KAGGLE, 'run', batch=64, now=NOW, missing=['a: b', 'c: d'], **SIZES)
+    lines = str(plan).splitlines()
+    assert [line.split()[0] for line in lines] == ['devices', 'precision', 'processes', 'batch', 'accumulation', 'memory', 'disk', 'time', 'steps', 'results', 'missing', 'c:']
+    assert lines[-2].index('a: b') == lines[-1].index('c: d')
+
+
+def test_a_plan_is_json():
+    for m in (KAGGLE, LAPTOP):
+        plan = make_plan(m, 'run', batch=64, missing=['a: b'], **SIZES)
+        value = json.loads(json.dumps(plan.to_json(), allow_nan=False))
+        assert value['missing'] == ['a: b'] and value['accumulation'] == 1
+        assert value['ends'] == (None if m is LAPTOP else plan.ends)
+
+
+def test_processes_on_one_cpu_share_it():
+    plan = make_plan(LAPTOP, 'run', batch=64, world=4, **SIZES)
+    assert (plan.processes, plan.threads, room(LAPTOP, 4)) == (4, 2, 4_000_000_000)
+    assert plan.accumulation > make_plan(LAPTOP, 'run', batch=64, **SIZES).accumulation == 1
+
+
+def test_what_can_never_fit_is_said():
+    text = str(make_plan(LAPTOP, 'run', batch=2, **SIZES | {'parameters': 10**10, 'learned': 10**10}))
+    assert 'even so memory may not be enough' in text
+
+
+# ---- what is missing
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    "A client that answers with an address of a registry, and an empty cache."
+    (tmp_path/'bin').mkdir()
+    client = tmp_path/'bin'/'npm'
+    client.write_text('#!/bin/sh\n[ "$*" = "config get registry" ] && echo http://registry.invalid/of/us/\n')
+    client.chmod(0o755)
+    monkeypatch.setenv('PATH', f"{tmp_path/'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv('SHUTKA_CACHE', str(tmp_path/'cache'))
+    return client
+
+
+def test_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'src').mkdir()
+    (tmp_path/'pairs.jsonl').touch()
+    there = ['dir:src', 'dir:~', 'git:src', 'git:src@v1', f'git:{tmp_path}/src@a/b', 'jsonl:pairs.jsonl', 'hf:./src', 'bundled:typescript', 'nonsense']
+    assert missing(there, ['torch', 'torch.nn']) == []
+    gone = ['dir:pairs.jsonl', 'jsonl:src', 'git:other@v1', 'hf:./other', 'dir:a b/c', 'dir:/nowhere/at/all']
+    assert [line.partition(' is not there: ')[0] for line in missing(gone)] == gone
+    assert missing(['dir:src/x/y']) == ['dir:src/x/y is not there: ls src shows what is']
+    assert missing(['jsonl:', 'jsonl:src']) == ['jsonl: is not there: ls . shows what is', 'jsonl:src is not there: ls src shows what is']
+    assert 'Add Input' in missing(['dir:x'], kaggle=True)[0]
+
+
+@pytest.mark.parametrize('spec, clone', [('git:https://host.invalid/a/kit.git@v2', 'https://host.invalid/a/kit.git'), ('git:git@host.invalid:a/kit', 'git@host.invalid:a/kit'),
+                                         ('git:ssh://git@host.invalid/kit', 'ssh://git@host.invalid/kit')])
+def test_a_repository_elsewhere_is_cloned_first(spec, clone):
+    assert missing([spec]) == [f'{spec} is not on this machine: git clone {clone}']
+
+
+def test_network(npm, tmp_path, monkeypatch):
+    asked = []
+    def online(url): return asked.append(url)
+    lines = missing(['npm:kit@^2', 'npm:kit@^2', 'npm:kit@1.0.0'], online=online)
+    assert asked == ['http://registry.invalid/of/us/'] * 3
+    assert lines == [f'npm:kit@{v} needs a network: connect this machine to registry.invalid' for v in ('^2', '1.0.0')]
+    assert 'switch Internet on' in missing(['hf:someone/code'], kaggle=True, online=online)[0]
+    assert missing(['npm:kit@^2', 'hf:someone/code'], online=lambda url: True) == []
+    (tmp_path/'cache'/'npm').mkdir(parents=True)
+    (tmp_path/'cache'/'npm'/'kit@1.0.0.tgz').touch()   # needs neither network nor client
+    monkeypatch.setenv('PATH', '')
+    assert missing(['npm:kit@1.0.0'], online=online) == []
+    assert missing(['npm:kit']) == ['npm:kit needs npm: apt-get install npm']
+
+
+def test_modules():
+    assert missing([], ['torch', 'not_there']) == ['not_there is not installed: pip install not_there']
+    assert '--no-index' in missing([], ['not_there'], kaggle=True)[0]
+
+
+def test_reachable(monkeypatch):
+    for name in ('http_proxy', 'https_proxy', 'all_proxy', 'no_proxy'):
+        monkeypatch.delenv(name, raising=False), monkeypatch.delenv(name.upper(), raising=False)
+    asked = []
+    def lookup(host, port):
+        asked.append(host)
+        if host != 'proxy.invalid': raise socket.gaierror('unknown')
+        return ['an address']
+    monkeypatch.setattr(socket, 'getaddrinfo', lookup)
+    assert not reachable('https://host.invalid/x')
+    for proxy in ('http://user:word@proxy.invalid:8080', 'proxy.invalid:8080'):
+        monkeypatch.setenv('https_proxy', proxy)
+        assert reachable('https://host.invalid/x')
+    monkeypatch.setenv('no_proxy', 'host.invalid')
+    assert not reachable('https://host.invalid/x')
+    assert asked == ['host.invalid', 'proxy.invalid', 'proxy.invalid', 'host.invalid']
+
+
+def test_a_resolver_that_does_not_answer(monkeypatch):
+    done = threading.Event()
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda host, port: done.wait(20) and ['too late'])
+    assert not reachable('http://host.invalid/', patience=.01)
+    done.set()
+
+
+def test_nothing_is_asked_for_nothing():
+    assert not reachable('') and not reachable('undefined')
