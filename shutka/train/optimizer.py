@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BETAS', 'OPTIMIZERS', 'learners', 'decayed', 'adamw', 'adamw8bit', 'make_optimizer', 'state_bytes', 'pack_optimizer',
-           'unpack_optimizer', 'whole', 'put']
+           'unpack_optimizer']
 
 # %% ../../nbs/42a_train.optimizer.ipynb #6967d375
 import logging
@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 from ..core import UserError, unknown
-from .checkpoint import same_names
+from .checkpoint import put, same_names, whole
 from .phase import Phase
 
 # %% ../../nbs/42a_train.optimizer.ipynb #dd12322c
@@ -132,12 +132,3 @@ def _step_nowhere(optimizer: Optimizer):
     optimizer.step()
     optimizer.zero_grad()
     for group, lr in zip(optimizer.param_groups, rates): group['lr'] = lr
-
-# %% ../../nbs/42a_train.optimizer.ipynb #33351448
-def whole(t: Tensor) -> Tensor:
-    t = t.detach()
-    return (t.full_tensor() if isinstance(t, DTensor) else t).to('cpu', copy=True).contiguous()
-def put(t: Tensor, into: Tensor):
-    from torch.distributed.tensor import distribute_tensor
-    if isinstance(into, DTensor): t = distribute_tensor(t.to(into.device), into.device_mesh, into.placements)
-    with torch.no_grad(): into.copy_(t)
