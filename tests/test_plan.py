@@ -132,9 +132,21 @@ def test_memory_by_setting():
 def test_disk():
     for optimizer, state in STATE.items():
         one, bundle = 100 * (4 + state), 400
-        assert disk_estimate(100, 100, optimizer=optimizer) == 4 * one + bundle
-        assert disk_estimate(100, 100, keep=1, optimizer=optimizer) == 2 * one + bundle
-        assert disk_estimate(100, 100, room=3 * one, optimizer=optimizer) == max(3 * one, 2 * one + bundle)
+        assert disk_estimate(100, 100, optimizer=optimizer) == 5 * one + bundle
+        for keep in (1, 2, 5): assert disk_estimate(100, 100, keep=keep, optimizer=optimizer) == (keep + 2) * one + bundle
+        for room in (0, one, 2 * one): assert disk_estimate(100, 100, room=room, optimizer=optimizer) == 3 * one + bundle
+
+
+@pytest.mark.parametrize('room', [0, 20, 45, 100])
+@pytest.mark.parametrize('keep', [1, 3])
+def test_disk_agrees_with_what_checkpoints_take(keep, room):
+    from shutka.train.checkpoint import staying
+    sizes, most = {}, 0
+    for step in range(12):
+        most = max(most, sum(sizes.values()) + 12)       # the others are still there
+        sizes[step] = 12                                 # of one parameter: its weight and two averages
+        sizes = {s: 12 for s in staying(sizes, keep, room, best=0)}
+    assert most <= disk_estimate(1, 1, keep=keep, room=room) - 4 < most + 12
 
 
 def test_order_of_the_table():

@@ -213,13 +213,13 @@ def accumulation(
 def disk_estimate(
     parameters: int,           # of the model
     learned: int,              # of these, how many learn
-    keep: int = 3,             # checkpoints that stay: newest, previous, best
-    room: float = math.inf,    # bytes that all of it may take
+    keep: int = 3,             # checkpoints that may stay besides the best one, as for `save_checkpoint`
+    room: float = 5e9,         # bytes they may take together
     optimizer: str = 'adamw',  # or 'adamw8bit'
 ) -> int:                      # bytes
-    "What a run writes at most: checkpoints, one of them in the making, and the bundle."
-    one, bundle = 4 * parameters + STATE[optimizer] * learned, 4 * parameters
-    return min((keep + 1) * one + bundle, max(room, 2 * one + bundle))
+    "What a run writes at most: checkpoints that stay, one in the making, and the bundle."
+    one = 4 * parameters + STATE[optimizer] * learned
+    return round(max(min((keep + 1) * one, room), 2 * one) + one + 4 * parameters)
 
 # %% ../../nbs/40_train.plan.ipynb #ba9c2b19
 KAGGLE_MINUTES = 690  # of the 720 that a session has
