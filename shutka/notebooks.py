@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRUTH', 'TYPES', 'CODES', 'notebooks', 'notebook', 'Parameter', 'parameters', 'convert', 'read_parameters',
-           'exit_code', 'run_notebook']
+           'exit_code', 'run_notebook', 'again']
 
 # %% ../nbs/90_notebooks.ipynb #c586df7b
 import ast
@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -135,15 +136,17 @@ def exit_code(
 def _unfinished(
     cells: list[dict],  # of the executed notebook
     out: Path,          # folder of the run
-) -> str:               # '' if all is well
-    "Why a notebook that raised no error still did not succeed."
+) -> tuple[int, str]:   # the exit code, and why it is not 0
+    "Whether a notebook that raised no error has also succeeded."
     for cell in cells:
         if any(o.get('ename') == 'SystemExit' for o in cell.get('outputs', [])):
-            return f"cell In [{cell['execution_count']}] called sys.exit, and the cells below it did not run"
-    if not (out/'result.json').is_file(): return f"the notebook ran to its end but left no {out/'result.json'}, so nothing was finished"
+            return 1, f"cell In [{cell['execution_count']}] called sys.exit, and the cells below it did not run"
+    if not (out/'result.json').is_file(): return 1, f"the notebook ran to its end but left no {out/'result.json'}, so nothing was finished"
     result = read_json(out/'result.json')
     status = result.get('status') if isinstance(result, dict) else None
-    return '' if status == 'ok' else f"{out/'result.json'} must say that the status is 'ok', it says {status!r}"
+    if status == 'ok': return 0, ''
+    if status == 'budget': return BudgetReached.code, f"the session's time was over after {result.get('steps')} steps; what it made is complete, and there is more to do"
+    return 1, f"{out/'result.json'} must say that the status is 'ok', it says {status!r}"
 
 # %% ../nbs/90_notebooks.ipynb #cd9519a6
 def _execute(
@@ -181,13 +184,12 @@ def _verdict(
     "Execute a notebook, and judge how it ended."
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError
-    try: why = _unfinished(_execute(path, values, output), out)
+    try: return _unfinished(_execute(path, values, output), out)
     except PapermillExecutionError as e:
         code = exit_code(e.ename, e.evalue)
         return code, e.evalue if code > 1 else f"the notebook raised {e.ename}{e}"
     except DeadKernelError: return 1, "the notebook's kernel died, most often because the machine's memory was full"
     except KeyboardInterrupt: return 130, "interrupted; the kernel and what it had started are stopped"
-    return (1, why) if why else (0, '')
 
 # %% ../nbs/90_notebooks.ipynb #71cf008e
 def run_notebook(
@@ -205,5 +207,10 @@ def run_notebook(
     if output.resolve() == path.resolve(): raise UserError(f"the executed copy must not replace the notebook itself, {path}")
     for folder in (Path(out), output.parent): folder.mkdir(parents=True, exist_ok=True)
     code, message = _verdict(path, values, Path(out), output)
-    if message: print(f"error: {message}\nthe executed notebook is {output}", file=sys.stderr)
+    if message: print(f"{'stopped' if code == BudgetReached.code else 'error'}: {message}\nthe executed notebook is {output}", file=sys.stderr)
+    if code == BudgetReached.code: print(f"go on with: {again(name, given, output)}", file=sys.stderr)
     return code
+
+def again(name: str, given: dict[str, str], output: str | Path) -> str:
+    "The command line that runs a notebook once more."
+    return shlex.join(['shutka', 'run', name, *[word for key, value in given.items() for word in ('-p', key, value)], '-o', str(output)])

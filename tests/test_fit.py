@@ -1,10 +1,11 @@
 """The loop's promises: exact resume after SIGKILL, several processes as one, and what happens when training breaks down.
 
-Run as a script, this file is the child process of its own tests: `test_fit.py kill|gloo FOLDER`.
+Run as a script, this file is the child process of its own tests: `test_fit.py kill|gloo|shard|hang FOLDER`.
 """
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,8 +19,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 from shutka.core import Diverged, OutOfMemory, UserError, read_jsonl, rng
-from shutka.train.checkpoint import load_checkpoint
-from shutka.train.fit import SKIPS, fit, trim_log
+from shutka.train.checkpoint import checkpoints, load_checkpoint
+from shutka.train.fit import SKIPS, Session, fit, trim_log
 from shutka.train.phase import Phase
 
 CHILD = {**os.environ, 'PYTHONPATH': str(Path(__file__).parent.parent), 'OMP_WAIT_POLICY': 'passive', 'GOMP_SPINCOUNT': '0'}
@@ -63,8 +64,8 @@ PHASES = [Phase(name='head', batch=batch, loss=predict, lr=.01, steps=25, warmup
 
 def losses(rows): return [(r['step'], r['loss']) for r in rows]
 
-def run(folder, phases=PHASES, model=None, **kw):
-    return list(fit(Model() if model is None else model, phases, folder, **kw))
+def run(folder, phases=PHASES, model=None, seed=0, stop=lambda: False, clock=time.monotonic, **session):
+    return list(fit(Model() if model is None else model, phases, folder, Session(**session), seed=seed, stop=stop, clock=clock))
 
 
 # SIGKILL
@@ -76,7 +77,7 @@ def kill_child(folder):
         return batch(*key)
     log, file = folder/'log.jsonl', None
     model = Model(seed=time.time_ns() if log.exists() else 0)  # the weights come from the checkpoint, or the losses will differ
-    for row in fit(model, [replace(p, batch=slow) for p in PHASES], folder/'checkpoints', save_every=.04):
+    for row in fit(model, [replace(p, batch=slow) for p in PHASES], folder/'checkpoints', Session(save_every=.04)):
         if file is None:
             trim_log(log, row['step'] - 1)
             file = open(log, 'a')
@@ -104,7 +105,7 @@ def test_resume_is_exact_at_every_step(tmp_path):
     whole = run(tmp_path/'whole')
     for step in range(1, 60, 7):
         again = []
-        for row in fit(Model(), PHASES, tmp_path/str(step), save_every=0):
+        for row in fit(Model(), PHASES, tmp_path/str(step), Session(save_every=0)):
             again.append(row)
             if row['step'] == step: break
         rest = run(tmp_path/str(step), model=Model(seed=step))
@@ -120,7 +121,7 @@ def test_randomness_of_the_consumer_changes_nothing(tmp_path):
 
 def test_a_consumer_that_fails_is_not_behind_its_checkpoint(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        for row in fit(Model(), PHASES, tmp_path, save_every=0): 1 / (row['step'] - 9)
+        for row in fit(Model(), PHASES, tmp_path, Session(save_every=0)): 1 / (row['step'] - 9)
     assert load_checkpoint(tmp_path).step == 8
 
 
@@ -153,7 +154,7 @@ CONTRAST = [replace(PHASES[0], loss=contrast, steps=8), replace(PHASES[1], loss=
 def gloo_child(folder):
     "Stop in the middle of the second phase."
     calls = count(1).__next__
-    rows = list(fit(Model(dropout=0), CONTRAST, folder/'checkpoints', world=2, stop=lambda: calls() == 15))
+    rows = list(fit(Model(dropout=0), CONTRAST, folder/'checkpoints', Session(world=2), stop=lambda: calls() == 15))
     (folder/f"rows{os.environ['RANK']}.json").write_text(json.dumps(rows))
     torch.distributed.destroy_process_group()
     left = [f.read_text().strip() for f in Path('/proc/self/task').glob('*/comm')]
@@ -171,6 +172,31 @@ def test_two_processes_are_one_and_one_goes_on_where_two_stopped(tmp_path):
     assert [r['step'] for r in two] == [r['step'] for r in one] == list(range(1, 21))
     for key in ('loss', 'hit', 'grad_norm'): assert [r[key] for r in two] == pytest.approx([r[key] for r in one], rel=2e-6, abs=1e-6)
     assert one[-1]['loss'] < one[0]['loss']
+
+
+def shard_child(folder):
+    "The same with weights spread over both processes; then the rest of it whole."
+    calls = count(1).__next__
+    rows = list(fit(Model(dropout=0), CONTRAST, folder/'checkpoints', Session(world=2, shard=True), stop=lambda: calls() == 15))
+    (folder/f"rows{os.environ['RANK']}.json").write_text(json.dumps(rows))
+    torch.distributed.destroy_process_group()
+
+def nodes(folder, what):
+    "Two machines of one process each, which meet on loopback."
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--nproc_per_node', '1', '--master_addr', '127.0.0.1', '--master_port', str(port)]
+    started = [subprocess.Popen([*command, '--node_rank', rank, __file__, what, str(folder)], env=CHILD, stderr=subprocess.PIPE, text=True) for rank in '01']
+    for process in started: assert process.wait(120) == 0, process.stderr.read()[-3000:]
+
+@pytest.mark.parametrize('what', ['gloo', 'shard'])
+def test_two_machines_are_one_with_whole_copies_and_with_shards(tmp_path, what):
+    nodes(tmp_path, what)
+    two = json.loads((tmp_path/'rows0.json').read_text())
+    two += run(tmp_path/'checkpoints', CONTRAST, Model(dropout=0, seed=9))   # one process reads what two have written
+    one = run(tmp_path/'one', CONTRAST, Model(dropout=0))
+    for key in ('loss', 'hit', 'grad_norm'): assert [r[key] for r in two] == pytest.approx([r[key] for r in one], rel=2e-6, abs=1e-6)
 
 
 # Phases
@@ -205,14 +231,24 @@ def test_a_finished_folder_yields_nothing(tmp_path):
     assert run(tmp_path, model=model) == [] and load_checkpoint(tmp_path).step == 60
     assert torch.equal(model.head.weight, load_checkpoint(tmp_path).tensors('model')['head.weight'])
 
-def test_minutes_end_a_phase_also_over_two_sessions(tmp_path):
-    phases = [replace(PHASES[0], steps=0, minutes=.25), replace(PHASES[1], minutes=.5)]
-    for row in fit(Model(), phases, tmp_path, clock=count().__next__, save_every=0):
-        if row['step'] == 20: break
-    rows = run(tmp_path, phases, clock=count(1_000).__next__)
-    assert rows[0]['step'] == 20 and rows[0]['seconds'] == 20
-    assert [(r['step'], r['end']) for r in rows if 'end' in r] == [(30, 'minutes')]  # both deadlines count from the start of the run
-    assert rows[-1]['lr'] < .0011 + .0001
+def test_minutes_end_a_session_and_the_next_one_goes_on(tmp_path):
+    "Both phases have more steps than a session of 30 ticks; the first one may have half of the time."
+    phases = [replace(PHASES[0], steps=100, until=.5), replace(PHASES[1], steps=40)]
+    rows = run(tmp_path, phases, clock=count().__next__, minutes=.5)
+    assert [r['end'] for r in rows if 'end' in r] == ['minutes', 'minutes'] and rows[-1]['lr'] < .0011 + .0001
+    seconds, steps = rows[-1]['seconds'], rows[-1]['step']
+    again = run(tmp_path, phases, Model(seed=5), clock=count(1_000).__next__, minutes=.5)
+    assert again[0]['step'] == steps + 1 and again[0]['phase'] == 'all' and again[0]['seconds'] > seconds
+    assert again[0]['lr'] > .005   # with more time there is more to learn, too
+    while again[-1]['end'] == 'minutes': again += run(tmp_path, phases, Model(seed=5), clock=count(1_000).__next__, minutes=.5)
+    assert again[-1]['end'] == 'steps' and sum(r['phase'] == 'all' for r in rows + again) == 40
+    assert [r['step'] for r in rows + again] == list(range(1, len(rows + again) + 1))
+    assert run(tmp_path, phases, minutes=.5) == []
+
+def test_a_phase_without_steps_lasts_as_long_as_the_session(tmp_path):
+    rows = run(tmp_path, [replace(PHASES[0], steps=0)], clock=count().__next__, minutes=.5)
+    assert rows[-1]['end'] == 'minutes' and run(tmp_path, [replace(PHASES[0], steps=0)], minutes=.5) == []
+    with pytest.raises(UserError, match="'head' needs steps above 0"): run(tmp_path/'x', [replace(PHASES[0], steps=0)])
 
 def test_a_phase_made_shorter_is_over(tmp_path):
     calls = count(1).__next__
@@ -235,7 +271,7 @@ def test_fp16_skips_overflowing_steps_counts_them_and_resumes_exactly(tmp_path):
         return 1e4 * loss, parts
     phases = [replace(p, loss=steep) for p in PHASES]
     model, before, rows = Model(), Model(), []
-    for row in fit(model, phases, tmp_path/'whole', precision='fp16'):
+    for row in fit(model, phases, tmp_path/'whole', Session(precision='fp16')):
         if row['step'] == 1: assert torch.equal(model.head.weight, before.head.weight)
         rows.append(row)
     void = [r for r in rows if r['grad_norm'] is None]
@@ -257,29 +293,185 @@ def test_fp16_that_always_overflows_diverges(tmp_path):
     def cliff(model, batch): return 1e30 * predict(model, batch)[0].float(), {}
     with pytest.raises(Diverged, match=f"phase 'head', step {SKIPS}: fp16"): run(tmp_path, [replace(PHASES[0], loss=cliff)], precision='fp16')
 
-@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
-def test_a_loss_that_is_not_finite_stops_before_it_is_saved(tmp_path, bad):
-    def breaks(model, batch):
-        loss, parts = predict(model, batch)
-        return loss * (bad if batch['a'].equal(globals()['batch'](6, 0, 1)['a']) else 1), parts
-    with pytest.raises(Diverged, match=f"phase 'head', step 7: the loss must be finite, got {bad}"):
-        run(tmp_path, [replace(PHASES[0], loss=breaks)], save_every=0)
-    saved = load_checkpoint(tmp_path)
-    assert saved.step == 6 and all(t.isfinite().all() for t in saved.tensors('model').values())
+BAD = [float('nan'), float('inf')]
 
-def test_a_gradient_that_is_not_finite_stops(tmp_path):
+def breaking(bad, *steps):
+    "A loss that is not finite in some batches of the phase."
+    inputs = [batch(step, 0, 1)['a'] for step in steps]
+    def loss(model, given):
+        value, parts = predict(model, given)
+        return value * (bad if any(given['a'].equal(x) for x in inputs) else 1), parts
+    return loss
+
+@pytest.mark.parametrize('bad', BAD)
+def test_a_loss_that_is_not_finite_costs_one_step(tmp_path, bad):
+    weights = {}
+    for steps in (6, 7):
+        calls, model = count(1).__next__, Model()
+        rows = run(tmp_path/str(steps), [replace(PHASES[0], loss=breaking(bad, 6))], model, stop=lambda: calls() == steps)
+        weights[steps] = model.head.weight
+    assert rows[6]['loss'] is None and rows[6]['nonfinite'] == 1 and 'skipped' not in rows[6]
+    assert torch.equal(weights[6], weights[7])   # the weights did not move ...
+    rest = run(tmp_path/'rest', [replace(PHASES[0], loss=breaking(bad, 6))])
+    assert all(r['loss'] is not None for r in rest[7:]) and rest[-1]['nonfinite'] == 1 and rest[-1]['loss'] < rest[0]['loss']   # ... and go on
+
+def test_three_in_a_row_bring_back_the_last_checkpoint_at_half_the_learning_rate(tmp_path):
+    seen, broken = [], breaking(float('nan'), 10, 11, 12)
+    def loss(model, given):
+        seen.append(next(p for name, p in model.named_parameters() if 'head.weight' in name).detach().clone())   # before this step
+        return broken(model, given)
+    calls = count(1).__next__
+    rows = run(tmp_path/'run', [replace(PHASES[0], loss=loss)], stop=lambda: calls() == 8)   # saves at step 8
+    rows += run(tmp_path/'run', [replace(PHASES[0], loss=loss)], Model(seed=7))
+    whole = run(tmp_path/'whole', PHASES[:1])
+    assert [r['step'] for r in rows if r['loss'] is None] == [11, 12, 13] and [r['step'] for r in rows if 'back' in r] == [13]
+    assert torch.equal(seen[13], seen[8]) and not torch.equal(seen[10], seen[8]) and torch.equal(seen[12], seen[10])
+    assert losses(rows[:10]) == losses(whole[:10]) and [r['lr'] for r in rows[:13]] == [r['lr'] for r in whole[:13]]
+    assert [r['lr'] for r in rows[13:]] == [r['lr'] / 2 for r in whole[13:]]
+    assert len(rows) == 25 and rows[-1]['nonfinite'] == 3
+
+def test_a_kill_around_going_back_changes_nothing(tmp_path):
+    phases = [replace(PHASES[0], loss=breaking(float('nan'), 10, 11, 12)), PHASES[1]]
+    whole = run(tmp_path/'whole', phases)
+    for step in (11, 12, 13, 14, 20):
+        for row in fit(Model(), phases, tmp_path/str(step)):
+            if row['step'] == step: break
+        rest = run(tmp_path/str(step), phases, Model(seed=3))
+        assert losses(rest) == losses(whole)[rest[0]['step'] - 1:], step
+
+def test_the_second_time_it_names_the_batches(tmp_path):
+    phase = replace(PHASES[0], loss=breaking(float('nan'), 5, 6, 7, 15, 16, 17))
+    with pytest.raises(Diverged, match=r"phase 'head', step 18: .* batches \[15, 16, 17\] .* after those of batches \[5, 6, 7\]"): run(tmp_path, [phase])
+    saved = load_checkpoint(tmp_path)
+    assert saved.step == 8 and all(t.isfinite().all() for t in saved.tensors('model').values())
+
+def test_a_gradient_that_is_not_finite_is_the_same(tmp_path):
     def edge(model, batch):
         y = model(batch['a'])[0]
         return (y - y.detach()).abs().sqrt().mean(), {}  # zero, with an infinite slope
-    with pytest.raises(Diverged, match='the gradient must be finite'): run(tmp_path, [replace(PHASES[0], loss=edge)])
+    with pytest.raises(Diverged, match='loss and gradient must be finite'): run(tmp_path, [replace(PHASES[0], loss=edge)])
+
+@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
+def test_losses_that_are_not_finite_are_counted_apart_from_overflows(tmp_path, precision):
+    rows = run(tmp_path, [replace(PHASES[0], loss=breaking(float('nan'), 6, 9))], precision=precision)
+    assert rows[-1]['nonfinite'] == 2 and rows[-1].get('skipped', 0) <= 1
+    assert rows[-1]['loss'] < rows[0]['loss']
 
 def test_a_check_may_stop_a_run(tmp_path):
     def collapsed(model): raise Diverged('effective rank 1')
     with pytest.raises(Diverged, match='effective rank'): run(tmp_path, [replace(PHASES[0], check=collapsed)])
 
-def test_memory_that_does_not_suffice(tmp_path):
-    def large(model, batch): raise torch.cuda.OutOfMemoryError('tried to allocate 90 GiB')
-    with pytest.raises(OutOfMemory, match="phase 'head', step 1: use smaller batches"): run(tmp_path, [replace(PHASES[0], loss=large)])
+class Refusing(Model):
+    "A model on a device that does not hold more than some rows."
+    def __init__(self, rows, **kw):
+        super().__init__(dropout=0, **kw)
+        self.rows = rows
+    def forward(self, x):
+        if len(x) > self.rows: raise torch.cuda.OutOfMemoryError('tried to allocate 90 GiB')
+        return super().forward(x)
+
+def test_memory_that_does_not_suffice_halves_the_micro_batch_and_keeps_the_batch(tmp_path):
+    "Also for a loss in which every row of the batch is a negative of every other."
+    phases = [replace(p, loss=contrast) for p in PHASES]
+    with pytest.warns(UserWarning, match="phase 'head', step 1: memory did not suffice, the batch is computed in 4 pieces"):
+        rows = run(tmp_path/'a', phases, Refusing(3))
+    whole = run(tmp_path/'b', phases, Model(dropout=0))
+    assert {r['pieces'] for r in rows} == {4} and 'pieces' not in whole[0]
+    for key in ('loss', 'hit', 'grad_norm'): assert [r[key] for r in rows] == pytest.approx([r[key] for r in whole], rel=1e-5, abs=1e-6)
+    again = run(tmp_path/'c', phases, Model(dropout=0), pieces=4)
+    assert losses(again) == losses(rows)   # started with as many pieces, it is the same to the last bit
+
+def test_memory_that_runs_out_later_loses_no_step_and_a_resumed_run_knows_it(tmp_path):
+    model = Refusing(8)
+    calls = count(1).__next__
+    rows = []
+    with pytest.warns(UserWarning, match='step 8'):
+        for row in fit(model, PHASES, tmp_path, stop=lambda: calls() == 20):
+            rows.append(row)
+            if row['step'] == 7: model.rows = 4
+    assert [r.get('pieces', 1) for r in rows] == [1] * 7 + [2] * 13
+    assert run(tmp_path, model=Refusing(4, seed=1))[0]['pieces'] == 2
+
+def test_one_example_that_does_not_fit_is_the_end(tmp_path):
+    with pytest.warns(UserWarning), pytest.raises(OutOfMemory, match="phase 'head', step 1: one example at a time must fit"): run(tmp_path, model=Refusing(0))
+
+def test_other_errors_are_not_taken_for_lack_of_memory(tmp_path):
+    def wrong(model, batch): raise RuntimeError('shapes cannot be multiplied')
+    with pytest.raises(RuntimeError, match='shapes'): run(tmp_path, [replace(PHASES[0], loss=wrong)])
+
+
+# Best and last
+
+def wave(*scores):
+    "A check that gives one score after the other."
+    left = iter(scores)
+    return lambda model: {'score': next(left), 'weight': float(model.head.weight.sum())}
+
+def test_patience_ends_a_phase_and_brings_back_its_best_weights(tmp_path):
+    model, rows = Model(), []
+    phase = replace(PHASES[0], every=3, check=wave(.1, .5, .4, .505, .3), score='score', patience=3, min_delta=.01)
+    rows = run(tmp_path, [phase, replace(PHASES[1], check=lambda model: {}, score='score')], model)
+    assert [(r['step'], r['end']) for r in rows if 'end' in r] == [(15, 'patience'), (50, 'steps')]
+    model = Model()
+    rows = run(tmp_path/'one', [replace(phase, check=wave(.1, .5, .4, .505, .3))], model)
+    assert model.head.weight.sum().item() == [r['weight'] for r in rows if 'weight' in r][1]
+
+def test_less_may_be_better_and_the_best_checkpoint_stays(tmp_path):
+    phase = replace(PHASES[0], every=5, check=wave(3., 1., 2., 2.5, 2.6), score='-score')
+    assert len(run(tmp_path, [phase], save_every=0)) == 25
+    assert 'step-00000010' in [c.name for c in checkpoints(tmp_path)] and load_checkpoint(tmp_path).step == 25
+
+def test_patience_goes_on_where_a_kill_left_it(tmp_path):
+    def phases(left): return [replace(PHASES[0], every=3, check=wave(*left), score='score', patience=3)]
+    scores = [.1, .5, .4, .3, .2, .1]
+    for row in fit(Model(), phases(scores), tmp_path, Session(save_every=0)):
+        if row['step'] == 11: break
+    rows = run(tmp_path, phases(scores[3:]), Model(seed=4))
+    assert (rows[-1]['step'], rows[-1]['end']) == (15, 'patience')
+
+
+# A step that hangs
+
+def hang_child(folder):
+    "Step 8 never ends; the watchdog tells, and the process leaves."
+    def stuck(text):
+        print(text, flush=True)
+        os._exit(3)
+    def sleeps(model, given):
+        if given['a'].equal(batch(7, 0, 1)['a']): this_call_never_returns()
+        return predict(model, given)
+    list(fit(Model(), [replace(PHASES[0], loss=sleeps), PHASES[1]], folder, Session(stuck_after=1.), stuck=stuck))
+
+def this_call_never_returns(): time.sleep(100)
+
+def test_a_step_that_hangs_is_written_down_and_costs_nothing(tmp_path):
+    done = subprocess.run([sys.executable, __file__, 'hang', str(tmp_path)], env=CHILD, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3 and "phase 'head', step 8: nothing moved for" in done.stdout, done.stderr
+    assert 'in this_call_never_returns' in (tmp_path/'stuck-0.txt').read_text()
+    assert load_checkpoint(tmp_path).step == 7
+    rest = run(tmp_path, model=Model(seed=2))
+    assert rest[0]['step'] == 8 and losses(rest) == losses(run(tmp_path/'whole'))[7:]
+
+def test_a_reader_may_take_its_time(tmp_path):
+    "Between two rows nobody is expected to work."
+    for row in fit(Model(), PHASES[:1], tmp_path, Session(stuck_after=.2), stuck=pytest.fail):
+        if row['step'] == 3: time.sleep(.6)
+    assert not list(tmp_path.glob('stuck*'))
+
+
+# Settings of a session
+
+@pytest.mark.parametrize('wrong', [{'precision': 'fp8'}, {'optimizer': 'sgd'}, {'pieces': 0}, {'minutes': 0}])
+def test_a_session_is_checked(wrong):
+    with pytest.raises(UserError): Session(**wrong)
+
+def test_8_bit_state_resumes_exactly_and_another_optimizer_is_another_run(tmp_path):
+    whole = run(tmp_path/'whole', optimizer='adamw8bit')
+    assert whole[-1]['loss'] < whole[0]['loss']
+    calls = count(1).__next__
+    first = run(tmp_path/'cut', optimizer='adamw8bit', stop=lambda: calls() == 40)
+    with pytest.raises(UserError, match='optimizer was adamw8bit and is adamw'): run(tmp_path/'cut')
+    assert losses(first + run(tmp_path/'cut', model=Model(seed=1), optimizer='adamw8bit')) == losses(whole)
 
 def test_a_row_keeps_its_own_names(tmp_path):
     def logs(model, batch): return predict(model, batch)[0], {'step': torch.tensor(1.)}
@@ -288,4 +480,4 @@ def test_a_row_keeps_its_own_names(tmp_path):
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
-    {'kill': kill_child, 'gloo': gloo_child}[sys.argv[1]](Path(sys.argv[2]))
+    {'kill': kill_child, 'gloo': gloo_child, 'shard': shard_child, 'hang': hang_child}[sys.argv[1]](Path(sys.argv[2]))
