@@ -1,15 +1,25 @@
-"Faults that checkpoints must survive: cut files, flipped bits, lost files, leftovers, a full disk."
+"""Faults that checkpoints must survive: cut files, flipped bits, lost files, leftovers, a full disk, a kill at any moment.
+
+As a script, `python test_checkpoint.py saves FOLDER` saves until it is killed, and `... gloo` packs and unpacks a model that two processes share.
+"""
 import json
+import os
+import random
+import shutil
+import signal
 import subprocess
 import sys
+import time
 import warnings
+from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
 
 from shutka.core import UserError
 from shutka.train import checkpoint as module
-from shutka.train.checkpoint import checkpoints, damage, load_checkpoint, save_checkpoint
+from shutka.train.checkpoint import checkpoints, damage, load_checkpoint, name_of, pack_model, save_checkpoint, staying, unpack_model
 
 
 def save(folder, step, **kw):
@@ -78,13 +88,16 @@ def test_all_damaged_is_an_error_and_none_is_not(folder, tmp_path):
     assert load_checkpoint(tmp_path/'new') is None
 
 
+def names(folder): return sorted(path.name for path in folder.iterdir())
+
+
 def test_leftovers_are_ignored_and_removed(folder):
-    hidden = folder/'.step-00000003'
+    hidden = folder/'.step-00000003.new'
     hidden.mkdir()
     (hidden/'model.safetensors').write_bytes(b'half')
     assert load_checkpoint(folder).step == 2
-    save(folder, 3)
-    assert sorted(p.name for p in folder.iterdir()) == ['LATEST', 'step-00000002', 'step-00000003']
+    save(folder, 3, keep=2)
+    assert names(folder) == ['LATEST', 'step-00000002', 'step-00000003']
     assert load_checkpoint(folder).step == 3
 
 
@@ -93,8 +106,75 @@ def test_steps_done_again_replace_those_of_a_damaged_future(folder):
     save(folder, 2)
     assert not damage(folder/'step-00000002') and len(checkpoints(folder)) == 2
     save(folder, 5)
-    save(folder, 4)
-    assert [c.name for c in checkpoints(folder)] == ['step-00000002', 'step-00000004']
+    save(folder, 4, keep=2)
+    assert names(folder) == ['LATEST', 'step-00000002', 'step-00000004']
+
+
+def test_one_that_stepped_aside_is_found(tmp_path, monkeypatch):
+    "The power fails between the two renames, when the only checkpoint is written anew."
+    save(tmp_path, 2)
+    rename = os.rename
+    def second_fails(a, b):
+        if str(a).endswith('.new'): raise KeyboardInterrupt
+        rename(a, b)
+    monkeypatch.setattr(module.os, 'rename', second_fails)
+    with pytest.raises(KeyboardInterrupt): save(tmp_path, 2)
+    monkeypatch.undo()
+    assert names(tmp_path) == ['.step-00000002.new', '.step-00000002.old', 'LATEST']
+    with pytest.warns(UserWarning, match='going back'): assert load_checkpoint(tmp_path).step == 2
+    save(tmp_path, 2)
+    assert names(tmp_path) == ['LATEST', 'step-00000002'] and load_checkpoint(tmp_path).step == 2
+
+
+@pytest.mark.parametrize('content', [None, b'', b'\xff\x00', b'step-00000009\n'])
+def test_latest_is_for_people(folder, content):
+    "Without LATEST, or with a damaged one, the newest whole checkpoint is loaded."
+    if content is None: (folder/'LATEST').unlink()
+    else: (folder/'LATEST').write_bytes(content)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        assert load_checkpoint(folder).step == 2
+    assert len(said) == (content is not None)
+
+
+@pytest.mark.parametrize(('kept', 'left'), [
+    (dict(keep=2), [4, 5]),
+    (dict(keep=9), [1, 2, 3, 4, 5]),
+    (dict(keep=2, best=2), [2, 4, 5]),
+    (dict(keep=2, best=5), [3, 4, 5]),   # the newest is the best: it does not count
+    (dict(keep=9, room=0), [4, 5]),      # two, however small the room
+    (dict(keep=9, room=0, best=1), [1, 5]),
+    (dict(keep=9, best=7), [1, 2, 3, 4, 5])])
+def test_rotation(tmp_path, kept, left):
+    for step in (1, 2, 3, 4): save(tmp_path, step, keep=9)
+    save(tmp_path, 5, **kept)
+    assert [int(path.name[5:]) for path in checkpoints(tmp_path)] == left
+
+
+def test_rotation_fits_the_room(tmp_path):
+    size = sum(f.stat().st_size for f in save(tmp_path, 0).iterdir())
+    for step in range(10, 30):
+        save(tmp_path, step, keep=9, room=4.5 * size, best=12 if step >= 12 else None)
+        assert sum(f.stat().st_size for path in checkpoints(tmp_path) for f in path.iterdir()) <= 4.5 * size
+    assert [int(path.name[5:]) for path in checkpoints(tmp_path)] == [12, 27, 28, 29]
+
+
+def test_what_stays_is_newest_best_and_a_fallback():
+    "Over many cases: the newest always, the best if there is one, never fewer than two, more only within both limits."
+    draw = random.Random(0)
+    for _ in range(2_000):
+        sizes = {step: draw.randint(1, 9) for step in draw.sample(range(50), draw.randint(1, 8))}
+        keep, room, best = draw.randint(1, 5), draw.randint(0, 40), draw.choice([None, *sizes, 99])
+        stay = staying(sizes, keep, room, best)
+        assert max(sizes) in stay and (best in stay or best not in sizes) and len(stay) == len(set(stay)) >= min(2, len(sizes))
+        assert len(stay) <= 2 or len(set(stay) - {best}) <= keep and sum(sizes[s] for s in stay) <= room
+
+
+def test_a_certain_step(folder):
+    assert load_checkpoint(folder, 1).state['step'] == 1
+    with pytest.raises(UserError, match='step-00000007'): load_checkpoint(folder, 7)
+    (folder/'step-00000001'/'state.json').write_text('{}')
+    with pytest.raises(UserError, match='step-00000001.*state.json is not what was saved'): load_checkpoint(folder, 1)
 
 
 @pytest.mark.parametrize('writer', ['save_file', 'write_json', 'write_manifest'])
@@ -106,19 +186,120 @@ def test_a_write_error_leaves_the_old_ones(folder, monkeypatch, writer):
     assert {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()} == before
 
 
-def test_a_full_disk_leaves_the_old_ones(folder):
-    "The real thing: the kernel refuses to let a file grow, as a full disk does."
-    script = f'''
-import resource, torch
+FULL = """
+import sys, warnings, torch
+from pathlib import Path
 from shutka.core import UserError
-from shutka.train.checkpoint import save_checkpoint
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-try: save_checkpoint({str(folder)!r}, 3, {{'model': {{'w': torch.zeros(100_000)}}}}, {{}})
+from shutka.train.checkpoint import load_checkpoint, save_checkpoint
+folder, numbers, text = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+def save(step, numbers, text): save_checkpoint(folder, step, {'model': {'w': torch.full((numbers,), float(step))}}, {'text': 'x' * text})
+for step in (1, 2): save(step, 64, 0)
+before = {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+LIMIT
+try: save(3, numbers, text)
 except UserError as e: print('refused:', e)
-'''
-    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=120)
-    assert done.stdout.startswith('refused: a checkpoint must fit'), done.stdout + done.stderr
-    assert load_checkpoint(folder).step == 2 and not list(folder.glob('.step-*'))
+assert {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()} == before, list(folder.rglob('*'))
+warnings.simplefilter('error')
+assert load_checkpoint(folder).step == 2
+FREE
+save(4, 64, 0)
+assert load_checkpoint(folder).step == 4 and not list(folder.glob('.*'))
+print('went on')
+"""
+
+def refused(done, folder):
+    assert done.stdout.startswith('refused: a checkpoint must fit') and done.stdout.endswith('went on\n'), done.stdout + done.stderr
+    assert str(folder/'step-00000003') in done.stdout
+
+
+in_the_tensors_or_in_the_state = pytest.mark.parametrize(('numbers', 'text'), [(100_000, 0), (64, 400_000)])
+
+
+@in_the_tensors_or_in_the_state
+def test_a_file_that_may_not_grow(tmp_path, numbers, text):
+    "The kernel refuses to let a file grow, as a full disk does; later it lets it."
+    script = FULL.replace('LIMIT', "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))")
+    script = script.replace('FREE', "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)")
+    refused(subprocess.run([sys.executable, '-c', script, tmp_path, str(numbers), str(text)], capture_output=True, text=True, timeout=120), tmp_path)
+
+
+@in_the_tensors_or_in_the_state
+def test_a_full_disk(tmp_path, numbers, text):
+    "A real one, of 128 kB, that only the subprocess can see."
+    disk = 'mount -t tmpfs -o size=128k tmpfs "$0"'
+    if not shutil.which('unshare') or subprocess.run(['unshare', '-rm', 'sh', '-c', disk, tmp_path], capture_output=True).returncode:
+        pytest.skip('this machine lets nobody mount')
+    script = FULL.replace('LIMIT', '').replace('FREE', '')
+    done = subprocess.run(['unshare', '-rm', 'sh', '-c', f'{disk} && exec "$@"', tmp_path, sys.executable, '-c', script, tmp_path, str(numbers), str(text)],
+                          capture_output=True, text=True, timeout=120)
+    refused(done, tmp_path)
+    assert 'No space left' in done.stdout or 'os error 28' in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def break_one(folder, draw):
+    "Damage one file of the newest checkpoint in some way: what was done, and whether it left the file as it was."
+    path = draw.choice(sorted(checkpoints(folder)[-1].iterdir()))
+    content = path.read_bytes()
+    at, some = draw.randrange(len(content)), draw.randbytes(draw.randint(1, 64))
+    how, broken = draw.choice([('cut', content[:at]), ('one bit', content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1:]),
+                               ('a hole', content[:at] + bytes(len(content) - at)), ('other bytes', content[:at] + some + content[at + len(some):]),
+                               ('longer', content + some), ('gone', None), ('a folder', None)])
+    path.unlink()
+    if how == 'a folder': path.mkdir()
+    elif broken is not None: path.write_bytes(broken)
+    return f'{path.name}: {how} at {at}', broken == content
+
+
+@pytest.mark.parametrize('n', [20, pytest.param(500, marks=pytest.mark.faults)])
+def test_random_damage(folder, tmp_path_factory, n):
+    "Whatever happens to the newest checkpoint, the one before is loaded, with one warning."
+    for seed in range(n):
+        copy = tmp_path_factory.mktemp('damaged')/'run'
+        shutil.copytree(folder, copy)
+        how, harmless = break_one(copy, random.Random(seed))
+        if harmless: continue
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter('always')
+            found = load_checkpoint(copy)
+        assert found.step == 1 and len(said) == 1 and 'step-00000002' in str(said[0].message), how
+        save(copy, 2)
+        assert load_checkpoint(copy).step == 2, how
+        shutil.rmtree(copy.parent)
+
+
+def killed_at(folder, delay):
+    "Save in another process until, a while after its first checkpoint, it is killed."
+    child = subprocess.Popen([sys.executable, __file__, 'saves', str(folder)], stdout=subprocess.PIPE, text=True)
+    child.stdout.readline()
+    time.sleep(delay)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+
+
+@pytest.mark.parametrize('n', [2, pytest.param(40, marks=pytest.mark.faults)])
+def test_killed_in_mid_save(tmp_path, n):
+    "After each kill the newest checkpoint is whole, holds what belongs to its step, and saving goes on from it."
+    draw, last = random.Random(0), 0
+    for _ in range(n):
+        killed_at(tmp_path, draw.random() / 5)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('error', '.*is not what was saved')
+            found = load_checkpoint(tmp_path)
+        assert found.step >= last and torch.equal(found.tensors('model')['w'], torch.full((200_000,), float(found.step)))
+        assert not any(damage(path) for path in checkpoints(tmp_path))
+        last = found.step
+    save(tmp_path, last + 1, keep=2)
+    assert names(tmp_path)[0] == 'LATEST' and names(tmp_path)[-1] == name_of(last + 1) and not list(tmp_path.glob('.*'))
+
+
+def test_two_processes_share_a_model(tmp_path):
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone', __file__, 'gloo', str(tmp_path)],
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    plain = uneven(0)
+    unpack_model(load_checkpoint(tmp_path).tensors('model'), plain)
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), uneven(7).parameters(), strict=True))
 
 
 def test_nothing_is_unpickled(folder):
@@ -133,3 +314,38 @@ def test_the_manifest_says_what_is_in_the_folder(folder):
     files = json.loads((folder/'step-00000002'/'manifest.json').read_text())
     assert {name: entry['bytes'] for name, entry in files.items()} == {
         p.name: p.stat().st_size for p in (folder/'step-00000002').iterdir() if p.name != 'manifest.json'}
+
+
+def uneven(seed):
+    "Nothing in it can be divided by two, and two names share one tensor."
+    torch.manual_seed(seed)
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Linear(3, 3), torch.nn.Linear(3, 5, bias=False), torch.nn.BatchNorm1d(5))
+    model[2].weight = model[0].weight
+    return model
+
+
+def share(folder):
+    "In each of two processes: a sharded model is packed whole, and unpacked into another one."
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+    dist.init_process_group('gloo')
+    mesh = torch.distributed.device_mesh.init_device_mesh('cpu', (2,))
+    one, other, plain = fully_shard(uneven(7), mesh=mesh), fully_shard(uneven(8), mesh=mesh), uneven(7)
+    packed = pack_model(one)
+    assert list(packed) == list(pack_model(plain)) and all(torch.equal(packed[name], t) for name, t in pack_model(plain).items())
+    if dist.get_rank() == 0: save_checkpoint(folder, 1, {'model': packed}, {})
+    dist.barrier()
+    unpack_model(load_checkpoint(folder).tensors('model'), other)
+    assert all(torch.equal(a.to_local(), b.to_local()) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    dist.destroy_process_group()
+
+
+def saves(folder):
+    "Save checkpoints for ever, every second one twice, and say so after the first."
+    found = load_checkpoint(folder)
+    for step in count(found.step + 1 if found else 1):
+        for _ in range(1 + step % 2): save_checkpoint(folder, step, {'model': {'w': torch.full((200_000,), float(step))}}, {}, keep=2)
+        print(step, flush=True)
+
+
+if __name__ == '__main__': {'saves': saves, 'gloo': share}[sys.argv[1]](Path(sys.argv[2]))
