@@ -1,6 +1,8 @@
 "The command line: what it prints, what it leaves behind, and how it ends."
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -10,11 +12,11 @@ import numpy as np
 import pytest
 
 from shutka import cli
-from shutka.core import UserError
+from shutka.core import UserError, write_json
 
 ROOT = Path(__file__).parents[1]
 CODE = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
-HEAVY = {'torch', 'numpy', 'matplotlib', 'papermill', 'datasets', 'transformers', 'tree_sitter', 'tqdm', 'yaml', 'IPython'}
+HEAVY = {'torch', 'numpy', 'matplotlib', 'papermill', 'datasets', 'transformers', 'tree_sitter', 'tqdm', 'yaml', 'IPython', 'rich', 'psutil'}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,7 @@ def test_module_entry_and_light_start():
     assert not HEAVY & set(loaded)
 
 
-@pytest.mark.parametrize('words', [['nonsense'], ['data', 'pairs', 'dir:src'], ['data', 'pairs'], ['run', 'a', 'b'], ['run', '-p', 'steps'],
+@pytest.mark.parametrize('words', [['nonsense'], ['data', 'pairs', 'dir:src'], ['data', 'pairs'], ['run', 'a', 'b'], ['run', '-p', 'steps'], ['watch'], ['report', 'a', 'b'], ['plan'],
                                    ['evaluate', 'a', 'b', '--size', '1'], ['encode', 'a', 'b', '--side', 'left']])
 def test_wrong_usage(words, capsys):
     assert cli.command(words) == 2
@@ -146,6 +148,90 @@ def test_run_refused(words, told, capsys):
     notebook('steps: int = 5  # optimizer steps')
     assert cli.command(['run', *words]) == 2
     assert told in capsys.readouterr().err and files() == ['demo.ipynb']
+
+
+def test_plan_does_nothing(capsys):
+    assert cli.command(['plan', 'typescript', '-p', 'steps', '7', '-p', 'out', 'somewhere']) == 0
+    out = capsys.readouterr().out
+    assert ['steps', '7'] in [line.split() for line in out.splitlines()] and 'somewhere' in out and 'precision' in out
+    assert files() == [] and not Path('somewhere').exists()
+
+
+@pytest.mark.parametrize('words, told', [
+    (['typescirpt'], "did you mean 'typescript'"), (['typescript', '-p', 'stepps', '1'], "did you mean 'steps'"), (['typescript', '-p', 'steps', '1.5'], 'must be int'),
+    (['typescript', '-f', 'nowhere.yaml'], 'nowhere.yaml does not exist'), (['typescript', '-p', 'size', 'huge'], 'huge'), (['my.ipynb'], 'my.ipynb does not exist'),
+])
+def test_plan_refused(words, told, capsys):
+    assert cli.command(['plan', *words]) == 2
+    assert told in capsys.readouterr().err and files() == []
+
+
+def add_rows(*steps: int):
+    "Rows of these steps at the end of a run's log."
+    with open('run/log.jsonl', 'a') as log:
+        for s in steps: log.write(json.dumps({'phase': 'words', 'step': s, 'loss': 5 / s, 'seconds': s}) + '\n')
+
+
+@pytest.fixture
+def running():
+    "The folder of a run that trains."
+    Path('run').mkdir()
+    write_json('run/result.json', {'status': 'running'})
+    add_rows(1, 2, 3)
+
+
+def test_watch_once(running, capsys):
+    assert cli.command(['watch', 'run', '--once']) == 0
+    out = capsys.readouterr().out
+    assert out.startswith('run: running\nwords step 3 · loss 1.67') and '\x1b' not in out
+
+
+def test_watch_waits_and_follows():
+    "From before the first step to the end, as lines; the log is only read."
+    Path('run').mkdir()
+    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'watch', 'run'], stdout=subprocess.PIPE, text=True)
+    assert watcher.stdout.readline() == 'no step yet\n'
+    write_json('run/result.json', {'status': 'running'})
+    add_rows(1, 2)
+    assert watcher.stdout.readline().startswith('words step 2 ·')
+    add_rows(3)
+    assert watcher.stdout.readline().startswith('words step 3 ·')
+    write_json('run/result.json', {'status': 'failed', 'error': 'Diverged: too bad'})
+    assert watcher.stdout.read() == 'run: failed, Diverged: too bad\n' and watcher.wait() == 0
+    assert files() == ['run/log.jsonl', 'run/result.json']
+
+
+def test_watch_in_a_terminal(running):
+    "A table that is drawn over itself, until Ctrl-C."
+    ours, theirs = os.openpty()
+    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'watch', 'run'], stdin=theirs, stdout=theirs, stderr=theirs,
+                               env=os.environ | {'TERM': 'xterm', 'COLUMNS': '80', 'LINES': '40'})
+    os.close(theirs)
+    seen = b''
+    while b'step 3' not in seen: seen += os.read(ours, 4096)
+    add_rows(4)
+    while b'step 4' not in seen: seen += os.read(ours, 4096)
+    watcher.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # the terminal of a process that has ended
+        while more := os.read(ours, 4096): seen += more
+    os.close(ours)
+    assert watcher.wait() == 130 and b'Traceback' not in seen
+    assert b'\x1b[?25h' in seen[-20:]  # the cursor is back
+
+
+def test_watch_refused(capsys):
+    Path('file').write_text('')
+    for run in ('nowhere', 'file'):
+        for more in ([], ['--once']): assert cli.command(['watch', run, *more]) == 2
+    assert capsys.readouterr().err.count('is not a run folder') == 4
+
+
+def test_report(monkeypatch, capsys):
+    module = types.ModuleType('shutka.train.report')
+    module.write_report = lambda run: (Path(run)/'training_report.json', Path(run)/'report.html')
+    monkeypatch.setitem(sys.modules, 'shutka.train.report', module)
+    assert cli.command(['report', 'run']) == 0
+    assert capsys.readouterr().out == 'run/training_report.json\nrun/report.html\n'
 
 
 @pytest.fixture
