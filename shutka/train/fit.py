@@ -23,7 +23,6 @@ from accelerate import PartialState
 from accelerate.utils import gather_object, send_to_device
 from torch import nn
 from torch.amp import GradScaler
-from torch.optim import Optimizer
 
 from ..core import Diverged, OutOfMemory, UserError, read_jsonl, unknown, write_jsonl
 from ..models.recompute import Pieces
