@@ -109,16 +109,16 @@ class Paced:
     def __init__(self,
         draw: Callable,                     # called with what this one is called with
         least: float = 2.,                  # seconds between two drawings
-        clock: Callable = time.monotonic,   # in seconds
-    ): self.draw, self.least, self.clock, self.due = draw, least, clock, float('-inf')
+        clock: Callable = time.monotonic,   # what time it is, in seconds
+        work: Callable = time.thread_time,  # how many seconds of a processor this thread has used
+    ): self.draw, self.least, self.clock, self.work, self.due = draw, least, clock, work, float('-inf')
 
     def __call__(self, *args, now: bool = False):
         "Draw if it is time to, or if it must be now."
-        start = self.clock()
-        if start < self.due and not now: return
+        if self.clock() < self.due and not now: return
+        before = self.work()
         self.draw(*args)
-        end = self.clock()
-        self.due = end + max(self.least, 9 * (end - start))
+        self.due = self.clock() + max(self.least, 9 * (self.work() - before))
 
 # %% ../nbs/92_widgets.ipynb #21ef9f89
 def in_notebook() -> bool:
@@ -149,7 +149,7 @@ class Live:
     ):
         "Show the rows, if this is a notebook and it is time to."
         if not in_notebook(): return
-        import matplotlib.pyplot  # noqa: F401  takes seconds, once: it must not count as drawing
+        import matplotlib.pyplot  # noqa: F401  takes a second, once: it must not count as drawing
         self.draw(rows, ended, now=ended)
 
     def _draw(self, rows, ended):
