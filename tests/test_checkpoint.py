@@ -92,7 +92,7 @@ def names(folder): return sorted(path.name for path in folder.iterdir())
 
 
 def test_leftovers_are_ignored_and_removed(folder):
-    hidden = folder/'.step-00000003.new'
+    hidden = folder/'.step-00000003.half'
     hidden.mkdir()
     (hidden/'model.safetensors').write_bytes(b'half')
     assert load_checkpoint(folder).step == 2
@@ -115,12 +115,12 @@ def test_one_that_stepped_aside_is_found(tmp_path, monkeypatch):
     save(tmp_path, 2)
     rename = os.rename
     def second_fails(a, b):
-        if str(a).endswith('.new'): raise KeyboardInterrupt
+        if str(a).endswith('.half'): raise KeyboardInterrupt
         rename(a, b)
     monkeypatch.setattr(module.os, 'rename', second_fails)
     with pytest.raises(KeyboardInterrupt): save(tmp_path, 2)
     monkeypatch.undo()
-    assert names(tmp_path) == ['.step-00000002.new', '.step-00000002.old', 'LATEST']
+    assert names(tmp_path) == ['.step-00000002.half', '.step-00000002.old', 'LATEST']
     with pytest.warns(UserWarning, match='going back'): assert load_checkpoint(tmp_path).step == 2
     save(tmp_path, 2)
     assert names(tmp_path) == ['LATEST', 'step-00000002'] and load_checkpoint(tmp_path).step == 2
@@ -277,7 +277,7 @@ def killed_at(folder, delay):
     child.communicate()
 
 
-@pytest.mark.parametrize('n', [2, pytest.param(40, marks=pytest.mark.faults)])
+@pytest.mark.parametrize('n', [1, pytest.param(20, marks=pytest.mark.faults)])
 def test_killed_in_mid_save(tmp_path, n):
     "After each kill the newest checkpoint is whole, holds what belongs to its step, and saving goes on from it."
     draw, last = random.Random(0), 0
@@ -287,7 +287,7 @@ def test_killed_in_mid_save(tmp_path, n):
             warnings.filterwarnings('error', '.*is not what was saved')
             found = load_checkpoint(tmp_path)
         assert found.step >= last and torch.equal(found.tensors('model')['w'], torch.full((200_000,), float(found.step)))
-        assert not any(damage(path) for path in checkpoints(tmp_path))
+        for path in checkpoints(tmp_path): assert not damage(path)
         last = found.step
     save(tmp_path, last + 1, keep=2)
     assert names(tmp_path)[0] == 'LATEST' and names(tmp_path)[-1] == name_of(last + 1) and not list(tmp_path.glob('.*'))

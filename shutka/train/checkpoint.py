@@ -122,6 +122,7 @@ def _tidy(folder: Path, newest: int, keep: int, room: float, best: int | None):
     for path in checkpoints(folder):
         if path.name not in stay: os.rename(path, folder/f'.{path.name}{HALF}')
     for path in folder.glob('.step-*'): shutil.rmtree(path)
+    for path in folder.glob('.LATEST.*'): path.unlink()  # a kill between its writing and its renaming
 
 # %% ../../nbs/42_train.checkpoint.ipynb #504b007a
 @dataclass(frozen=True)
