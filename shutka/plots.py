@@ -8,7 +8,6 @@ __all__ = ['INK', 'ACCENT', 'PALE', 'STYLE', 'PAUSE', 'LEARNS', 'GOES', 'HARDWAR
            'line', 'curves', 'events', 'draw_panel', 'stacks', 'draw_events', 'plot_run', 'plot_retrieval']
 
 # %% ../nbs/01_plots.ipynb #13783ca9
-import math
 from collections.abc import Iterable
 from io import StringIO
 
@@ -188,7 +187,7 @@ def draw_events(
     first = next(iter(axes.values()))
     for x, name in found['phases']:
         for ax in axes.values(): ax.axvline(x, color=INK, linewidth=.5, alpha=.4)
-        first.text(x, 1, f' {name}', transform=first.get_xaxis_transform(), fontsize=7, va='top', color=INK)
+        first.text(x, 1, f' {name}', transform=first.get_xaxis_transform(), fontsize=7, va='top', color=INK, parse_math=False)
     for name, marker, y in (('not finite', 'x', .02), ('went back', '<', .07)):
         if found[name]: first.plot(found[name], [y] * len(found[name]), marker, transform=first.get_xaxis_transform(), color=WARN, markersize=4, label=name)
 
@@ -203,7 +202,7 @@ def plot_run(
     found = curves(steps, xs, looks)
     if not found: raise UserError(f"a run's rows must have 'step' and one of {', '.join(LEARNS | GOES)}, got {len(steps)} rows with 'step'")
     columns = [column for keys in (LEARNS, GOES | HARDWARE) if (column := [key for key in keys if key in found])]
-    figure, axes = stacks(columns, width=2 + 3 * len(columns), height=.6 + .85 * max(2, *map(len, columns)))
+    figure, axes = stacks(columns, width=2.5 * (1 + len(columns)), height=.6 + .85 * max(2, *map(len, columns)))
     for name, ax in axes.items(): draw_panel(ax, found[name])
     for name in HARDWARE.keys() & axes.keys(): axes[name].set(ylim=(-8, 108), yticks=(0, 50, 100), xlabel='minutes')
     if over_steps := {name: ax for name, ax in axes.items() if name not in HARDWARE}:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHECKED', 'STATUS', 'REPORTS', 'CSS', 'read_run', 'epoch_steps', 'stretches', 'values', 'mean', 'last', 'course',
            'machine_facts', 'training_report', 'command_of', 'shown', 'table', 'tiles', 'hardware_table', 'plan_lines',
-           'figure', 'results', 'artefacts', 'head', 'page', 'write_report']
+           'figure', 'results', 'human', 'artefacts', 'head', 'page', 'write_report']
 
 # %% ../../nbs/46_train.report.ipynb #a10d864a
 import math
@@ -200,10 +200,11 @@ def plan_lines(
             ['disk', None if disk is None else f"{amount(disk)} of {amount(machine['free'])} free" if machine.get('free') else amount(disk)],
             ['missing', list(plan.get('missing') or [])]]
 
+# %% ../../nbs/46_train.report.ipynb #58103b23
 def figure(
-    drawn,   # a figure
+    drawn,      # of `shutka.plots`
     what: str,  # what it shows, for those who cannot see it
-) -> str:    # HTML
+) -> str:       # HTML
     "A figure to stand in a page."
     return f'<figure role=img aria-label="{escape(what)}">{svg(drawn)}</figure>'
 
@@ -222,18 +223,28 @@ def results(
         html += table(['shape of the space', *next(iter(shape.values()))], [[pool, *of.values()] for pool, of in shape.items()])
     return html
 
+# %% ../../nbs/46_train.report.ipynb #5d23a2c1
+REPORTS = ('training_report.json', 'report.html')
+
+def human(
+    size: int,  # bytes
+) -> str:       # with a unit
+    "A size of a file, for people."
+    for unit in ('B', 'kB', 'MB'):
+        if size < 1000: return f'{size:.3g} {unit}'
+        size /= 1000
+    return f'{size:.2f} GB'
+
 def artefacts(
     out: Path,    # a run folder
-) -> list[list]:  # path below it, megabytes
+) -> list[list]:  # path below it, size
     "What a run left behind, but for the reports."
     sizes = {}
     for path in sorted(p for p in out.rglob('*') if p.is_file() and not p.name.startswith('.') and p.name not in REPORTS):
         parts = path.relative_to(out).parts
         name = '/'.join(parts[:2]) + '/' if parts[0] == 'checkpoints' and len(parts) > 2 else '/'.join(parts)
         sizes[name] = sizes.get(name, 0) + path.stat().st_size
-    return [[name, f'{size / 1e6:,.3f} MB'] for name, size in sizes.items()]
-
-REPORTS = ('training_report.json', 'report.html')
+    return [[name, human(size)] for name, size in sizes.items()]
 
 # %% ../../nbs/46_train.report.ipynb #0385245d
 CSS = """

@@ -1,0 +1,156 @@
+"The report of a run in every state it can be in: with a whole log, half a log, no log, and text that wants to be a script."
+import json
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from shutka.core import UserError, write_json, write_jsonl
+from shutka.train.report import STATUS, command_of, shown, training_report, write_report
+
+KEYS = {'': 'model_name config epochs_completed final_train_loss final_val_loss final_perplexity training gradients learning_rate hardware timing',
+        'training': 'final_train_loss final_val_loss final_perplexity best_val_loss loss_history', 'gradients': 'min_norm max_norm history',
+        'learning_rate': 'min max history', 'timing': 'total_seconds total_minutes seconds_per_epoch',
+        'hardware': 'device has_gpu batch_size num_workers peak_gpu_memory_mb peak_ram_percent samples'}
+GPU = {'name': 'Tesla T4', 'utilisation': 90, 'memory_gb': 2.1, 'memory_percent': 14., 'temperature': None}
+LOOK = {'time': 1000., 'cpu_percent': 30., 'ram_percent': 20., 'ram_gb': 6., 'disk_free_gb': 50., 'gpus': [GPU]}
+RUN = {'recipe': 'Typescript', 'settings': {'source': 'dir:src', 'size': 'tiny', 'batch_size': 10, 'minutes': 2.0},
+       'data': {'collected': '3 files', 'skipped': [], 'pairs': {'train': 40, 'files': 3}},
+       'plan': {'machine': {'devices': [], 'cores': 2}, 'memory': {}, 'disk': 1}}
+
+def step(n, **more): return {'phase': 'words', 'step': n, 'loss': 1 / n, 'lr': .1 / n, 'grad_norm': float(n), 'seconds': 3. * n, 'memory_gb': n / 10} | more
+
+
+@pytest.fixture
+def folder(tmp_path):
+    "Makes a run folder: `folder(rows, run, result)`."
+    def make(rows=(), run=RUN, result=None):
+        write_json(tmp_path/'run.json', run)
+        write_jsonl(tmp_path/'log.jsonl', rows)
+        if result is not None: write_json(tmp_path/'result.json', result)
+        return tmp_path
+    return make
+
+
+class Page(HTMLParser):
+    "The tags of a page that are open, and its text."
+    VOID = {'meta', 'path', 'use', 'rect'}
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.text = [], set(), ''
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag not in self.VOID: self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs): self.tags.add(tag)
+    def handle_data(self, data): self.text += data
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID: assert self.open.pop() == tag
+
+
+def page(out):
+    html = write_report(out)[1].read_text(encoding='utf-8')
+    found = Page(html)
+    assert found.open == [] and not found.tags & {'script', 'link', 'img', 'iframe', 'object'}
+    assert not re.search(r'url\(\s*[\'"]?(?!#)|@import|<image', html)   # nothing is loaded, `url(#...)` is within the page
+    for figure in re.findall(r'<svg.*?</svg>', html, flags=re.S): ElementTree.fromstring(figure)
+    return html, found
+
+def names(report): return {part: set(report[part] if part else report) for part in KEYS}
+
+def nulls(value): return value is None or isinstance(value, list) and all(map(nulls, value)) or isinstance(value, dict) and all(map(nulls, value.values()))
+
+
+def test_the_names_others_rely_on_in_every_state(folder):
+    wanted = {part: set(text.split()) for part, text in KEYS.items()}
+    for rows in ([], [LOOK], [step(1)], [step(n, val_loss=2. / n, perplexity=7.) for n in range(1, 9)] + [LOOK]):
+        out = folder(rows)
+        assert names(training_report(out)) == wanted
+        path, _ = write_report(out)
+        assert json.loads(path.read_text()) == json.loads(json.dumps(training_report(out), allow_nan=False))
+
+def test_what_was_not_measured_is_null(folder):
+    report = training_report(folder())
+    assert all(nulls(report[part]) for part in ('training', 'gradients', 'learning_rate', 'timing'))
+    assert report['epochs_completed'] == 0 and report['hardware']['peak_gpu_memory_mb'] is report['hardware']['peak_ram_percent'] is None
+    assert training_report(folder(run={'recipe': 'Other', 'settings': {}}))['hardware'] == dict.fromkeys(KEYS['hardware'].split()) | {'samples': []}
+    report = training_report(folder([step(1), step(2)]))
+    assert report['final_val_loss'] is report['final_perplexity'] is report['training']['best_val_loss'] is None
+    assert report['hardware']['peak_gpu_memory_mb'] is None    # memory_gb of a CPU run is not a GPU's
+
+def test_numbers_by_hand(folder):
+    "Four steps are an epoch; one loss of the second is lost."
+    rows = [step(n) for n in range(1, 7)]
+    rows[4] |= {'loss': None, 'grad_norm': None, 'nonfinite': 1}
+    rows[3] |= {'val_loss': .5}
+    rows[5] |= {'val_loss': .7, 'perplexity': 2.}
+    run = RUN | {'plan': {'machine': {'devices': [{'name': 'Tesla T4'}, {'name': 'Tesla T4'}]}}}
+    report = training_report(folder([LOOK, *rows, LOOK | {'ram_percent': 25.}], run))
+    assert report['training']['loss_history'] == {'train': [pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4), 1 / 6], 'val': [.5, .7]}
+    assert report['final_train_loss'] == report['training']['final_train_loss'] == 1 / 6
+    assert (report['final_val_loss'], report['training']['best_val_loss'], report['final_perplexity']) == (.7, .5, 2.)
+    assert report['gradients'] == {'min_norm': 1., 'max_norm': 6., 'history': [2.5, 6.]}
+    assert report['learning_rate'] == {'min': .1 / 6, 'max': .1, 'history': [.1 / 4, .1 / 6]}
+    assert report['timing'] == {'total_seconds': 18., 'total_minutes': .3, 'seconds_per_epoch': 12.} and report['epochs_completed'] == 1
+    assert report['hardware'] | {'samples': 0} == {'device': '2 x Tesla T4', 'has_gpu': True, 'batch_size': 10, 'num_workers': None,
+                                                   'peak_gpu_memory_mb': 600, 'peak_ram_percent': 25., 'samples': 0}
+
+def test_without_epochs_one_entry_per_check(folder):
+    run = RUN | {'data': {}}
+    rows = [step(n, **{'mrr': .1} if n in (3, 5) else {}) for n in range(1, 7)]
+    report = training_report(folder(rows, run))
+    assert len(report['training']['loss_history']['train']) == 3 and report['epochs_completed'] is None and report['timing']['seconds_per_epoch'] is None
+
+def test_a_long_run_has_few_samples_and_a_page_of_bearable_size(folder):
+    out = folder([step(n, tokens_s=1000 + n) for n in range(1, 20_001)] + [LOOK | {'time': 10. * n} for n in range(4000)])
+    assert len(training_report(out)['hardware']['samples']) == 500
+    assert len(page(out)[0]) < 600_000
+
+@pytest.mark.parametrize('status', [*STATUS, None])
+def test_every_status_says_what_to_do(folder, status):
+    out = folder([step(1)], result=None if status in (None, 'prepared') else {'status': status, 'error': 'Diverged: <b>' if status == 'failed' else None})
+    _, seen = page(out)
+    assert STATUS[status or 'prepared'] in seen.text
+    assert (f'shutka run typescript -p source dir:src -p batch_size 10 -p minutes 2.0 -p out {out}' in seen.text) == (status != 'ok')
+    assert ('Diverged: <b>' in seen.text) == (status == 'failed')
+
+def test_a_killed_run_with_a_torn_log(folder):
+    out = folder([step(1), step(2), LOOK, {'time': 1., 'error': 'OSError: gone'}], result={'status': 'running'})
+    with open(out/'log.jsonl', 'a') as f: f.write('{"phase": "wor')
+    assert training_report(out)['timing']['total_seconds'] == 6. and 'killed' in page(out)[1].text
+
+def test_a_folder_alone(tmp_path):
+    with pytest.raises(UserError, match='no run folder'): write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    write_json(tmp_path/'run.json', {'recipe': 'Typescript', 'settings': {}})   # no log, no result, no plan
+    assert 'Prepared' in page(tmp_path)[1].text
+
+def test_nothing_becomes_a_script(folder):
+    evil = '<script>alert("&")</script>'
+    run = RUN | {'settings': RUN['settings'] | {'source': evil, 'size': evil}, 'data': RUN['data'] | {'skipped': [evil], evil: evil}}
+    row = dict(pool=evil, candidates=9, method=evil, mrr=.5, low=.4, high=.6)
+    out = folder([step(1, phase=evil), step(2, phase=evil * 2, **{'mrr': .5, evil: evil}), LOOK | {'gpus': [GPU | {'name': evil}]}], run,
+                 {'status': 'failed', 'error': evil, 'rows': [row], 'representation': {evil: {evil: 1.}}, 'bundle': {'file': evil, 'sha256': evil}})
+    (out/'data').mkdir()
+    (out/'data'/'<script>').write_text('x')
+    html, seen = page(out)
+    assert '<script' not in html.lower() and evil in seen.text
+
+def test_the_same_folder_gives_the_same_page_and_the_page_is_none_of_its_files(folder):
+    out = folder([step(1), step(2), LOOK])
+    assert page(out)[0] == page(out)[0] and 'report.html' not in page(out)[1].text
+
+def test_the_command_can_be_pasted(tmp_path):
+    run = RUN | {'settings': {'source': 'dir:my src', 'held_out': "it's", 'epochs': 0, 'lr': 3e-3, 'gradient_checkpointing': True, 'out': 'elsewhere'}}
+    assert command_of(run, 'here it is') == ("""shutka run typescript -p source 'dir:my src' -p held_out 'it'"'"'s' -p epochs 0 """
+                                             """-p gradient_checkpointing True -p out 'here it is'""")
+    assert command_of(run | {'recipe': 'Unheard'}, 'x') == ''
+
+@pytest.mark.parametrize('value, text', [(None, '–'), ('', '–'), ([], '–'), (0, '0'), (0., '0'), (False, 'no'), (12345, '12,345'), (.123456, '0.1235'),
+                                         (12345.6, '12,346'), (list(range(30)), ', '.join(map(str, range(20))) + ' and 10 more')])
+def test_values_as_a_person_writes_them(value, text): assert shown(value) == text
