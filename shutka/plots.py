@@ -81,11 +81,12 @@ def thin(
     most: int = 1000,    # how many may stay
 ) -> np.ndarray:         # the first, the last, and the lowest and highest of each stretch between, in order
     "A curve with so few points that it is quick to draw, and its spikes kept."
-    n = len(points)
+    n, half = len(points), most // 2 - 1
     if n <= most: return points
-    starts = np.linspace(0, n, most // 2, dtype=int)
-    extremes = [a + find(points[a:b, 1]) for a, b in zip(starts, starts[1:]) for find in (np.argmin, np.argmax)]
-    return points[np.unique([0, *extremes, n - 1])]
+    size = -(-n // half)  # points in a stretch
+    ys = np.pad(points[:, 1], (0, half * size - n), mode='edge').reshape(half, size)
+    extremes = [at + size * np.arange(half) for at in (ys.argmin(axis=1), ys.argmax(axis=1))]
+    return points[np.unique([0, *np.minimum(np.concatenate(extremes), n - 1), n - 1])]
 
 # %% ../nbs/01_plots.ipynb #79a23273
 def running_mean(
@@ -109,7 +110,7 @@ def line(
     key: str,      # what to draw of them
 ) -> np.ndarray:   # (n, 2): x and y; rows without the key are left out, and null, which a log holds where a loss was not finite
     "What rows say about one thing."
-    ys = np.array([row.get(key) for row in rows], dtype=float)
+    ys = np.array([row[key] if key in row else None for row in rows], dtype=float)
     there = np.isfinite(ys)
     return np.stack([np.asarray(xs)[there], ys[there]], axis=1)
 

@@ -179,7 +179,7 @@ def hardware_table(
 ) -> str:               # HTML
     "How busy, full and warm the machine was."
     gpus = [[r['gpus'][n] for r in looks if n < len(r['gpus'])] for n in range(max((len(r['gpus']) for r in looks), default=0))]
-    lines = [[f'GPU {n}: {shown(seen[0]["name"])}', mean(values(seen, 'utilisation')), max(values(seen, 'memory_gb'), default=None),
+    lines = [[f'GPU {n}: {shown(seen[0].get("name"))}', mean(values(seen, 'utilisation')), max(values(seen, 'memory_gb'), default=None),
               max(values(seen, 'memory_percent'), default=None), max(values(seen, 'temperature'), default=None)] for n, seen in enumerate(gpus)]
     lines.append(['CPU and RAM', mean(values(looks, 'cpu_percent')), max(values(looks, 'ram_gb'), default=None), max(values(looks, 'ram_percent'), default=None), None])
     return table(['', 'busy, mean %', 'memory, most GB', 'memory, most %', 'warmest °C'], lines)
