@@ -8,12 +8,12 @@ export GOMP_SPINCOUNT ?= 0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # Two threads, and instructions that every x86 machine has: the outputs kept in the notebooks come out the same on the next one.
-ready test: export OMP_NUM_THREADS ?= 2
-ready test: export ATEN_CPU_CAPABILITY ?= avx2
-ready test: export ONEDNN_MAX_CPU_ISA ?= AVX2
-ready test: export MKL_CBWR ?= AVX2
+ready test faults: export OMP_NUM_THREADS ?= 2
+ready test faults: export ATEN_CPU_CAPABILITY ?= avx2
+ready test faults: export ONEDNN_MAX_CPU_ISA ?= AVX2
+ready test faults: export MKL_CBWR ?= AVX2
 
-.PHONY: help demo test ready bench
+.PHONY: help demo test faults ready bench
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
@@ -23,6 +23,9 @@ demo: $(READY)  ## train a small model on the bundled TypeScript, offline, in un
 test: $(READY)  ## run every notebook and every test
 	nbdev-test
 	pytest -q
+
+faults: $(READY)  ## the long tests of what may go wrong: kills, full disks, damage
+	pytest -q -m faults
 
 ready: $(READY)  ## print the library and the README from the notebooks; before every commit
 	nbdev-export

@@ -1,10 +1,14 @@
-"""What the loop costs: the same model on the same batches, trained by `fit` and by a bare PyTorch loop, in alternation; the best round of each counts.
+"""What the loop and its checkpoints cost.
 
     python benchmarks/loop.py
 
-Both use AdamW (fused), clip gradients and read the loss once a step. `fit` also sets seeds and learning rate, yields rows and checks
+The loop: the same model on the same batches, trained by `fit` and by a bare PyTorch loop, in alternation; the best round of each counts. Both use AdamW (fused), clip gradients and read the loss once a step. `fit` also sets seeds and learning rate, yields rows and checks
 that all is finite. Checkpoints are left out of the time: how often they are written is the user's choice. The models are two small
 transformers, on which a step is so short that the loop shows, and the tiny text-JEPA on the bundled corpus (a word is its token), for which the bar is 5 %.
+
+Checkpoints: saving 200 MB (copy, write, flush, hash, rename, tidy) against `torch.save` and a flush of the same tensors; at most twice as long. The floor is
+to write and flush as many bytes. Each keeps two files. Resuming: from the call of `fit` to its first row, in a folder with a checkpoint of 200 MB (weights and both moments of
+AdamW) against an empty one; at most one and a half times as long. The floor is a step. In alternation too; medians.
 """
 import os
 
@@ -15,9 +19,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import nn
@@ -29,7 +34,8 @@ from shutka.data.typescript import Report, collect  # noqa: E402
 from shutka.models.text_jepa import SIZES, TextJEPA  # noqa: E402
 from shutka.text.batches import Views, example  # noqa: E402
 from shutka.text.words import inverse_frequency  # noqa: E402
-from shutka.train.fit import fit  # noqa: E402
+from shutka.train.checkpoint import pack_model, save_checkpoint  # noqa: E402
+from shutka.train.fit import Session, fit  # noqa: E402
 from shutka.train.phase import Phase  # noqa: E402
 from shutka.train.recipes import contrastive  # noqa: E402
 
@@ -111,14 +117,14 @@ def shutka(task):
     phase = Phase(name='loop', batch=task.batch, loss=task.loss, lr=1e-4, steps=task.steps)
     at, losses = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for row in fit(task.model(), [phase], folder, save_every=1e9):
+        for row in fit(task.model(), [phase], folder, Session(save_every=1e9)):
             losses.append(row['loss'])
             at.append(time.perf_counter())
     return (at[-1] - at[0]) / (task.steps - 1), losses
 
 
-def main():
-    torch.set_num_threads(2)
+def overhead():
+    "Table of the loop."
     print(f"{'model':28}{'bare loop':>18}{'fit':>18}{'bare / fit':>12}{'overhead':>12}")
     for task in (transformer(32, 4), transformer(128, 16), text_jepa()):
         times = {bare: [], shutka: []}
@@ -127,6 +133,62 @@ def main():
         plain, ours = (min(times[run]) for run in (bare, shutka))  # other programs can only make a round slower
         units = sum(task.units(task.batch(step, 0, 1)) for step in range(1, task.steps)) / (task.steps - 1)
         print(f"{task.name:28}{units / plain:>12,.0f} tok/s{units / ours:>12,.0f} tok/s{plain / ours:>12.3f}{(ours - plain) * 1e6:>9,.0f} us", flush=True)
+
+
+def alternate(rounds, **ways):
+    "Median seconds of each way; a way gets the number of the round, and the first round does not count."
+    times = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name in sorted(ways, reverse=turn % 2):
+            began = time.perf_counter()
+            ways[name](turn)
+            times[name].append(time.perf_counter() - began)
+    return [median(times[name][1:]) for name in ways]
+
+
+def flushed(folder, turn, write):
+    "Write a file, wait until it is on the disk, and keep but the last two."
+    with open(folder/str(turn), 'xb') as f:
+        write(f)
+        f.flush()
+        os.fsync(f.fileno())
+    (folder/str(turn - 2)).unlink(missing_ok=True)
+
+
+def saving(folder):
+    "Seconds to write 200 MB, to `torch.save` and to checkpoint them."
+    model = nn.ParameterList([nn.Parameter(torch.randn(1_000, 1_250)) for _ in range(40)])
+    content = torch.cat([p.detach().flatten() for p in model]).numpy()
+    for name in ('floor', 'theirs'): (folder/name).mkdir()
+    return alternate(7, floor=lambda turn: flushed(folder/'floor', turn, lambda f: f.write(content)),
+                     theirs=lambda turn: flushed(folder/'theirs', turn, lambda f: torch.save(model.state_dict(), f)),
+                     ours=lambda turn: save_checkpoint(folder/'ours', turn, {'model': pack_model(model)}, {}, keep=2))
+
+
+def resuming(folder):
+    "Seconds of a step, from a cold start to the first row, and from a checkpoint to the next one."
+    task = transformer(768, 4)
+    phase = Phase(name='loop', batch=task.batch, loss=task.loss, lr=1e-4, steps=9)
+    models = iter([task.model() for _ in range(2 + 2 * 6)])  # made before the clock runs
+    rows = fit(next(models), [phase], folder/'warm', Session(save_every=0))
+    for row in rows:
+        if row['step'] == 3: break  # the checkpoint is of step 2
+    return [bare(replace(task, steps=4))[0], *alternate(5, theirs=lambda turn: next(fit(next(models), [phase], folder/f'cold{turn}')),
+                                                        ours=lambda turn: next(fit(next(models), [phase], folder/'warm')))]
+
+
+def checkpoints():
+    "Table of saving and resuming."
+    print(f"\n{'checkpoint of 200 MB':28}{'floor':>18}{'to compare with':>18}{'shutka':>12}{'ratio':>12}")
+    for name, measure in (('save, torch.save', saving), ('first row, cold start', resuming)):
+        with tempfile.TemporaryDirectory(dir='.') as folder: floor, theirs, ours = measure(Path(folder))
+        print(f"{name:28}{floor * 1e3:>15,.0f} ms{theirs * 1e3:>15,.0f} ms{ours * 1e3:>9,.0f} ms{ours / theirs:>12.2f}", flush=True)
+
+
+def main():
+    torch.set_num_threads(2)
+    overhead()
+    checkpoints()
 
 
 if __name__ == '__main__': main()

@@ -1,24 +1,57 @@
 """A text-JEPA small enough for tests.
 
-As a script this is `python -m shutka.train.run FOLDER WORLD` with that model, a checkpoint after each step, and steps slow enough to be
-killed; with SIGTERM_AT set, it tells itself to stop after that step.
+As a script this is `python -m shutka.train.run FOLDER WORLD UNTIL` with that model, a checkpoint after each step, and steps slow enough to be
+killed. What may go wrong is ordered by the environment: SIGTERM_AT=4 tells it to stop after that step; REFUSE=8 is a device of the last rank
+that does not hold more than so many examples; HANG_AT=5 is a step of the last rank that never ends, the first
+time.
 """
 import os
 import runpy
 import signal
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 from shutka.models.text_jepa import SIZES, Config
 
 SMALL = Config(rows=1024, width=32, inner=16, source=24, target=48)
 
+
+def refusing(forward, most):
+    "A forward pass that takes no more than some examples."
+    import torch
+
+    def refuse(model, words, *more):
+        if len(words) > most: raise torch.cuda.OutOfMemoryError('tried to allocate 90 GiB')
+        return forward(model, words, *more)
+    return refuse
+
+
+def hanging(loss, words, mark):
+    "A loss that never ends for one batch, unless the mark is there."
+    def hang(model, given):
+        if given['words'].equal(words) and not mark.exists():
+            mark.touch()
+            time.sleep(1_000)
+        return loss(model, given)
+    return hang
+
+
 if __name__ == '__main__':
     import shutka.train.fit as loop
-    fit = loop.fit
+    from shutka.models.text_jepa import TextJEPA
+    fit, out = loop.fit, Path(sys.argv[1])
+    rank, world = (int(os.environ.get(name, default)) for name, default in (('RANK', 0), ('WORLD_SIZE', 1)))
+    last = rank == world - 1
+    if last and 'REFUSE' in os.environ: TextJEPA.forward = refusing(TextJEPA.forward, int(os.environ['REFUSE']))
 
-    def slowly(*args, **kw):
-        for row in fit(*args, save_every=0, **kw):
+    def slowly(model, phases, folder, session, **hooks):
+        session = replace(session, save_every=0)
+        if at := int(os.environ.get('HANG_AT', 0)):
+            session, first = replace(session, stuck_after=1.), phases[0]
+            if last: phases = [replace(first, loss=hanging(first.loss, first.batch(at, rank, world)['words'], out/'hung')), *phases[1:]]
+        for row in fit(model, phases, folder, session, **hooks):
             if row['step'] == int(os.environ.get('SIGTERM_AT', 0)): os.kill(os.getpid(), signal.SIGTERM)
             yield row
             time.sleep(.02)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from shutka import widgets
 from shutka.core import read_json, write_json, write_jsonl
+from shutka.train.monitor import joined
 
 ROOT = Path(__file__).parents[1]
 STEPS = [{'phase': 'words', 'step': s, 'loss': 5 / s, 'lr': 1e-3, 'seconds': s / 4} for s in range(1, 31)]
@@ -32,7 +33,7 @@ def shown(out, rows) -> str:
 def test_joined(before, new, after):
     "A log that was cut is read from its start, even if it has grown again beyond the cut; h is a hardware row."
     rows = lambda text: [LOOK if c == 'h' else {'step': int(c)} for c in text]
-    assert widgets.joined(rows(before), rows(new)) == rows(after)
+    assert joined(rows(before), rows(new)) == rows(after)
 
 
 def test_every_row_before_the_end(tmp_path):

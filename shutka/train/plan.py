@@ -246,7 +246,7 @@ def training_ends(
     "When the last step must be done so that evaluation, checkpoint and bundle still fit."
     if math.isinf(ends): return ends
     left = max(0, ends - now)
-    return ends - min(max(left / 10, 20), 600, left / 2)
+    return ends - min(max(left / 10, 30), 600, left / 2)
 
 # %% ../../nbs/40_train.plan.ipynb #815b90a8
 def time_line(
@@ -338,7 +338,8 @@ class Plan:
     threads: int             # of each process
     batch: int               # examples per process and step
     accumulation: int        # pieces in which they go through the model
-    steps: int               # optimizer steps; 0: as many as the time allows
+    steps: int               # optimizer steps; 0: as many as the time allows, or as the epochs need
+    epochs: int = 0          # times through the data, where the steps are not counted yet
     minutes: float           # that this session may take, as asked for; 0: as long as it lasts
     now: float               # when the command started, in seconds since 1970
     ends: float              # from `ends_at`
@@ -373,7 +374,7 @@ def table(
             'memory': f'about {gb(need):.2f} of {gb(there):.1f} GB for each process: {parts}',
             'disk': f'{gb(plan.disk):.2f} of {gb(m.free):.1f} GB free',
             'time': time_line(plan.now, plan.ends, m),
-            'steps': f'{plan.steps:,}' if plan.steps else 'as many as the time allows',
+            'steps': f'{plan.steps:,}' if plan.steps else f'{plan.epochs} times through the data' if plan.epochs else 'as many as the time allows',
             'results': plan.folder,
             'missing': f"\n{'':14}".join(plan.missing) or 'nothing'}
 
@@ -383,7 +384,8 @@ def make_plan(
     folder: str | Path,          # where the results go
     *,
     batch: int,                  # examples per process and step
-    steps: int = 0,              # optimizer steps; 0: as many as the time allows
+    steps: int = 0,              # optimizer steps; 0: as many as the time allows, or as the epochs need
+    epochs: int = 0,             # times through the data, where the steps are not counted yet
     minutes: float = 0,          # that this session may take; 0: as long as Kaggle's lasts, elsewhere no limit
     now: float | None = None,    # when the command started, in seconds since 1970; None: just now
     disk: int = 0,               # from `disk_estimate`
@@ -395,5 +397,5 @@ def make_plan(
     how = {'precision': precision(machine), 'processes': world or processes(machine)}
     now = time.time() if now is None else now
     pieces, memory = accumulation(batch, room(machine, world), **sizes, **how)
-    return Plan(machine=machine, folder=str(folder), threads=threads(machine, world), batch=batch, accumulation=pieces, steps=steps,
+    return Plan(machine=machine, folder=str(folder), threads=threads(machine, world), batch=batch, accumulation=pieces, steps=steps, epochs=epochs,
                 minutes=minutes, now=now, ends=ends_at(minutes, machine, now), disk=disk, memory=memory, missing=tuple(missing), **how)

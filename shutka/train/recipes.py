@@ -153,7 +153,7 @@ def plan_of(
     if here.devices and world > len(here.devices): raise UserError(f"processes must be at most {len(here.devices)}, one per GPU, got {world}")
     size, there = size_of(run, world), sum(f.stat().st_size for f in run.checkpoints.rglob('*') if f.is_file())
     specs = parse_specs(run.source) + [spec for spec in parse_specs(run.held_out) if ':' in spec] if run.held_out else parse_specs(run.source)
-    return make_plan(here, run.out, batch=run.batch_size // world, steps=steps_of(run, n), minutes=run.minutes, world=world,
+    return make_plan(here, run.out, batch=run.batch_size // world, steps=steps_of(run, n), epochs=0 if run.steps else run.epochs, minutes=run.minutes, world=world,
                      disk=max(0, disk_estimate(size['parameters'], size['learned'], optimizer=run.optimizer) - there),
                      missing=missing(specs, ['bitsandbytes'] * (run.optimizer == 'adamw8bit'), here.kaggle), **size)
 
