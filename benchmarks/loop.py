@@ -93,7 +93,7 @@ def text_jepa(size=512):
 
     def make(step, rank, world): return {side: torch.from_numpy(rows) for side, rows in views(step, rank, world).items()}
     def words(batch): return sum(int((batch[side] != 0).sum()) for side in ('words', 'code'))
-    return Task(f'text-JEPA tiny, {size} pairs', model, make, contrastive, words, 6, 5)
+    return Task(f'text-JEPA tiny, {size} pairs', model, make, partial(contrastive, temperature=config.temperature), words, 6, 5)
 
 
 def bare(task):
