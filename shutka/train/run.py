@@ -26,8 +26,8 @@ import torch
 import torch.distributed as dist
 
 from ..core import BudgetReached, Diverged, OutOfMemory, ShutkaError, Stuck, UserError, read_json, read_jsonl, write_json
-from ..models.text_jepa import save_model
-from .checkpoint import load_checkpoint
+from ..models.text_jepa import SIZES, TextJEPA, save_model
+from .checkpoint import load_checkpoint, unpack_model
 from .fit import Session, fit, trim_log
 from .monitor import hardware_rows, joined, new_rows
 from .phase import nothing
@@ -115,16 +115,18 @@ def train(
             if 'effective_rank' in row: checks.append(row)
             if why := collapsed(checks, model.config.width, min(bodies, 256)): raise Diverged(f"training was halted at step {row['step']}: {why}")
     if end == 'stopped': return 'stopped'
-    if main: finish(out, model, phases)
+    if main: finish(run, phases)
     return 'budget' if end == 'minutes' and phases[-1].steps else 'trained'
 
 def steps_in(log: Path) -> list[dict]:
     "The rows of a log that are steps."
     return [r for r in read_jsonl(log, torn=True) if 'step' in r] if log.exists() else []
 
-def finish(out: Path, model, phases: list):
-    "Write the model, and what the last steps said of it."
-    phases[-1].start(model)  # a run that was finished already has been through no phase
+def finish(run: Typescript, phases: list):
+    "Write the model of the last checkpoint, and what the last steps said of it."
+    out, model = Path(run.out), TextJEPA(SIZES[run.size])
+    unpack_model(load_checkpoint(run.checkpoints).tensors('model'), model)
+    phases[-1].start(model)
     save_model(model, out/'model')
     rows = steps_in(out/'log.jsonl')
     last = next((r for r in reversed(rows) if 'mrr' in r), {}) | rows[-1]
