@@ -203,14 +203,14 @@ def run_notebook(
     values = convert(known, given)
     out = ({p.name: p.default for p in known} | values).get('out')
     if not out: raise UserError(f"{path} must have a parameter 'out', the folder of the run, and it must not be empty")
-    output = Path(output or Path(out)/'notebook.ipynb')
+    asked, output = output, Path(output or Path(out)/'notebook.ipynb')
     if output.resolve() == path.resolve(): raise UserError(f"the executed copy must not replace the notebook itself, {path}")
     for folder in (Path(out), output.parent): folder.mkdir(parents=True, exist_ok=True)
     code, message = _verdict(path, values, Path(out), output)
     if message: print(f"{'stopped' if code == BudgetReached.code else 'error'}: {message}\nthe executed notebook is {output}", file=sys.stderr)
-    if code == BudgetReached.code: print(f"go on with: {again(name, given, output)}", file=sys.stderr)
+    if code == BudgetReached.code: print(f"go on with: {again(name, given, asked)}", file=sys.stderr)
     return code
 
-def again(name: str, given: dict[str, str], output: str | Path) -> str:
+def again(name: str, given: dict[str, str], output: str | Path | None = None) -> str:
     "The command line that runs a notebook once more."
-    return shlex.join(['shutka', 'run', name, *[word for key, value in given.items() for word in ('-p', key, value)], '-o', str(output)])
+    return shlex.join(['shutka', 'run', name, *[word for key, value in given.items() for word in ('-p', key, value)], *(['-o', str(output)] if output else [])])

@@ -89,7 +89,8 @@ def write_bundle(
     content['README.md'] = model_card(out, path.stem).encode()
     content[MANIFEST] = (json.dumps({name: sha256(data) for name, data in sorted(content.items())}, indent=1) + '\n').encode()
     _write_zip(path, content)
-    result(out, status='ok', bundle={'file': path.name, 'bytes': path.stat().st_size, 'sha256': sha256(path)})
+    status = 'ok' if found['status'] == 'trained' else found['status']   # a run that can go on stays one
+    result(out, status=status, bundle={'file': path.name, 'bytes': path.stat().st_size, 'sha256': sha256(path)})
     return path
 
 # %% ../../nbs/72_export.bundle.ipynb #c8ee0361
