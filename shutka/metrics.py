@@ -71,9 +71,11 @@ def effective_rank(
     x: np.ndarray,  # (n, d)
 ) -> float:         # from 1 to min(n, d); 0 if all is zero
     "How many directions a cloud uses: exp of the entropy of its normalised singular values (Roy and Vetterli 2007)."
-    s = np.linalg.svd(np.asarray(x, dtype=np.float64), compute_uv=False)
-    if not s.any(): return 0.0
-    p = s[s > 0] / s.sum()
+    x = np.asarray(x, dtype=np.float64)
+    squares = np.linalg.eigvalsh(x @ x.T if len(x) < x.shape[1] else x.T @ x)   # of the singular values, smallest first
+    s = np.sqrt(squares[squares > len(squares) * np.finfo(float).eps * squares[-1]])
+    if not len(s): return 0.0
+    p = s / s.sum()
     return float(np.exp(-(p * np.log(p)).sum()))
 
 # %% ../nbs/02_metrics.ipynb #94f8028b

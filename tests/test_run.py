@@ -275,6 +275,16 @@ def test_no_run_folder_is_made_for_nothing(tmp_path):
     assert [p.name for p in tmp_path.rglob('*') ] == ['empty']
 
 
+def test_accelerate_launch_starts_the_same_program(small):
+    "On a CPU it starts one process whatever it is asked for; then the program refuses, instead of training with half of the machine."
+    accelerate = [str(Path(sys.executable).with_name('accelerate')), 'launch', '--cpu', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--num_machines', '1']
+    one, two = small('one'), small('two')
+    done = subprocess.run([*accelerate, '--num_processes', '1', str(HERE/'small.py'), one.out, '1'], capture_output=True, text=True)
+    assert done.returncode == 0 and result(one.out)['status'] == 'trained', done.stderr
+    done = subprocess.run([*accelerate, '--num_processes', '2', str(HERE/'small.py'), two.out, '2'], capture_output=True, text=True)
+    assert done.returncode != 0 and '2 processes were asked for, 1 started' in done.stderr
+
+
 def test_the_world_must_be_the_one_asked_for(small, capsys):
     run = small()
     assert main(run.out, world=2) == 2

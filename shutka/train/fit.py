@@ -71,6 +71,7 @@ class Position:
     gone_back: list = field(default_factory=list)  # the steps that made the run go back to a checkpoint; none if it never did
     best: float | None = None  # the best score of this phase
     best_step: int = 0    # ... the step it was measured at
+    best_at: float = 0    # ... `seconds` by then
     waited: int = 0       # checks since
 
 def identity(seed: int, phases: list[Phase], optimizer: str) -> dict:
@@ -195,12 +196,14 @@ def impatient(
     metrics: dict,   # of a check; empty if there was none
     at: Position,    # its best score is brought up to date
     phase: Phase,    # names the score, and says how long to wait
+    pause: float = 0 # seconds of training between two bests, at least
 ) -> bool:
     "Compare a check with the best one so far; whether the patience of a phase is over."
     score = score_of(metrics, phase)
-    if not metrics or not phase.score: return False
+    early = at.best is not None and not phase.patience and at.seconds < at.best_at + pause
+    if not metrics or not phase.score or early: return False
     at.waited += 1
-    if is_better(score, at.best, phase): at.best, at.best_step, at.waited = score, at.step, 0
+    if is_better(score, at.best, phase): at.best, at.best_step, at.best_at, at.waited = score, at.step, at.seconds, 0
     return 0 < phase.patience <= at.waited
 
 # %% ../../nbs/43_train.fit.ipynb #88374fc5
@@ -225,7 +228,7 @@ def steps(
         t.update(lr, judge(numbers, at, phase, t.scaler.is_enabled()))
         end = ('steps' if at.within == phase.steps else 'minutes') if done() >= 1 else 'stopped' if stopped else ''
         metrics = t.check() if end in ('steps', 'minutes') or phase.every and at.within % phase.every == 0 else {}
-        if impatient(metrics, at, phase) and not end: end = 'patience'
+        if impatient(metrics, at, phase, t.session.save_every / 4) and not end: end = 'patience'
         t.watchdog.rest()
         yield row_of(t, numbers, took) | {'lr': lr} | metrics | ({'end': end} if end else {})
 
@@ -310,7 +313,7 @@ def fit(
     at.pieces, saver = max(at.pieces, session.pieces), Saver(folder, run, at)
     start, total = clock() - at.seconds, at.seconds + 60 * session.minutes
     while at.phase < len(phases):
-        if not at.within: at = replace(at, began=at.seconds, bad=[], best=None, best_step=0, waited=0)
+        if not at.within: at = replace(at, began=at.seconds, bad=[], best=None, best_step=0, best_at=0, waited=0)
         t = Training(phase=phases[at.phase], model=model, at=at, session=session, scaler=scaler, here=here, seed=seed)
         if at.within: unpack_optimizer(found.tensors('optimizer'), t.optimizer, model)
         if not at.step: saver.save(t)

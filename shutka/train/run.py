@@ -277,7 +277,7 @@ def launch(
     if (status := result(out).get('status')) in ('trained', 'ok'):
         print(f"{out} is complete: {status}")
         return result(out)
-    if load_checkpoint(run.checkpoints): print(f"{out} goes on from its last checkpoint")
+    if found := load_checkpoint(run.checkpoints): print(f"{out} goes on from step {found.step}")
     write_json(out/'run.json', read_json(out/'run.json') | {'plan': plan.to_json()})   # of this session
     until = training_ends(plan.ends, plan.now)
     while True:
