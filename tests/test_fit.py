@@ -20,8 +20,9 @@ from torch.nn.functional import cross_entropy, normalize
 
 from shutka.core import Diverged, OutOfMemory, UserError, read_jsonl, rng
 from shutka.train.checkpoint import checkpoints, load_checkpoint
-from shutka.train.fit import SKIPS, Session, fit, trim_log
+from shutka.train.fit import Session, fit, trim_log
 from shutka.train.phase import Phase
+from shutka.train.position import SKIPS
 
 CHILD = {**os.environ, 'PYTHONPATH': str(Path(__file__).parent.parent), 'OMP_WAIT_POLICY': 'passive', 'GOMP_SPINCOUNT': '0'}
 
@@ -394,6 +395,10 @@ def test_memory_that_runs_out_later_loses_no_step_and_a_resumed_run_knows_it(tmp
 
 def test_one_example_that_does_not_fit_is_the_end(tmp_path):
     with pytest.warns(UserWarning), pytest.raises(OutOfMemory, match="phase 'head', step 1: one example at a time must fit"): run(tmp_path, model=Refusing(0))
+
+def test_a_check_may_need_too_much_as_well(tmp_path):
+    def large(model): raise torch.cuda.OutOfMemoryError('tried to allocate 90 GiB')
+    with pytest.raises(OutOfMemory, match="phase 'head', after step 5: memory did not suffice for a check"): run(tmp_path, [replace(PHASES[0], check=large, every=5)])
 
 def test_other_errors_are_not_taken_for_lack_of_memory(tmp_path):
     def wrong(model, batch): raise RuntimeError('shapes cannot be multiplied')

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -219,9 +220,18 @@ def test_a_step_that_hangs_is_tried_once_more(small, monkeypatch, capsys, proces
     assert [r['loss'] for r in rows_of(run)] == pytest.approx([r['loss'] for r in rows_of(whole)], abs=1e-6 * (processes > 1))
 
 
-def test_weights_spread_over_two_processes_are_the_same_run(small):
+def test_two_machines_with_weights_spread_over_both_are_the_same_run(small):
+    "Two nodes of one process each, which meet on loopback and see the same folder."
     one, two = small('one'), small('two', processes=2, shard=True)
-    assert launch(two)['status'] == 'trained' and main(one.out) == 0
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--nproc_per_node', '1', '--master_addr', '127.0.0.1', '--master_port', str(port)]
+    nodes = [subprocess.Popen([*torchrun, '--node_rank', rank, str(HERE/'small.py'), two.out, '2'], stderr=subprocess.PIPE, text=True) for rank in '01']
+    for node in nodes: assert node.wait(120) == 0, node.stderr.read()
+    assert result(two.out)['status'] == 'trained' and main(one.out) == 0
+    vectors = [load_model(f'{run.out}/model').encode(['parse a date']) for run in (one, two)]
+    assert abs(vectors[0] - vectors[1]).max() < 1e-3
     for a, b in zip(rows_of(one), rows_of(two), strict=True):
         for key in ('loss', 'mrr'): assert b.get(key, 0) == pytest.approx(a.get(key, 0), rel=1e-4, abs=1e-5), (a['step'], key)
 
