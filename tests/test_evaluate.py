@@ -11,6 +11,7 @@ from shutka.evaluate.retrieval import Pool, evaluate, hybrid, make_pool, table, 
 from shutka.metrics import chance, interval, metrics, ranks
 from shutka.plots import plot_retrieval, plot_run
 
+
 def pair(i, doc=None, body=None, form='function'):
     return dict(id=f'{i:016x}', name=f'f{i}', form=form, doc=f'does thing number {i}' if doc is None else doc,
                 body=f'{{ return first(second, third({i})) }}' if body is None else body)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import shutka
-from shutka.core import read_json, read_jsonl, sha256
+from shutka.core import read_json, sha256
 from shutka.models.text_jepa import load_model
 from shutka.notebooks import notebook, run_notebook
+from shutka.train.run import steps_in
 
 ROOT = Path(__file__).parents[1]
 METHODS = ['chance', 'BM25', 'BM25 split', 'untrained', 'dense', 'hybrid']
@@ -39,7 +40,7 @@ def state(out): return {p: sha256(p) for p in sorted(out.rglob('*')) if p.is_fil
 def test_what_it_leaves(finished):
     given, out = finished
     assert {p.name for p in out.iterdir()} >= {'run.json', 'log.jsonl', 'checkpoints', 'data', 'model', 'result.json', 'shutka-typescript.zip', 'notebook.ipynb'}
-    result, rows = read_json(out/'result.json'), list(read_jsonl(out/'log.jsonl'))
+    result, rows = read_json(out/'result.json'), steps_in(out/'log.jsonl')
     assert result['status'] == 'ok' and result['steps'] == 6 and result['bundle']['sha256'] == sha256(out/'shutka-typescript.zip')
     pools = {r['pool'].split(' (')[0] for r in result['rows']}
     assert pools == {'unseen files', 'unseen packages'}

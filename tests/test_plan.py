@@ -11,8 +11,24 @@ import torch
 
 from shutka.core import UserError
 from shutka.train import plan as module
-from shutka.train.plan import (FILL, KAGGLE_MINUTES, STATE, Device, Machine, accumulation, disk_estimate, ends_at, handles, machine, make_plan,
-                               memory_estimate, missing, reachable, room, training_ends)
+from shutka.train.plan import (
+    FILL,
+    KAGGLE_MINUTES,
+    STATE,
+    Device,
+    Machine,
+    accumulation,
+    disk_estimate,
+    ends_at,
+    handles,
+    machine,
+    make_plan,
+    memory_estimate,
+    missing,
+    reachable,
+    room,
+    training_ends,
+)
 
 NOW = 1_800_000_000
 T4 = Device('Tesla T4', (7, 5), 15_843_721_216)
@@ -134,7 +150,7 @@ def test_disk():
         one, bundle = 100 * (4 + state), 400
         assert disk_estimate(100, 100, optimizer=optimizer) == 5 * one + bundle
         for keep in (1, 2, 5): assert disk_estimate(100, 100, keep=keep, optimizer=optimizer) == (keep + 2) * one + bundle
-        for room in (0, one, 2 * one): assert disk_estimate(100, 100, room=room, optimizer=optimizer) == 3 * one + bundle
+        for space in (0, one, 2 * one): assert disk_estimate(100, 100, room=space, optimizer=optimizer) == 3 * one + bundle
 
 
 @pytest.mark.parametrize('room', [0, 20, 45, 100])

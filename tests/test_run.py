@@ -22,7 +22,7 @@ from shutka.core import BudgetReached, Diverged, OutOfMemory, UserError, read_js
 from shutka.models.text_jepa import load_model
 from shutka.train.checkpoint import checkpoints, load_checkpoint
 from shutka.train.fit import fit
-from shutka.train.recipes import Typescript, plan_of, prepare
+from shutka.train.recipes import Typescript, prepare
 from shutka.train.run import launch, locked, main, result, steps_in
 
 HERE = Path(__file__).parent

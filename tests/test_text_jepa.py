@@ -25,9 +25,9 @@ from shutka.text import batches
 from shutka.text.batches import Views, example, pad
 from shutka.text.words import word_ids
 from shutka.train import recipes
-from shutka.train.fit import fit
+from shutka.train.fit import Session, fit
 from shutka.train.recipes import Typescript, phases_of, training
-from shutka.train.run import main, train
+from shutka.train.run import main, steps_in, train
 
 every_mixer = pytest.mark.parametrize('mixer', ['softmax', 'linear'])
 
@@ -135,10 +135,11 @@ def every_tensor_learns(run):
 @pytest.mark.parametrize('ternary', [0., .3])
 def test_every_tensor_learns(small, ternary): every_tensor_learns(small(ternary=ternary))
 
-def stop_gradient(model, batch):
+def stop_gradient(model, batch, temperature):
     "Targets from an encoder that neither learns nor follows."
-    predicted = model.predict(batch['words'])
-    with torch.no_grad(): target = model.embed(batch['code'])
+    inside = model.model   # a loss gets the model in `Pieces`
+    predicted = inside.predict(batch['words'])
+    with torch.no_grad(): target = inside.embed(batch['code'])
     return info_nce(predicted, target), {}
 
 @pytest.mark.parametrize('name, defect', [('contrastive', stop_gradient), ('DEPTH', '^(narrow|x_encoder|predictor)'), ('BAG', '^words.vectors')])
@@ -191,7 +192,7 @@ def saved_model_is_ternary(out):
 def test_a_ternary_run(small, monkeypatch):
     run = small(ternary=.3)
     assert main(run.out) == 0
-    assert [r['phase'] for r in read_jsonl(Path(run.out)/'log.jsonl')].count('ternary') == 3
+    assert [phase for phase, *_ in rows_of(run)].count('ternary') == 3
     saved_model_is_ternary(run.out)
     assert main(run.out) == 0  # there is nothing left to do, and what is saved again is still ternary
     saved_model_is_ternary(run.out)
@@ -210,17 +211,17 @@ def test_a_ternary_run_saved_as_another_is_noticed(small, monkeypatch):
 
 # --- just the steps due --------------------------------------------------------------------------------------------------------
 
-def rows_of(run): return [(r['phase'], r['step'], r['lr'], r['loss']) for r in read_jsonl(Path(run.out)/'log.jsonl')]
+def rows_of(run): return [(r['phase'], r['step'], r['lr'], r['loss']) for r in steps_in(Path(run.out)/'log.jsonl')]
 
 def goes_on_exactly(make):
     "A run stopped in each phase ends after its steps, with the rates and losses of one that was not."
     whole, parts = make('whole', steps=20, ternary=.2), make('parts', steps=20, ternary=.2)
-    assert train(whole.out) == 'trained'
+    assert train(whole.out, Session()) == 'trained'
     for last in (3, 14, 18):
         calls = iter(range(1, 99))
-        stop = lambda done=len(rows_of(parts)) if (Path(parts.out)/'log.jsonl').exists() else 0: next(calls) + done >= last
-        assert train(parts.out, stop=stop) == 'stopped'
-    assert train(parts.out) == 'trained'
+        stop = lambda done=len(rows_of(parts)): next(calls) + done >= last
+        assert train(parts.out, Session(), stop=stop) == 'stopped'
+    assert train(parts.out, Session()) == 'trained'
     assert len(rows_of(whole)) == whole.steps
     assert rows_of(parts) == rows_of(whole)
 
@@ -240,18 +241,17 @@ def test_seeds_that_follow_the_session_are_noticed(small, monkeypatch):
 
 @pytest.mark.parametrize('steps', [1, 2, 3, 7, 10, 100])
 @pytest.mark.parametrize('ternary', [0., .1, .3])
-@pytest.mark.parametrize('minutes', [0., 5.])
-def test_phases_have_the_steps_asked_for(steps, ternary, minutes):
+def test_phases_have_the_steps_asked_for(steps, ternary):
     "Not one more or fewer, and no phase without a limit in steps."
-    phases = phases_of(Typescript(steps=steps, ternary=ternary, minutes=minutes, batch_size=16), None, 10_000, lambda model: {})
+    phases = phases_of(Typescript(steps=steps, ternary=ternary, batch_size=16), None, 10_000, lambda model: {})
     assert sum(p.steps for p in phases) == steps and all(p.steps for p in phases)
-    assert [p.minutes for p in phases] == sorted(p.minutes for p in phases)
+    assert [p.until for p in phases] == sorted(p.until for p in phases)
 
 @pytest.mark.parametrize('ternary', [0., .1, .3])
 def test_phases_share_the_minutes(ternary):
     "Each phase ends after the one before, the last one when time is up."
-    ends = [p.minutes for p in phases_of(Typescript(epochs=0, minutes=10, ternary=ternary), None, 1000, lambda model: {})]
-    assert len(set(ends)) == len(ends) == 2 + (ternary > 0) and ends == sorted(ends) and ends[-1] == 10
+    ends = [p.until for p in phases_of(Typescript(epochs=0, minutes=10, ternary=ternary), None, 1000, lambda model: {})]
+    assert len(set(ends)) == len(ends) == 2 + (ternary > 0) and ends == sorted(ends) and ends[-1] == 1
 
 
 # --- nothing is dropped silently -------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def repeats(
     ids: Tensor,  # (b, l)
 ) -> Tensor:      # (b, l) how often the id at this place stands in its row
     "How often each id occurs in its row."
-    ordered = ids.sort(dim=1).values
+    ordered, ids = ids.sort(dim=1).values, ids.contiguous()
     return torch.searchsorted(ordered, ids, right=True) - torch.searchsorted(ordered, ids)
 
 # %% ../../nbs/36_models.text_jepa.ipynb #d68e4334

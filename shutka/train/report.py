@@ -238,9 +238,9 @@ def human(
 def artefacts(
     out: Path,    # a run folder
 ) -> list[list]:  # path below it, size
-    "What a run left behind, but for the reports."
+    "What a run left behind, but for the reports and the notebook that may be running."
     sizes = {}
-    for path in sorted(p for p in out.rglob('*') if p.is_file() and not p.name.startswith('.') and p.name not in REPORTS):
+    for path in sorted(p for p in out.rglob('*') if p.is_file() and not p.name.startswith('.') and p.name not in REPORTS and p.suffix != '.ipynb'):
         parts = path.relative_to(out).parts
         name = '/'.join(parts[:2]) + '/' if parts[0] == 'checkpoints' and len(parts) > 2 else '/'.join(parts)
         sizes[name] = sizes.get(name, 0) + path.stat().st_size

@@ -276,6 +276,7 @@ def launch(
     out, plan, hung = Path(run.out), plan or plan_of(run), False
     if (status := result(out).get('status')) in ('trained', 'ok'):
         print(f"{out} is complete: {status}")
+        show(list(read_jsonl(out/'log.jsonl', torn=True)), True)
         return result(out)
     if found := load_checkpoint(run.checkpoints): print(f"{out} goes on from step {found.step}")
     write_json(out/'run.json', read_json(out/'run.json') | {'plan': plan.to_json()})   # of this session
