@@ -14,12 +14,13 @@ import os
 import re
 import shlex
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from .core import BudgetReached, Diverged, OutOfMemory, UserError, read_json, unknown
+from .core import BudgetReached, Diverged, OutOfMemory, UserError, read_json, unknown, write_atomic
 
 # %% ../nbs/90_notebooks.ipynb #96a164cc
 def notebooks() -> dict[str, Path]:
@@ -164,6 +165,7 @@ def _execute(
         def _kernel_spec_manager_default(self): return KernelSpecManager(kernel_dirs=[])
         def _shutdown_wait_time_default(self): return 60.  # seconds for a training to save when it is stopped, before it is killed
 
+    os.environ['SHUTKA_BEGAN'] = str(time.time())        # a session's minutes count from here
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # threads that wait by spinning slow a busy machine down 14 times
     os.environ.setdefault('GOMP_SPINCOUNT', '0')
     literal = lambda p: str(p).replace('{', '{{').replace('}', '}}')
@@ -173,6 +175,7 @@ def _execute(
     except (KeyboardInterrupt, SystemExit):
         logging.getLogger('asyncio').setLevel(logging.CRITICAL)  # or it tells of the interrupted cell in a hundred lines
         raise
+    finally: del os.environ['SHUTKA_BEGAN']
 
 # %% ../nbs/90_notebooks.ipynb #0bd72942
 def _verdict(
@@ -188,8 +191,9 @@ def _verdict(
     except PapermillExecutionError as e:
         code = exit_code(e.ename, e.evalue)
         return code, e.evalue if code > 1 else f"the notebook raised {e.ename}{e}"
-    except DeadKernelError: return 1, "the notebook's kernel died, most often because the machine's memory was full"
+    except DeadKernelError: return BudgetReached.code, "the notebook's kernel died, most often because the machine's memory was full"
     except KeyboardInterrupt: return 130, "interrupted; the kernel and what it had started are stopped"
+    except SystemExit: return BudgetReached.code, "told to end; the kernel and what it had started are stopped"
 
 # %% ../nbs/90_notebooks.ipynb #71cf008e
 def run_notebook(
@@ -206,9 +210,11 @@ def run_notebook(
     asked, output = output, Path(output or Path(out)/'notebook.ipynb')
     if output.resolve() == path.resolve(): raise UserError(f"the executed copy must not replace the notebook itself, {path}")
     for folder in (Path(out), output.parent): folder.mkdir(parents=True, exist_ok=True)
+    before = output.read_bytes() if output.exists() else None
     code, message = _verdict(path, values, Path(out), output)
+    if code == UserError.code and before: write_atomic(output, before)   # a refusal is no reason to lose what an earlier run has shown
     if message: print(f"{'stopped' if code == BudgetReached.code else 'error'}: {message}\nthe executed notebook is {output}", file=sys.stderr)
-    if code == BudgetReached.code: print(f"go on with: {again(name, given, asked)}", file=sys.stderr)
+    if code in (BudgetReached.code, 130): print(f"go on with: {again(name, given, asked)}", file=sys.stderr)
     return code
 
 def again(name: str, given: dict[str, str], output: str | Path | None = None) -> str:

@@ -1,6 +1,6 @@
 """The loop's promises: exact resume after SIGKILL, several processes as one, and what happens when training breaks down.
 
-Run as a script, this file is the child process of its own tests: `test_fit.py kill|gloo|shard|hang FOLDER`.
+Run as a script, this file is the child process of its own tests: `test_fit.py kill|gloo|shard|apart|hang FOLDER`.
 """
 import json
 import os
@@ -182,6 +182,20 @@ def shard_child(folder):
     (folder/f"rows{os.environ['RANK']}.json").write_text(json.dumps(rows))
     torch.distributed.destroy_process_group()
 
+def apart_child(folder):
+    "Each rank sees scores of its own, and a clock of its own."
+    rank = int(os.environ['RANK'])
+    phase = replace(PHASES[0], steps=30, every=3, check=wave(*([.1, .6, .5, .5, .5, .5, .5] if rank else [.1, .4, .2, .6, .5, .5, .5])), score='score', patience=3)
+    rows = list(fit(Model(dropout=0), [phase, replace(PHASES[1], steps=0)], folder/'checkpoints', Session(world=2, minutes=.02), clock=lambda: time.monotonic() + rank))
+    (folder/f"rows{rank}.json").write_text(json.dumps(rows))
+    torch.distributed.destroy_process_group()
+
+def test_two_processes_decide_the_same_about_checks_and_time(tmp_path):
+    nodes(tmp_path, 'apart')
+    rows = [json.loads((tmp_path/f'rows{rank}.json').read_text()) for rank in (0, 1)]
+    for key in ('step', 'loss', 'lr', 'end', 'score'): assert [r.get(key) for r in rows[0]] == [r.get(key) for r in rows[1]], key
+    assert rows[0][-1]['end'] == 'minutes'
+
 def nodes(folder, what):
     "Two machines of one process each, which meet on loopback."
     with socket.socket() as s:
@@ -233,17 +247,17 @@ def test_a_finished_folder_yields_nothing(tmp_path):
     assert torch.equal(model.head.weight, load_checkpoint(tmp_path).tensors('model')['head.weight'])
 
 def test_minutes_end_a_session_and_the_next_one_goes_on(tmp_path):
-    "Both phases have more steps than a session of 30 ticks; the first one may have half of the time."
-    phases = [replace(PHASES[0], steps=100, until=.5), replace(PHASES[1], steps=40)]
-    rows = run(tmp_path, phases, clock=count().__next__, minutes=.5)
-    assert [r['end'] for r in rows if 'end' in r] == ['minutes', 'minutes'] and rows[-1]['lr'] < .0011 + .0001
-    seconds, steps = rows[-1]['seconds'], rows[-1]['step']
-    again = run(tmp_path, phases, Model(seed=5), clock=count(1_000).__next__, minutes=.5)
-    assert again[0]['step'] == steps + 1 and again[0]['phase'] == 'all' and again[0]['seconds'] > seconds
-    assert again[0]['lr'] > .005   # with more time there is more to learn, too
-    while again[-1]['end'] == 'minutes': again += run(tmp_path, phases, Model(seed=5), clock=count(1_000).__next__, minutes=.5)
-    assert again[-1]['end'] == 'steps' and sum(r['phase'] == 'all' for r in rows + again) == 40
-    assert [r['step'] for r in rows + again] == list(range(1, len(rows + again) + 1))
+    "No phase is left before its steps are done, and each session cools down."
+    phases, rows = [replace(p, steps=40, warmup=0) for p in PHASES], []
+    while not rows or rows[-1]['end'] == 'minutes':
+        rows += run(tmp_path, phases, Model(seed=len(rows)), clock=count(1_000).__next__, minutes=.5)
+        assert 'end' in rows[-1]
+    ends = [(r['phase'], r['step'], r['end']) for r in rows if 'end' in r]
+    assert [end for *_, end in ends].count('minutes') >= 2 and ends[0][0] == 'head'
+    assert [(r['phase'], r['step']) for r in rows] == [('head', i) for i in range(1, 41)] + [('all', i) for i in range(41, 81)]
+    first = ends[0][1]
+    assert rows[first - 1]['lr'] < .0012 and rows[first]['lr'] > .002   # cooled down, and with more time there is more to learn
+    assert [r['seconds'] for r in rows] == sorted(r['seconds'] for r in rows)
     assert run(tmp_path, phases, minutes=.5) == []
 
 def test_a_phase_without_steps_lasts_as_long_as_the_session(tmp_path):
@@ -426,6 +440,11 @@ def test_less_may_be_better_and_the_best_checkpoint_stays(tmp_path):
     assert len(run(tmp_path, [phase], save_every=0)) == 25
     assert 'step-00000010' in [c.name for c in checkpoints(tmp_path)] and load_checkpoint(tmp_path).step == 25
 
+def test_a_score_beside_a_loss_that_is_no_number_does_not_count(tmp_path):
+    phase = replace(PHASES[0], loss=breaking(float('nan'), 9), every=5, check=wave(.1, .9, .2, .3, .2), score='score', patience=2)
+    rows = run(tmp_path, [phase])
+    assert (rows[-1]['step'], rows[-1]['end']) == (25, 'steps') and load_checkpoint(tmp_path).state['best_step'] == 20
+
 def test_patience_goes_on_where_a_kill_left_it(tmp_path):
     def phases(left): return [replace(PHASES[0], every=3, check=wave(*left), score='score', patience=3)]
     scores = [.1, .5, .4, .3, .2, .1]
@@ -466,6 +485,9 @@ def test_a_reader_may_take_its_time(tmp_path):
 
 # Settings of a session
 
+def test_one_process_cannot_share(tmp_path):
+    with pytest.raises(UserError, match='set shard to false'): run(tmp_path, shard=True)
+
 @pytest.mark.parametrize('wrong', [{'precision': 'fp8'}, {'optimizer': 'sgd'}, {'pieces': 0}, {'minutes': 0}])
 def test_a_session_is_checked(wrong):
     with pytest.raises(UserError): Session(**wrong)
@@ -485,4 +507,4 @@ def test_a_row_keeps_its_own_names(tmp_path):
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
-    {'kill': kill_child, 'gloo': gloo_child, 'shard': shard_child, 'hang': hang_child}[sys.argv[1]](Path(sys.argv[2]))
+    {'kill': kill_child, 'gloo': gloo_child, 'shard': shard_child, 'apart': apart_child, 'hang': hang_child}[sys.argv[1]](Path(sys.argv[2]))

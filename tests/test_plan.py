@@ -111,8 +111,8 @@ def test_a_session_that_is_all_but_over():
 def test_time_to_finish_is_kept_back(seconds):
     kept = NOW + seconds - training_ends(NOW + seconds, NOW)
     assert 0 <= kept <= seconds / 2 and kept <= 600
-    assert kept >= min(30, seconds / 2)
-    if 300 <= seconds <= 6_000: assert kept == pytest.approx(seconds / 10)
+    assert kept >= min(40, seconds / 2)
+    if 400 <= seconds <= 6_000: assert kept == pytest.approx(seconds / 10)
 
 
 def test_no_end():

@@ -2,6 +2,7 @@
 
 The trained program is `small.py`: `python -m shutka.train.run` with a small model.
 """
+import contextlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 import shutka.train.run as program
@@ -68,6 +70,16 @@ def every_step(monkeypatch):
 
 # --- killed ---------------------------------------------------------------------------------------------------------------
 
+def pull_the_plug(process):
+    "Kill a process and all that it has started; torchrun's workers are in sessions of their own."
+    try: started = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess: started = []   # it was done already
+    process.kill()
+    for p in started:
+        with contextlib.suppress(psutil.NoSuchProcess): p.kill()
+    process.wait()
+    psutil.wait_procs(started)
+
 def new_row(process, run, after):
     "Wait for a step after the one given, or for the end."
     while process.poll() is None and (not rows_of(run) or rows_of(run)[-1]['step'] <= after): time.sleep(.002)
@@ -75,19 +87,18 @@ def new_row(process, run, after):
 @pytest.mark.parametrize('world, kills', [(1, 3), (2, 1), pytest.param(1, 20, marks=pytest.mark.faults), pytest.param(2, 20, marks=pytest.mark.faults)])
 def test_sigkill_at_random_moments_and_the_losses_are_the_same_to_the_last_bit(small, world, kills):
     "On the bundled corpus, in every phase. Several processes die together, as with the plug."
-    settings = dict(source='bundled:typescript', max_samples=150, steps=24 if kills < 20 else 80, ternary=.2, processes=world)
+    settings = dict(source='bundled:typescript', max_samples=150, steps=24 if kills < 20 else 80, epochs=0, ternary=.2, processes=world)
     whole = small('whole', **settings)
     killed = replace(whole, out=str(Path(whole.out).with_name('killed')))
     shutil.copytree(whole.out, killed.out)
-    def start(run): return subprocess.Popen(program.command(Path(run.out), world, math.inf), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    def start(run): return subprocess.Popen(program.command(Path(run.out), world, math.inf), stderr=subprocess.PIPE, text=True)
     assert (child := start(whole)).wait(120) == 0, child.stderr.read()
     chance = rng(0, 'kill', world, kills)
     for _ in range(kills):
         child, before = start(killed), len(rows_of(killed))
         if chance.random() < .8: new_row(child, killed, min(before, whole.steps - 4))   # else it dies while it starts
         time.sleep(chance.random() / 4)
-        os.killpg(child.pid, signal.SIGKILL)
-        assert child.wait() in (-signal.SIGKILL, 0), child.stderr.read()
+        pull_the_plug(child)
         saved = load_checkpoint(killed.checkpoints)
         assert not saved or saved.step <= (rows_of(killed) or [{'step': 0}])[-1]['step']
     child = start(killed)
@@ -184,6 +195,36 @@ def test_a_session_that_is_over_leaves_a_model_and_goes_on(small, monkeypatch):
     found = launch(longer)
     assert found['status'] == 'trained' and found['steps'] > steps and [r['step'] for r in rows_of(run)] == list(range(1, found['steps'] + 1))
 
+def test_two_processes_agree_on_the_end_of_a_session(small):
+    "A limit in time only: both end at the same step, with the same learning rates, and there is a model."
+    run = small(steps=0, epochs=0, minutes=.4, processes=2)
+    assert launch(run)['status'] == 'trained'
+    assert [r['end'] for r in rows_of(run) if 'end' in r] == ['minutes', 'minutes'] and (Path(run.out)/'model'/'model.json').exists()
+
+def test_a_budget_of_two_processes_is_no_failure(small):
+    run = small(steps=0, epochs=60, minutes=.4, processes=2)
+    found = launch(run)
+    assert found['status'] == 'budget' and found['error'] is None and (Path(run.out)/'model'/'model.json').exists()
+
+def test_what_an_earlier_session_said_does_not_count(small, monkeypatch):
+    run = small()
+    result(run.out, status='budget')
+    monkeypatch.setattr(program, 'command', lambda *ignored: ['false'])
+    with pytest.raises(RuntimeError, match='exit code 1'): launch(run)
+    assert result(run.out)['status'] == 'failed'
+
+def test_a_process_that_was_killed_can_go_on(small, monkeypatch):
+    run = small(steps=200, epochs=0, processes=2)
+    def follow(process, **ignored):
+        while not rows_of(run): time.sleep(.01)
+        workers = [p for p in psutil.Process(process.pid).children(recursive=True) if 'small.py' in ' '.join(p.cmdline())]
+        workers[-1].kill()
+        process.wait()
+    monkeypatch.setattr(program, 'follow_log', follow)
+    with pytest.raises(BudgetReached, match='a training process was killed'): launch(run)
+    assert result(run.out)['status'] == 'stopped' and load_checkpoint(run.checkpoints).step > 0
+
+
 def test_without_time_nothing_is_trained(small, capsys):
     run = small()
     assert main(run.out, until=time.time() - 1) == 4
@@ -206,7 +247,7 @@ def test_one_example_that_does_not_fit_ends_it(small, monkeypatch, processes):
     run = small(processes=processes)
     monkeypatch.setenv('REFUSE', '0')
     with pytest.raises(OutOfMemory, match='one example at a time must fit'): launch(run)
-    assert rows_of(run) == []
+    assert rows_of(run) == [] and result(run.out)['status'] == 'failed' and result(run.out)['error'].startswith('OutOfMemory: ')
 
 
 @pytest.mark.parametrize('processes', [1, 2])

@@ -119,7 +119,7 @@ def test_the_bag_alone_knows_no_order():
     one = model()
     far = lambda: np.abs(np.subtract(*one.encode(['dog bites man', 'man bites dog']))).max()
     assert far() > 1e-7
-    one.ordered = False
+    one.config = replace(one.config, ordered=False)
     assert far() < 1e-7
 
 
@@ -201,7 +201,7 @@ def test_a_ternary_run(small, monkeypatch):
 
 def test_a_ternary_run_saved_as_another_is_noticed(small, monkeypatch):
     def to_ternary(model):
-        model.ordered = True
+        recipes.in_order(model)
         with suppress(UserError): ternary.make_ternary(model, recipes.TERNARY)  # and the model's config does not say so
     monkeypatch.setattr(recipes, 'to_ternary', to_ternary)
     run = small(ternary=.3)

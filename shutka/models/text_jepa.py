@@ -45,6 +45,7 @@ class Config:
     target: int = 192          # words read of a body
     temperature: float = .1    # of the contrastive loss
     ternary: bool = False      # whether the blocks' weights are -1, 0 or 1 times a scale
+    ordered: bool = True       # whether blocks and predictor take part, or the bag is all there is
 
     def __post_init__(self):
         for field in fields(self):
@@ -144,7 +145,7 @@ class TextJEPA(nn.Module):
     "X-encoder, predictor and Y-encoder over one bag of words."
     def __init__(self, config: Config = SIZES['tiny']):
         super().__init__()
-        self.config, self.ordered = config, True
+        self.config = config
         self.words = Bag(config)
         self.narrow = nn.Embedding(config.rows, config.inner, padding_idx=0)
         self.x_encoder, self.predictor = Encoder(config, config.x_depth), Predictor(config)
@@ -153,13 +154,13 @@ class TextJEPA(nn.Module):
 
     def _embed(self, encoder: Encoder, ids: Tensor) -> Tensor:
         x, weight = self.words(ids)
-        if self.ordered: x = x + encoder(self.narrow(ids), weight, ids != 0)
+        if self.config.ordered: x = x + encoder(self.narrow(ids), weight, ids != 0)
         return F.normalize(x.float(), dim=-1)
 
     def predict(self, ids: Tensor) -> Tensor:
         "(b, l) ids of words -> (b, d) predicted embeddings of bodies."
         x = self._embed(self.x_encoder, ids)
-        return self.predictor(x) if self.ordered else x
+        return self.predictor(x) if self.config.ordered else x
 
     def embed(self, ids: Tensor) -> Tensor:
         "(b, l) ids of bodies -> (b, d) their embeddings."

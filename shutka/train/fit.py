@@ -28,7 +28,7 @@ from .checkpoint import Checkpoint, load_checkpoint, pack_model, save_checkpoint
 from .optimizer import OPTIMIZERS, learners, make_optimizer, pack_optimizer, unpack_optimizer
 from .phase import Phase, done_at, lr_at, nothing
 from .position import BAD, Position, examples, halve, identity, impatient, judge, ran_out, resume
-from .step import exchange, gradients, processes, seed_step, sharded, update, wrapped
+from .step import clipped, exchange, gradients, processes, seed_step, sharded, update, wrapped
 from .watchdog import Watchdog, dump_stacks
 
 # %% ../../nbs/43_train.fit.ipynb #72a0ffc2
@@ -80,12 +80,15 @@ class Training:
         while True:
             seed_step(self.seed, at.step, self.here.process_index, self.here.device)
             autocast = torch.autocast(kind, dtype, enabled=dtype is not None)
-            try: return gradients(self.phase, self.wrapped, self.learned, self.optimizer, self.scaler, autocast, send_to_device(batch, self.here.device))
+            try:
+                numbers = gradients(self.phase, self.wrapped, self.learned, self.optimizer, self.scaler, autocast, send_to_device(batch, self.here.device))
+                break
             except (RuntimeError, MemoryError) as e:
                 if not ran_out(e): raise
                 error = e.with_traceback(None)   # its frames would keep tensors alive
             halve(self.pieces, examples(batch), self.here.num_processes, f"phase {self.phase.name!r}, step {at.step + 1}", error)
             at.pieces = self.pieces.n
+        return numbers | {'grad_norm': clipped(self.learned, self.optimizer, self.scaler, self.phase.clip)}
 
     def update(self, lr: float, moves: bool):
         "The last part: weights and position move together, or the position alone."
@@ -96,7 +99,7 @@ class Training:
             self.at.step, self.at.within = self.at.step + 1, self.at.within + 1
 
     def check(self) -> dict:
-        "The metrics of a check, with dropout off and without gradients."
+        "The metrics of a check on rank 0; every rank takes part, with dropout off and without gradients."
         self.model.eval()
         try:
             with torch.no_grad(): metrics = self.phase.check(self.model)
@@ -105,7 +108,7 @@ class Training:
             raise OutOfMemory(f"phase {self.phase.name!r}, after step {self.at.step}: memory did not suffice for a check ({e})") from e
         if self.session.shard: self.model.reshard()   # or an optimizer made now would see weights that are no longer its own
         self.model.train()
-        return metrics
+        return gather_object([metrics])[0]   # rank 0's: all must decide the same
 
 # %% ../../nbs/43_train.fit.ipynb #88374fc5
 def steps(
@@ -129,7 +132,7 @@ def steps(
         t.update(lr, judge(numbers, at, phase, t.scaler.is_enabled()))
         end = ('steps' if at.within == phase.steps else 'minutes') if done() >= 1 else 'stopped' if stopped else ''
         metrics = t.check() if end in ('steps', 'minutes') or phase.every and at.within % phase.every == 0 else {}
-        if impatient(metrics, at, phase, t.session.save_every / 4) and not end: end = 'patience'
+        if impatient({} if at.bad else metrics, at, phase, t.session.save_every / 4) and not end: end = 'patience'
         t.watchdog.rest()
         yield row_of(t, numbers, took) | {'lr': lr} | metrics | ({'end': end} if end else {})
 
@@ -204,7 +207,7 @@ def fit(
     "Train; goes on from the folder's last checkpoint, yields nothing if it is a finished run's. Raises `UserError`, `Diverged`, `OutOfMemory`."
     if endless := [p.name for p in phases if not p.steps and session.minutes == math.inf]:
         raise UserError(f"phase {endless[0]!r} needs steps above 0, or the session a limit in minutes: it would never end")
-    here = processes(session.world)
+    here, called = processes(session.world), clock()
     model.to(here.device)
     if session.shard: sharded(model, here, session.methods)
     scaler = GradScaler(here.device.type, enabled=session.precision == 'fp16')
@@ -212,7 +215,7 @@ def fit(
     at = resume(found, model, scaler, run) if found else Position()
     if len(set(gather_object([at.step]))) > 1: raise UserError(f"all processes must see the same {folder}, their checkpoints differ")
     at.pieces, saver = max(at.pieces, session.pieces), Saver(folder, run, at)
-    start, total = clock() - at.seconds, at.seconds + 60 * session.minutes
+    start, total = called - at.seconds, at.seconds + 60 * session.minutes   # what is done before the first step takes time, too
     while at.phase < len(phases):
         if not at.within: at = replace(at, began=at.seconds, bad=[], best=None, best_step=0, best_at=0, waited=0)
         t = Training(phase=phases[at.phase], model=model, at=at, session=session, scaler=scaler, here=here, seed=seed)
@@ -226,7 +229,7 @@ def fit(
                 if 'back' in row: go_back(t, load_checkpoint(folder))
                 if not end and ('back' in row or saver.due(t)): saver.save(t)
         if end == 'patience': unpack_model(load_checkpoint(folder, at.best_step).tensors('model'), model)
-        goes_on = end == 'stopped' or end == 'minutes' and t.phase.steps > 0 and at.phase == len(phases) - 1
+        goes_on = end == 'stopped' or end == 'minutes' and t.phase.steps > 0
         if not goes_on: at.phase, at.within = at.phase + 1, 0
         saver.save(t)
         if goes_on: return

@@ -28,7 +28,7 @@ class Phase:
     loss: Callable                   # (model, batch) -> (scalar, dict of scalars to log); calls only model(...)
     lr: float                        # at the peak
     steps: int = 0                   # optimizer steps, however many GPUs; 0: as many as the session's time allows
-    until: float = 1.                # share of a session's time after which the phase ends at the latest
+    until: float = 1.                # for a phase without steps: the share of a session's time after which it is over
     warmup: int = 0                  # steps until the peak
     learn: str = '.'                 # regex, searched in parameter names; all other parameters are frozen
     weight_decay: float = .01        # on matrices; never on vectors such as biases and norms
@@ -63,7 +63,7 @@ def done_at(
     began: float = 0.,  # `seconds` when the phase began
 ) -> float:             # 0 at the start, 1 or more when it is over
     "The fraction of a phase that is over, by steps or by time, whichever is further."
-    left = phase.until * total - began
+    left = (1. if phase.steps else phase.until) * total - began
     by_time = (seconds - began) / left if left > 0 else 1.
     return max(step / phase.steps if phase.steps else 0., by_time)
 

@@ -246,7 +246,7 @@ def training_ends(
     "When the last step must be done so that evaluation, checkpoint and bundle still fit."
     if math.isinf(ends): return ends
     left = max(0, ends - now)
-    return ends - min(max(left / 10, 30), 600, left / 2)
+    return ends - min(max(left / 10, 40), 600, left / 2)
 
 # %% ../../nbs/40_train.plan.ipynb #815b90a8
 def time_line(

@@ -83,8 +83,9 @@ def judge(
 def ran_out(
     error: Exception,  # that a step raised
 ) -> bool:
-    "Whether an error says that memory did not suffice, on a GPU or for a tensor on the CPU."
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or 'DefaultCPUAllocator' in str(error)
+    "Whether an error says that memory did not suffice, on a GPU, in one of its libraries, or for a tensor on the CPU."
+    words = ('DefaultCPUAllocator', 'CUDA error: out of memory', 'ALLOC_FAILED', 'CUDA calloc')
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or isinstance(error, RuntimeError) and any(w in str(error) for w in words)
 
 def examples(batch) -> int:
     "How many examples a batch holds: the rows of its first tensor."

@@ -9,6 +9,8 @@ __all__ = ['RECIPES', 'PARTS', 'SESSION', 'BAG', 'DEPTH', 'WORDS', 'Typescript',
 
 # %% ../../nbs/45_train.recipes.ipynb #42257000
 import math
+import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,7 +22,7 @@ import torch
 from ..core import Diverged, UserError, read_json, read_jsonl, rng, unknown, write_json, write_jsonl
 from ..data.corpus import deduplicate, split
 from ..data.records import Pair
-from ..data.sources import parse_specs
+from ..data.sources import check_spec, parse_specs
 from ..data.typescript import Report, collect
 from ..metrics import dead_dimensions, effective_rank, mean_cosine, metrics, ranks
 from ..models.jepa import info_nce
@@ -68,7 +70,11 @@ class Typescript:
         if self.optimizer not in OPTIMIZERS: raise unknown('optimizer', self.optimizer, OPTIMIZERS)
         for name in ('max_samples', 'epochs', 'steps', 'minutes', 'patience', 'min_delta'):
             if getattr(self, name) < 0: raise UserError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.batch_size < 2 or self.processes < 0 or self.batch_size % max(self.processes, 1):
+        if self.processes < 0: raise UserError(f"processes must be 0 or more, got {self.processes}")
+        if self.shard and self.processes == 1: raise UserError("shard needs processes to spread weights over, got processes 1")
+        if self.shard and self.optimizer != 'adamw': raise UserError(f"shard works with the optimizer adamw, got {self.optimizer!r}")
+        if not self.out: raise UserError("out must be the run folder, got ''")
+        if self.batch_size < 2 or self.batch_size % max(self.processes, 1):
             raise UserError(f"batch_size must be at least 2 and a multiple of processes, got {self.batch_size} and {self.processes}")
         if not 0 <= self.ternary <= .3: raise UserError(f"ternary must be a share from 0 to .3, got {self.ternary}")
         if self.seed < 0: raise UserError(f"seed must be 0 or more, got {self.seed}")
@@ -150,10 +156,16 @@ def plan_of(
     here = machine(run.out)
     world = run.processes or processes(here)
     if run.batch_size % world: raise UserError(f"batch_size must be a multiple of the {world} processes, got {run.batch_size}")
-    if here.devices and world > len(here.devices): raise UserError(f"processes must be at most {len(here.devices)}, one per GPU, got {world}")
+    most, what = (len(here.devices), 'GPU') if here.devices else (here.cores, 'core')
+    if world > most: raise UserError(f"processes must be at most {most}, one per {what}, got {world}")
+    if run.shard and world == 1: raise UserError("shard needs two processes or more to spread weights over, and this machine starts one: set shard to false")
+    if run.resume: start_folder(run.resume)
+    if run.tokenizer != 'train': named_encoding(run.tokenizer)
     size, there = size_of(run, world), sum(f.stat().st_size for f in run.checkpoints.rglob('*') if f.is_file())
     specs = parse_specs(run.source) + [spec for spec in parse_specs(run.held_out) if ':' in spec] if run.held_out else parse_specs(run.source)
-    return make_plan(here, run.out, batch=run.batch_size // world, steps=steps_of(run, n), epochs=0 if run.steps else run.epochs, minutes=run.minutes, world=world,
+    for spec in specs: check_spec(spec)
+    now = float(os.environ.get('SHUTKA_BEGAN', time.time()))   # `shutka run` knows when it was started
+    return make_plan(here, run.out, now=now, batch=run.batch_size // world, steps=steps_of(run, n), epochs=0 if run.steps else run.epochs, minutes=run.minutes, world=world,
                      disk=max(0, disk_estimate(size['parameters'], size['learned'], optimizer=run.optimizer) - there),
                      missing=missing(specs, ['bitsandbytes'] * (run.optimizer == 'adamw8bit'), here.kaggle), **size)
 
@@ -227,7 +239,7 @@ def start_model(
     config = SIZES[run.size]
     if run.resume:
         model = load_model(Path(run.out)/'start')   # `prepare` put it there
-        if replace(model.config, ternary=False) != config: raise UserError(f"resume must be a model of size {run.size!r}, {run.resume!r} has another shape")
+        if replace(model.config, ternary=False, ordered=True) != config: raise UserError(f"resume must be a model of size {run.size!r}, {run.resume!r} has another shape")
         return model
     torch.manual_seed(run.seed)
     model = TextJEPA(config)
@@ -262,11 +274,11 @@ WORDS = .625  # share of training in which the bag learns: some three of five ep
 
 def bag_only(model: TextJEPA):
     "Leave blocks and predictor out."
-    model.ordered = False
+    model.config = replace(model.config, ordered=False)
 
 def in_order(model: TextJEPA):
     "Let blocks and predictor take part."
-    model.ordered = True
+    model.config = replace(model.config, ordered=True)
 
 def to_ternary(model: TextJEPA):
     "Switch the blocks to ternary weights, in place."
