@@ -49,7 +49,8 @@ def command(
         return e.code
     except OSError as e:
         if e.filename is None and e.errno != errno.ENOSPC: raise
-        click.echo(f"error: {e.filename or 'standard output'}: {e.strerror}", err=True)
+        nameless = "no space is left on the disk that standard output or the run's folder is on"
+        click.echo(f"error: {e.filename}: {e.strerror}" if e.filename else f'error: {nameless}', err=True)
         if e.filename is None: os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries to write the rest once more
         return UserError.code
 
@@ -112,7 +113,9 @@ def plan(name, given, file):
     values = convert(known, (read_parameters(file) if file else {}) | dict(given))
     from shutka.train.recipes import RECIPES, plan_of  # takes seconds: the checks above do not wait for it
     if name not in RECIPES: raise unknown('recipe', name, RECIPES)
-    click.echo(plan_of(RECIPES[name](**{p.name: p.default for p in known} | values)))
+    made = plan_of(RECIPES[name](**{p.name: p.default for p in known} | values))
+    click.echo(made)
+    return UserError.code if made.missing else 0
 
 # %% ../nbs/99_cli.ipynb #65c2499a
 def _watch_terminal(run: str):
@@ -127,8 +130,8 @@ def _watch_lines(run: str):
     "A line in each second that has news, until the run is over."
     from shutka.widgets import follow, headline, plan_of, standing
     seen = None
-    for rows, _ in follow(run, 1):
-        if len(rows) != seen: print(headline(rows, plan_of(run)), flush=True)
+    for rows, ended in follow(run, 1):
+        if len(rows) != seen: print(headline(rows, plan_of(run), ended) if rows else standing(run), flush=True)
         seen = len(rows)
     print(standing(run))
 

@@ -1,5 +1,6 @@
 "The command line: what it prints, what it leaves behind, and how it ends."
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -96,7 +97,7 @@ def test_the_system_refuses(capsys):
 def test_full_disk():
     with open('/dev/full', 'w') as full:
         done = subprocess.run([sys.executable, '-m', 'shutka.cli', '--help'], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (2, 'error: standard output: No space left on device\n')
+    assert (done.returncode, done.stderr) == (2, "error: no space is left on the disk that standard output or the run's folder is on\n")
 
 
 def test_broken_pipe():
@@ -157,6 +158,13 @@ def test_plan_does_nothing(capsys):
     assert files() == [] and not Path('somewhere').exists()
 
 
+def test_plan_of_what_is_missing(capsys):
+    "The table is printed all the same."
+    assert cli.command(['plan', 'typescript', '-p', 'source', 'dir:nowhere']) == 2
+    out, err = capsys.readouterr()
+    assert 'precision' in out and 'dir:nowhere is not there' in out and err == ''
+
+
 @pytest.mark.parametrize('words, told', [
     (['typescirpt'], "did you mean 'typescript'"), (['typescript', '-p', 'stepps', '1'], "did you mean 'steps'"), (['typescript', '-p', 'steps', '1.5'], 'must be int'),
     (['typescript', '-f', 'nowhere.yaml'], 'nowhere.yaml does not exist'), (['typescript', '-p', 'size', 'huge'], 'huge'), (['my.ipynb'], 'my.ipynb does not exist'),
@@ -174,10 +182,20 @@ def add_rows(*steps: int):
 
 @pytest.fixture
 def running():
-    "The folder of a run that trains."
+    "The folder of a run that trains, and its lock."
     Path('run').mkdir()
     write_json('run/result.json', {'status': 'running'})
     add_rows(1, 2, 3)
+    with open('run/.lock', 'w') as trainer:
+        fcntl.flock(trainer, fcntl.LOCK_EX)
+        yield trainer
+
+
+def test_watch_ends_when_the_run_was_killed(running):
+    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'watch', 'run'], stdout=subprocess.PIPE, text=True)
+    assert watcher.stdout.readline().startswith('words step 3 ·')
+    running.close()
+    assert watcher.stdout.read() == 'run: killed; the same command goes on\n' and watcher.wait() == 0
 
 
 def test_watch_once(running, capsys):
@@ -190,7 +208,9 @@ def test_watch_waits_and_follows():
     "From before the first step to the end, as lines; the log is only read."
     Path('run').mkdir()
     watcher = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'watch', 'run'], stdout=subprocess.PIPE, text=True)
-    assert watcher.stdout.readline() == 'no step yet\n'
+    assert watcher.stdout.readline() == 'run: has not begun\n'
+    trainer = open('run/.lock', 'w')
+    fcntl.flock(trainer, fcntl.LOCK_EX)
     write_json('run/result.json', {'status': 'running'})
     add_rows(1, 2)
     assert watcher.stdout.readline().startswith('words step 2 ·')
@@ -198,7 +218,8 @@ def test_watch_waits_and_follows():
     assert watcher.stdout.readline().startswith('words step 3 ·')
     write_json('run/result.json', {'status': 'failed', 'error': 'Diverged: too bad'})
     assert watcher.stdout.read() == 'run: failed, Diverged: too bad\n' and watcher.wait() == 0
-    assert files() == ['run/log.jsonl', 'run/result.json']
+    trainer.close()
+    assert files() == ['run/.lock', 'run/log.jsonl', 'run/result.json']
 
 
 def test_watch_in_a_terminal(running):
@@ -223,7 +244,9 @@ def test_watch_refused(capsys):
     Path('file').write_text('')
     for run in ('nowhere', 'file'):
         for more in ([], ['--once']): assert cli.command(['watch', run, *more]) == 2
-    assert capsys.readouterr().err.count('is not a run folder') == 4
+    assert capsys.readouterr().err.splitlines() == ['error: nowhere does not exist'] * 2 + ['error: file is not a folder'] * 2
+    assert cli.command(['watch', 'src', '--once']) == 0
+    assert capsys.readouterr().out.startswith('src: has not begun\n')
 
 
 def test_report(monkeypatch, capsys):

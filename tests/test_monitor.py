@@ -1,5 +1,6 @@
 "Hardware rows beside a training loop: never inside one of its lines, never in its way, and gone when it ends."
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -9,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from shutka.core import write_jsonl
-from shutka.train.monitor import append, gpu_sample, hardware_rows, new_rows, sample
+from shutka.core import write_json, write_jsonl
+from shutka.train.monitor import append, gpu_sample, hardware_rows, is_training, new_rows, sample, status_of
 
 
 class Driver:
@@ -59,8 +60,8 @@ def test_a_row_is_json_and_holds_all_its_names(tmp_path):
 
 def test_lines_never_mix_with_those_of_the_loop(tmp_path):
     log, text = tmp_path/'log.jsonl', 'x' * 3000
-    with open(log, 'a') as file, hardware_rows(log, tmp_path, every=.0002, nvml=Driver()):
-        for step in range(3000): print(json.dumps({'step': step, 'text': text}), file=file, flush=True)
+    with hardware_rows(log, tmp_path, every=.0002, nvml=Driver()):
+        for step in range(3000): append(log, {'step': step, 'text': text})
         wait_for(log, 3002)
     rows = new_rows(log, 0)[0]   # each line is whole, or this would raise
     assert [r['step'] for r in rows if 'step' in r] == list(range(3000)) and log.read_bytes().endswith(b'}\n')
@@ -114,6 +115,77 @@ def test_the_log_is_read_in_whole_lines(tmp_path):
     assert new_rows(log, at) == ([], at)
     with open(log, 'a') as f: f.write(' 2}\n')
     assert new_rows(log, at)[0] == [{'step': 2}]
+
+FULL = """
+import errno, resource, sys
+from shutka.train.monitor import append
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+refused = []
+for step in range(100):
+    try: append(sys.argv[1], {'step': step, 'text': 'x' * (9 + step % 50)})
+    except OSError as e: refused.append((errno.errorcode[e.errno], e.filename))
+print(len(refused), *sorted(set(refused)))
+"""
+
+def test_a_full_disk_leaves_whole_rows(tmp_path):
+    "A write that was cut short is taken back, so that shorter rows still fit and none is broken."
+    log = tmp_path/'log.jsonl'
+    ran = subprocess.run([sys.executable, '-c', FULL, str(log)], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert log.read_bytes().endswith(b'}\n') and 900 < log.stat().st_size <= 1000
+    count, told = ran.stdout.strip().split(' ', 1)
+    assert len(rows) + int(count) == 100 and f"('ENOSPC', '{log}')" in told
+
+def test_a_refusal_names_the_log(tmp_path):
+    log = tmp_path/'none'/'log.jsonl'
+    with pytest.raises(FileNotFoundError) as e: append(log, {'step': 1})
+    assert Path(e.value.filename) == log
+    with pytest.raises(ValueError): append(tmp_path/'log.jsonl', {'loss': float('nan')})
+    assert not (tmp_path/'log.jsonl').exists()
+
+TRAINER = """
+import fcntl, sys
+file = open(sys.argv[1] + '/.lock', 'w')
+fcntl.flock(file, fcntl.LOCK_EX)
+print('trains', flush=True)
+sys.stdin.read()
+"""
+
+def test_a_killed_run_is_known_by_its_lock(tmp_path):
+    write_json(tmp_path/'result.json', {'status': 'running'})
+    trainer = subprocess.Popen([sys.executable, '-c', TRAINER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout.readline() == 'trains\n'
+    os.utime(tmp_path/'result.json', (0, 0))
+    append(tmp_path/'log.jsonl', {'step': 1})
+    assert is_training(tmp_path) and status_of(tmp_path) == 'running'
+    trainer.kill()
+    trainer.communicate()
+    assert not is_training(tmp_path) and status_of(tmp_path) == 'killed'
+
+@pytest.mark.parametrize('status', ['prepared', 'trained', 'ok', 'budget', 'stopped', 'failed'])
+def test_a_run_that_spoke_its_last_word_was_not_killed(tmp_path, status):
+    write_json(tmp_path/'result.json', {'status': status})
+    os.utime(tmp_path/'result.json', (0, 0))
+    assert status_of(tmp_path) == status
+
+def test_a_run_that_begins_has_time_to(tmp_path):
+    "The launcher says `running` before the trainer holds the lock, also over the log of a run that was killed before."
+    assert status_of(tmp_path) == '' and status_of(tmp_path/'none') == ''
+    append(tmp_path/'log.jsonl', {'step': 1})
+    os.utime(tmp_path/'log.jsonl', (0, 0))
+    write_json(tmp_path/'result.json', {'status': 'running'})
+    assert status_of(tmp_path) == 'running'
+    os.utime(tmp_path/'result.json', (1, 1))
+    assert status_of(tmp_path) == 'killed'
+    os.utime(tmp_path/'log.jsonl', None)
+    os.utime(tmp_path/'result.json', (time.time() - 5,) * 2)    # died soon, but after its first row
+    assert status_of(tmp_path) == 'killed'
+
+def test_a_failure_that_is_told_just_after_the_lock_is_no_kill(tmp_path, monkeypatch):
+    write_json(tmp_path/'result.json', {'status': 'running'})
+    os.utime(tmp_path/'result.json', (0, 0))
+    monkeypatch.setattr('time.sleep', lambda seconds: write_json(tmp_path/'result.json', {'status': 'failed'}))
+    assert status_of(tmp_path) == 'failed'
 
 def test_no_torch_to_read_a_log():
     code = "import sys, shutka.train.monitor, shutka.train.report; assert not {'torch', 'matplotlib'} & sys.modules.keys()"

@@ -1,5 +1,7 @@
 "The report of a run in every state it can be in: with a whole log, half a log, no log, and text that wants to be a script."
+import fcntl
 import json
+import os
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -17,7 +19,9 @@ GPU = {'name': 'Tesla T4', 'utilisation': 90, 'memory_gb': 2.1, 'memory_percent'
 LOOK = {'time': 1000., 'cpu_percent': 30., 'ram_percent': 20., 'ram_gb': 6., 'disk_free_gb': 50., 'gpus': [GPU]}
 RUN = {'recipe': 'Typescript', 'settings': {'source': 'dir:src', 'size': 'tiny', 'batch_size': 10, 'minutes': 2.0},
        'data': {'collected': '3 files', 'skipped': [], 'pairs': {'train': 40, 'files': 3}},
-       'plan': {'machine': {'devices': [], 'cores': 2}, 'memory': {}, 'disk': 1}}
+       'plan': {'machine': {'devices': [], 'cores': 2, 'ram': 16 * 10**9, 'free': 10**9, 'kaggle': False, 'began': 0}, 'folder': 'run', 'precision': 'fp32',
+                'processes': 1, 'threads': 2, 'batch': 10, 'accumulation': 1, 'steps': 0, 'epochs': 5, 'minutes': 2.0, 'now': 0., 'ends': 120.,
+                'memory': {'weights': 10**8}, 'disk': 1, 'missing': []}}
 
 def step(n, **more): return {'phase': 'words', 'step': n, 'loss': 1 / n, 'lr': .1 / n, 'grad_norm': float(n), 'seconds': 3. * n, 'memory_gb': n / 10} | more
 
@@ -113,16 +117,45 @@ def test_a_long_run_has_few_samples_and_a_page_of_bearable_size(folder):
 
 @pytest.mark.parametrize('status', [*STATUS, None])
 def test_every_status_says_what_to_do(folder, status):
-    out = folder([step(1)], result=None if status in (None, 'prepared') else {'status': status, 'error': 'Diverged: <b>' if status == 'failed' else None})
-    _, seen = page(out)
+    said = 'running' if status == 'killed' else status
+    out = folder([step(1)], result=None if status in (None, 'prepared') else {'status': said, 'error': 'Diverged: <b>' if status == 'failed' else None})
+    if status == 'killed': os.utime(out/'result.json', (0, 0))
+    with open(out/'.lock', 'w') as trainer:
+        if status == 'running': fcntl.flock(trainer, fcntl.LOCK_EX)
+        _, seen = page(out)
     assert STATUS[status or 'prepared'] in seen.text
-    assert (f'shutka run typescript -p source dir:src -p batch_size 10 -p minutes 2.0 -p out {out}' in seen.text) == (status != 'ok')
+    assert (f'shutka run typescript -p source dir:src -p batch_size 10 -p minutes 2.0 -p out {out}' in seen.text) == (status not in ('ok', 'running'))
+    assert (f'shutka watch {out}' in seen.text) == (status == 'running')
     assert ('Diverged: <b>' in seen.text) == (status == 'failed')
 
 def test_a_killed_run_with_a_torn_log(folder):
     out = folder([step(1), step(2), LOOK, {'time': 1., 'error': 'OSError: gone'}], result={'status': 'running'})
     with open(out/'log.jsonl', 'a') as f: f.write('{"phase": "wor')
+    os.utime(out/'result.json', (0, 0))
     assert training_report(out)['timing']['total_seconds'] == 6. and 'killed' in page(out)[1].text
+
+def test_a_plan_is_told_in_its_own_words(folder):
+    for news, told in [({}, ['time', '2 minutes', 'steps', '5 times through the data', 'missing', 'nothing']),
+                       ({'ends': None, 'steps': 1000}, ['no limit', '1,000']), ({'steps': 0, 'epochs': 0}, ['as many as the time allows']),
+                       ({'missing': ['npm is not there: get npm', 'b is not there: get b']}, ['npm is not there: get npm; b is not there']),
+                       ({'other': 1, 'batch_per_gpu': 77}, ['batch per gpu', '77'])]:
+        seen = page(folder([step(1)], RUN | {'plan': RUN['plan'] | news}))[1].text
+        assert all(text in seen[seen.index('The plan'):] for text in told)
+
+def test_labels_say_what_they_are_and_have_no_underscores(folder):
+    run = RUN | {'settings': RUN['settings'] | {'held_out': 'x', 'gradient_checkpointing': False}, 'data': RUN['data'] | {'held_out': ['a'], 'dropped': {'all_too_near': 3}}}
+    html, seen = page(folder([step(n, tokens_s=1000, dead_dimensions=.25) for n in range(1, 6)] + [step(6, mrr=.5, effective_rank=20., val_loss=1.)], run, {'status': 'ok'}))
+    text = re.sub(r'<style>.*?</style>', '', html, flags=re.S)
+    assert not re.search(r'>[^<]*\w_\w[^<]*<', re.sub(r'<svg.*?</svg>|<pre>.*?</pre>', '', text, flags=re.S))
+    for label in ('held out', 'all too near 3', 'gradient checkpointing', 'loss, mean of the last epoch', 'MRR on unseen files, last check', 'tokens/s, mean over the run'):
+        assert label in seen.text
+    assert '<th>tokens/s</th>' in html and '<th>validation loss</th>' in html and 'dead' not in seen.text    # of the last steps only what fits
+    assert 'mean of the last stretch' in page(folder([step(1)], run | {'data': {}}))[1].text
+
+def test_one_look_at_the_machine_is_no_curve(folder):
+    busy = lambda *times: 'busy, %' in page(folder([step(1), *[LOOK | {'time': t} for t in times]]))[0].split('</figure>')[0]
+    assert (busy(0.), busy(0., 5.), busy(0., 10.)) == (False, False, True)
+    assert '<svg' not in page(folder([LOOK]))[0] and '<svg' not in page(folder([step(1) | dict.fromkeys(('loss', 'lr', 'grad_norm'))]))[0]
 
 def test_a_folder_alone(tmp_path):
     with pytest.raises(UserError, match='no run folder'): write_report(tmp_path)

@@ -1,5 +1,7 @@
 "Looking at a run: what a log says while it grows, and what is left in a notebook that nobody watched."
+import fcntl
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,13 +47,38 @@ def test_every_row_before_the_end(tmp_path):
     assert list(look) == [(STEPS, True)]
 
 
+def test_a_killed_run_is_over(tmp_path, capsys):
+    "It says so, and tells no time that is left."
+    write_jsonl(tmp_path/'log.jsonl', STEPS)
+    write_json(tmp_path/'run.json', {'plan': {'steps': 1000}})
+    write_json(tmp_path/'result.json', {'status': 'running', 'error': None})
+    os.utime(tmp_path/'result.json', (0, 0))
+    with open(tmp_path/'.lock', 'w') as trainer:
+        fcntl.flock(trainer, fcntl.LOCK_EX)
+        look = widgets.follow(tmp_path, every=0)
+        assert next(look) == (STEPS, False) and 'left' in shown(tmp_path, STEPS)
+    assert list(look) == [(STEPS, True)]
+    text = ' '.join(shown(tmp_path, STEPS).split())
+    assert 'killed; the same command goes on' in text.replace('- ', '') and 'left' not in text
+    widgets.live(tmp_path)
+    assert capsys.readouterr().out == f'{tmp_path}: killed; the same command goes on\n'
+
+
+def test_a_run_that_begins_is_not_taken_for_a_killed_one(tmp_path):
+    "The launcher has said `running` again, and the trainer still loads PyTorch."
+    write_jsonl(tmp_path/'log.jsonl', STEPS)
+    os.utime(tmp_path/'log.jsonl', (0, 0))
+    write_json(tmp_path/'result.json', {'status': 'running'})
+    assert next(widgets.follow(tmp_path)) == (STEPS, False)
+
+
 @pytest.mark.parametrize('rows, told', [
     ([], 'no step yet'), ([LOOK], 'no step yet'), ([BLIND], 'no step yet'), ([*STEPS, BLIND], 'words step 30'), ([*STEPS, LOOK, BLIND], 'GPU 0 %'),
     ([LOOK, *STEPS, *[LOOK] * 99], 'words step 30'), ([{'step': 1, 'loss': None, 'tokens_s': None, 'mrr': None}], 'step 1 · loss not finite'),
 ])
 def test_any_log_can_be_shown(tmp_path, rows, told):
     text = shown(tmp_path, rows)
-    assert told in ' '.join(text.split()) and 'not begun' in text
+    assert told in ' '.join(text.split()) and 'has not begun' in text
     assert all(len(line) <= 80 for line in text.splitlines())
     assert widgets.picture(rows) == b'' or any(r.get('loss') for r in rows)
 
@@ -90,6 +117,8 @@ def test_headless_notebooks_keep_the_picture(tmp_path, monkeypatch):
     for run, status in (('over', 'ok'), ('trains', 'running')):
         write_jsonl(tmp_path/run/'log.jsonl', STEPS)
         write_json(tmp_path/run/'result.json', {'status': status})
+    trainer = open(tmp_path/'trains'/'.lock', 'w')
+    fcntl.flock(trainer, fcntl.LOCK_EX)
     made = executed(tmp_path,
         "import os, signal, threading\nfrom shutka.widgets import Live, live\n"
         f"show, rows = Live(), {STEPS}\nfor n in range(1, 31): show(rows[:n])\nshow(rows, True)",
