@@ -66,8 +66,12 @@ def locked(
     try: file = open(Path(out)/'.lock', 'w')
     except OSError as e: raise UserError(f"{out} cannot be written: {e.strerror}") from None
     with file:
-        try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise UserError(f"another process is training in {out}; wait for it or choose another out") from None
+        for patience in (.2, .4, .8, 0):   # whoever only asks whether somebody is training holds it for a moment, too
+            try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not patience: raise UserError(f"another process is training in {out}; wait for it or choose another out") from None
+                time.sleep(patience)
+            else: break
         yield
 
 # %% ../../nbs/47_train.run.ipynb #bed9c912
