@@ -83,11 +83,17 @@ def test_known_errors(cell, code, told, capfd):
     ("import subprocess\nsubprocess.run(['false'], check=True)", 'CalledProcessError'),
     ("{}['loss']", 'Traceback'),
     ("import sys\nsys.exit(3)", 'SystemExit'),
-    ("import os\nos.kill(os.getpid(), 9)", 'kernel died'),
 ])
 def test_bugs(cell, told, capfd):
     assert run_notebook(write(cell, FINISH), {}) == 1
     assert told in capfd.readouterr().err
+
+
+def test_a_kernel_that_died(capfd):
+    "Training, which notices, has saved: the same command goes on."
+    assert run_notebook(write("import os\nos.kill(os.getpid(), 9)", FINISH), {}) == 4
+    said = capfd.readouterr().err
+    assert 'kernel died' in said and 'go on with: shutka run demo.ipynb' in said
 
 
 @pytest.mark.parametrize('cells, told', [
@@ -163,5 +169,5 @@ def test_sigterm():
     pid = int(job.stdout.readline())
     job.terminate()
     _, err = job.communicate(timeout=30)
-    assert job.returncode == 143 and 'Traceback' not in err, err
+    assert job.returncode == 4 and 'go on with: shutka run' in err and 'Traceback' not in err, err
     assert not alive(pid)

@@ -121,7 +121,8 @@ def test_what_cannot_be_put_together_is_refused():
     with pytest.raises(UserError, match='got \\[\\]'): Pieces(Mean(), 2)(3)
 
 def test_outputs_of_transformers_keep_their_class():
-    from transformers import GPT2Config, GPT2LMHeadModel
+    transformers = pytest.importorskip('transformers')
+    GPT2Config, GPT2LMHeadModel = transformers.GPT2Config, transformers.GPT2LMHeadModel
     model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=8, n_embd=16, n_layer=1, n_head=2, use_cache=False)).eval()
     ids = torch.randint(0, 50, (5, 8), generator=torch.Generator().manual_seed(0))
     assert_close(Pieces(model, 2)(input_ids=ids, attention_mask=None).logits, model(ids).logits)

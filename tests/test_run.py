@@ -303,7 +303,7 @@ def test_an_interrupt_lets_training_save(small, monkeypatch, children):
 
 
 def test_a_second_writer_is_refused_and_training_ends_with_the_process_that_launched_it(small, children):
-    run = small(steps=2_000)
+    run = small(steps=2_000, epochs=0)
     script = f"import subprocess, sys, time; print(subprocess.Popen([sys.executable, {str(HERE/'small.py')!r}, {run.out!r}, '1']).pid, flush=True); time.sleep(99)"
     parent = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())

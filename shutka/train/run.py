@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'CHECKED', 'ERRORS', 'collapsed', 'locked', 'result', 'session_of', 'timed', 'train', 'steps_in', 'finish',
-           'failed', 'give_up', 'main', 'many', 'leave', 'command', 'line_of', 'follow_log', 'over_of', 'attempt',
+           'failed', 'give_up', 'many', 'leave', 'main', 'command', 'line_of', 'follow_log', 'over_of', 'attempt',
            'error_in', 'launch']
 
 # %% ../../nbs/47_train.run.ipynb #bd41a183
@@ -167,6 +167,16 @@ def give_up(out: Path, text: str):
     os._exit(Stuck.code)
 
 # %% ../../nbs/47_train.run.ipynb #e793945c
+def many() -> bool:
+    "Whether other processes take part, who may be waiting for this one in a collective."
+    return dist.is_initialized() and dist.get_world_size() > 1
+
+def leave(last: Callable, code: int):
+    "End this process at once: to leave a group in order would wait for the others, and they wait for this one."
+    last()
+    os._exit(code)
+
+# %% ../../nbs/47_train.run.ipynb #6fcbce2b
 def main(
     out: str,       # a prepared run folder
     world: int = 0, # how many processes there must be; 0 accepts any number
@@ -201,15 +211,6 @@ def main(
         return e.code
     finally:
         if dist.is_initialized(): dist.destroy_process_group()
-
-def many() -> bool:
-    "Whether other processes take part, who may be waiting for this one in a collective."
-    return dist.is_initialized() and dist.get_world_size() > 1
-
-def leave(last: Callable, code: int):
-    "End this process at once: to leave a group in order would wait for the others, and they wait for this one."
-    last()
-    os._exit(code)
 
 if __name__ == '__main__' and '__file__' in globals():
     told = []
@@ -324,7 +325,8 @@ def launch(
         print(f"{out} is complete: {status}")
         show(list(read_jsonl(out/'log.jsonl', torn=True)), True)
         return result(out)
-    if found := load_checkpoint(run.checkpoints): print(f"{out} goes on from step {found.step}")
+    with locked(out): found = load_checkpoint(run.checkpoints)   # nobody else trains here
+    if found: print(f"{out} goes on from step {found.step}")
     value, until = read_json(out/'run.json'), training_ends(plan.ends, plan.now)
     plan = replace(plan, steps=steps_of(run, value['data']['pairs']['train']))
     write_json(out/'run.json', value | {'plan': plan.to_json()})   # of this session
