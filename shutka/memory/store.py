@@ -222,7 +222,7 @@ def _turn(
     if live:
         texts = db.execute(f'SELECT id, text FROM items WHERE id {AMONG}', (_many(ids),))
         db.executemany('INSERT INTO words (rowid, text) VALUES (?, ?)', ((i, ' '.join(words(text))) for i, text in texts.fetchall()))
-    else: db.execute(f'DELETE FROM words WHERE rowid {AMONG}', (_many(ids),))
+    else: db.executemany('DELETE FROM words WHERE rowid = ?', ((i,) for i in ids))
     db.execute(f'UPDATE items SET deleted_by = ? WHERE id {AMONG}', (None if live else operation, _many(ids)))
     db.executemany('INSERT INTO changes VALUES (?, ?, ?)', ((operation, i, live) for i in ids))
 
