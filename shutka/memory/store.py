@@ -288,6 +288,32 @@ def _encoder_for(
     if not current and without < len(vectors): raise UserError("vectors must come with the encoder that made them: its fingerprint and dimension")
     return current and (current[0], current[2])
 
+# %% ../../nbs/50_memory.store.ipynb #6c677085
+def _read_vectors(
+    db: sqlite3.Connection,
+    encoder: int,                      # its row
+    dimension: int,                    # of its vectors
+    which: str,                        # SQL about `item`
+    values: tuple,                     # what its question marks stand for
+) -> tuple[np.ndarray, np.ndarray]:    # (n,) int64 ids, sorted, and (n, d) float32
+    "Vectors of one encoder."
+    n, = db.execute(f'SELECT count(*) FROM vectors WHERE encoder = ? AND {which}', (encoder, *values)).fetchone()
+    ids, array, at = np.empty(n, np.int64), np.empty((n, dimension), np.float32), 0
+    rows = db.execute(f'SELECT item, vector FROM vectors WHERE encoder = ? AND {which} ORDER BY item', (encoder, *values))
+    while piece := rows.fetchmany(4096):
+        ids[at:at + len(piece)] = [i for i, _ in piece]
+        array[at:at + len(piece)] = np.frombuffer(b''.join(v for _, v in piece), np.float32).reshape(len(piece), dimension)
+        at += len(piece)
+    return ids, array
+
+def _without(
+    db: sqlite3.Connection,
+    encoder: int,      # its row
+) -> np.ndarray:       # (n,) int64 ids, sorted
+    "Live items that have no vector of an encoder."
+    return np.array([i for i, in db.execute('SELECT id FROM items WHERE deleted_by IS NULL AND NOT EXISTS '
+                                            '(SELECT 1 FROM vectors WHERE item = items.id AND encoder = ?) ORDER BY id', (encoder,))], np.int64)
+
 # %% ../../nbs/50_memory.store.ipynb #5b64e3ea
 def _where(
     where: dict,              # metadata key -> a value, or a list of values
@@ -333,6 +359,22 @@ def _mark_undone(
     while number is not None:
         db.execute('UPDATE operations SET undone = NOT undone WHERE id = ?', (number,))
         number, = db.execute('SELECT undoes FROM operations WHERE id = ?', (number,)).fetchone()
+
+# %% ../../nbs/50_memory.store.ipynb #e2c26a76
+def _drop(
+    db: sqlite3.Connection,
+    keep: int,          # operations that can be undone afterwards
+) -> dict[str, int]:    # how many texts and vectors went
+    "Empty items that were deleted before the newest operations, and forget vectors of all encoders but the current one."
+    old = 'SELECT id FROM items WHERE text IS NOT NULL AND deleted_by <= (SELECT max(id) FROM operations) - ?'
+    vectors = db.execute(f'DELETE FROM vectors WHERE encoder NOT IN (SELECT id FROM encoders WHERE current) OR item IN ({old})', (keep,)).rowcount
+    return {'texts': db.execute(f'UPDATE items SET text = NULL WHERE id IN ({old})', (keep,)).rowcount, 'vectors': vectors}
+
+def _mend_words(db: sqlite3.Connection):
+    "Write the words of live items anew where they are not those of the text."
+    texts = db.execute('SELECT i.id, i.text, w.text FROM items i LEFT JOIN words w ON w.rowid = i.id WHERE i.deleted_by IS NULL')
+    stale = [(i, ' '.join(words(text))) for i, text, found in texts if ' '.join(words(text)) != found]
+    db.executemany('INSERT OR REPLACE INTO words (rowid, text) VALUES (?, ?)', stale)
 
 # %% ../../nbs/50_memory.store.ipynb #843722b2
 def _replay(
@@ -457,7 +499,7 @@ class Store:
             _turn(db, number, reversed_.added, live=False)
             _turn(db, number, reversed_.deleted, live=True)
             _mark_undone(db, reversed_)
-            if (current := _encoder(db)) and len(bare := self._without(db, current[0])):
+            if (current := _encoder(db)) and len(bare := _without(db, current[0])):
                 if encode is None: raise UserError(f"operation {reversed_.id} can be undone only with the bank's encoder: {len(bare)} texts have no vectors of it")
                 _put_vectors(db, current[0], bare, unit(encode([item.text for item in self.get(bare)]), current[2]))
             return _operation(db, number)
@@ -482,7 +524,8 @@ class Store:
     ) -> tuple[np.ndarray, np.ndarray]:        # ids now live that were not, ids that were live and are not; sorted
         "The difference between the live items then and now; raises `UserError` for an operation that this log does not have."
         with self.reading() as db:
-            if not 0 <= operation <= (last := self.last_operation()): raise UserError(f"the log ends with operation {last}, and {operation} is not in it")
+            last = self.last_operation()
+            if not 0 <= operation <= last: raise UserError(f"the log ends with operation {last}, and {operation} is not in it")
             odd = db.execute('SELECT item, deleted_by IS NULL FROM changes JOIN items ON id = item WHERE operation > ? '
                              'GROUP BY item HAVING count(*) % 2 ORDER BY item', (operation,)).fetchall()  # changed twice is as before
             return tuple(np.array([i for i, live in odd if live == which], np.int64) for which in (1, 0))
@@ -535,7 +578,7 @@ class Store:
 
     def encoder(self) -> tuple[str, int] | None:
         "Fingerprint and dimension of the current encoder; None if the bank has no vectors."
-        with self.reading() as db: return (_encoder(db) or (None, None))[1:] or None
+        with self.reading() as db: return (_encoder(db) or (None,))[1:] or None
 
     def vectors(
         self,
@@ -545,17 +588,9 @@ class Store:
         "Vectors, read in pieces; raises `UserError` for an unknown encoder and for ids that have none."
         with self.reading() as db:
             if not (known := _encoder(db, encoder)): raise UserError("the bank must have vectors of that encoder, and has none")
-            asked = None if ids is None else np.array(_ids(ids), np.int64)
-            among, value = ('(SELECT id FROM items WHERE deleted_by IS NULL)', ()) if ids is None else ('(SELECT value FROM json_each(?))', (_many(asked),))
-            source = f'FROM vectors WHERE encoder = ? AND item IN {among}'
-            n, = db.execute(f'SELECT count(*) {source}', (known[0], *value)).fetchone()
-            found, array, at = np.empty(n, np.int64), np.empty((n, known[2]), np.float32), 0
-            rows = db.execute(f'SELECT item, vector {source} ORDER BY item', (known[0], *value))
-            while piece := rows.fetchmany(4096):
-                found[at:at + len(piece)] = [i for i, _ in piece]
-                array[at:at + len(piece)] = np.frombuffer(b''.join(v for _, v in piece), np.float32).reshape(len(piece), -1)
-                at += len(piece)
-        if asked is None: return found, array
+            if ids is None: return _read_vectors(db, known[0], known[2], 'item IN (SELECT id FROM items WHERE deleted_by IS NULL)', ())
+            asked = np.array(_ids(ids), np.int64)
+            found, array = _read_vectors(db, known[0], known[2], f'item {AMONG}', (_many(asked),))
         if len(missing := np.setdiff1d(asked, found)): raise UserError(f"memory {missing[0]} must have a vector of that encoder, and has none")
         return asked, array[np.searchsorted(found, asked)]
 
@@ -567,17 +602,11 @@ class Store:
         "Make an encoder the current one, as soon as every live item has a vector of it; until then the old one serves."
         with self.writing() as db:
             row = _register(db, fingerprint, dimension)
-            bare, before = self._without(db, row), _encoder(db)
+            bare, before = _without(db, row), _encoder(db)
             if not len(bare) and (before is None or before[0] != row):
                 db.execute('UPDATE encoders SET current = (id = ?)', (row,))
                 _log(db, 'encoder', _json({'before': before and before[1], 'after': fingerprint}, 'detail'))
             return bare
-
-    @staticmethod
-    def _without(db: sqlite3.Connection, encoder: int) -> np.ndarray:
-        "Ids of live items without a vector of an encoder."
-        return np.array([i for i, in db.execute('SELECT id FROM items WHERE deleted_by IS NULL AND NOT EXISTS '
-                                                '(SELECT 1 FROM vectors WHERE item = items.id AND encoder = ?) ORDER BY id', (encoder,))], np.int64)
 
     def set_vectors(
         self,
@@ -610,12 +639,9 @@ class Store:
         "Drop vectors of all encoders but the current one, and texts and vectors of items deleted before the newest operations; make the file small."
         if keep < 0: raise UserError(f"keep must be 0 or more, got {keep}")
         with self.writing() as db:
-            old = 'SELECT id FROM items WHERE text IS NOT NULL AND deleted_by <= (SELECT max(id) FROM operations) - ?'
-            vectors = db.execute(f'DELETE FROM vectors WHERE encoder NOT IN (SELECT id FROM encoders WHERE current) OR item IN ({old})', (keep,)).rowcount
-            texts = db.execute(f'UPDATE items SET text = NULL WHERE id IN ({old})', (keep,)).rowcount
-            stale = [(' '.join(words(text)), i) for i, text, found in db.execute('SELECT id, i.text, w.text FROM items i JOIN words w ON w.rowid = id') if ' '.join(words(text)) != found]
-            db.executemany('UPDATE words SET text = ? WHERE rowid = ?', stale)
-            operation = _operation(db, _log(db, 'compact', _json({'texts': texts, 'vectors': vectors}, 'detail')))
+            dropped = _drop(db, keep)
+            _mend_words(db)
+            operation = _operation(db, _log(db, 'compact', _json(dropped, 'detail')))
         with self._threads:
             try:
                 for command in ('VACUUM', 'PRAGMA wal_checkpoint(TRUNCATE)'): self._db.execute(command)

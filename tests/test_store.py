@@ -1,0 +1,568 @@
+"""What a bank's truth must survive: wrong input, kills at any moment, a full disk, two writers, a folder that cannot be written.
+
+As a script, `python test_store.py works FOLDER SEED` changes a bank at random until it is killed, and prints what was acknowledged.
+"""
+import json
+import math
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shutka.core import UserError
+from shutka.memory.store import Store, unit
+
+ENCODER = ('first', 2)
+
+
+def vector(text, width=2): return [len(text), *(1 + text.count(letter) for letter in 'abcdefgh'[:width - 1])]
+
+
+def add(store, *texts, **metadata):
+    return store.apply('add', [(text, metadata, vector(text)) for text in texts], encoder=ENCODER).added
+
+
+@pytest.fixture
+def store(tmp_path):
+    "Memories 1, 2 and 3; the third is deleted."
+    with Store(tmp_path/'bank') as store:
+        add(store, 'function one() {}', 'function two() {}', 'function three() {}')
+        store.apply('delete', delete=[3])
+        yield store
+
+
+def state(store): return store.last_operation(), store.live().tolist(), store.vectors()[1].tolist(), store.counts(), store.verify()
+
+
+# what is refused
+
+new = 'function four() {}', {}, [1, 2]
+cycle = {}
+cycle['self'] = cycle
+REFUSED = {
+    'not a number': (dict(add=[(*new[:2], [math.nan, 1])]), 'finite'),
+    'infinite': (dict(add=[(*new[:2], [-math.inf, 1])]), 'finite'),
+    'zero': (dict(add=[new, (*new[:2], [0, 0])]), 'vector 1'),
+    'too long': (dict(add=[(*new[:2], [1, 2, 3])]), r'shape \(2,\), got \(3,\)'),
+    'two-dimensional': (dict(add=[(*new[:2], [[1, 2]])]), r'got \(1, 2\)'),
+    'a number': (dict(add=[(*new[:2], 1.)]), r'got \(\)'),
+    'complex': (dict(add=[(*new[:2], [1j, 2])]), 'real numbers'),
+    'words for numbers': (dict(add=[(*new[:2], ['1', '2'])]), 'real numbers'),
+    'no vector': (dict(add=[new, (*new[:2], None)]), '1 of 2 do not'),
+    'another encoder': (dict(add=[new], encoder=('second', 2)), 'reencode'),
+    'another dimension': (dict(add=[new], encoder=('first', 3)), 'reencode'),
+    'unknown id': (dict(delete=[1, 99]), 'id 99'),
+    'id zero': (dict(delete=[0]), 'id 0'),
+    'negative id': (dict(delete=[-1]), 'id -1'),
+    'huge id': (dict(delete=[10**30]), 'there is none'),
+    'deleted before': (dict(delete=[3]), 'deleted by operation 2'),
+    'twice the same': (dict(delete=[1, 2, 1]), 'each id must come once'),
+    'half an id': (dict(delete=[1.5]), 'whole numbers'),
+    'a text as id': (dict(delete=['1']), 'whole numbers'),
+    'empty text': (dict(add=[('', {}, [1, 2])]), 'must not be empty'),
+    'white text': (dict(add=[(' \n\t', {}, [1, 2])]), 'must not be empty'),
+    'bytes': (dict(add=[(b'let x', {}, [1, 2])]), 'must be a str, got bytes'),
+    'None': (dict(add=[(None, {}, [1, 2])]), 'must be a str, got NoneType'),
+    'half a character': (dict(add=[('\ud800', {}, [1, 2])]), 'valid Unicode'),
+    'metadata of numbers': (dict(add=[(new[0], {1: 2}, [1, 2])]), 'metadata 0'),
+    'metadata of objects': (dict(add=[(new[0], {'a': object()}, [1, 2])]), 'metadata 0'),
+    'metadata of a tuple': (dict(add=[(new[0], {'a': (1, 2)}, [1, 2])]), 'no tuples'),
+    'metadata not a number': (dict(add=[(new[0], {'a': math.nan}, [1, 2])]), 'metadata 0'),
+    'metadata without end': (dict(add=[(new[0], cycle, [1, 2])]), 'metadata 0'),
+    'metadata of half a character': (dict(add=[(new[0], {'a': '\udfff'}, [1, 2])]), 'metadata 0'),
+    'no metadata': (dict(add=[(new[0], None, [1, 2])]), 'must be a dict'),
+    'detail': (dict(delete=[1], detail={'when': {1}}), 'detail'),
+}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_refused_by_name_and_nothing_changes(store, name):
+    before = state(store)
+    wrong, why = REFUSED[name]
+    with pytest.raises(UserError, match=why): store.apply('change', **{'delete': [1]} | wrong)
+    assert state(store) == before
+
+
+@pytest.mark.parametrize('kind', ['', None, 'undo', 'compact', 'encoder'])
+def test_kinds_that_are_the_stores_own(store, kind):
+    with pytest.raises(UserError, match='kind'): store.apply(kind, delete=[1])
+
+
+def test_readers_and_closed_stores_change_nothing(store):
+    with Store(store.folder, readonly=True) as reader:
+        for call in (lambda: reader.apply('delete', delete=[1]), reader.undo, reader.compact, lambda: reader.set_meta('a', 1),
+                     lambda: reader.use_encoder('second', 3), lambda: reader.set_vectors('first', [1], [[1, 2]])):
+            with pytest.raises(UserError, match='readonly'): call()
+    for call in (reader.live, reader.verify, lambda: reader.get([1])):
+        if call == reader.verify: assert 'was closed' in call()[0]
+        else:
+            with pytest.raises(UserError, match='was closed'): call()
+
+
+def test_unknown_things_are_refused(store):
+    for call, why in ((lambda: store.get([1, 99]), 'id 99'), (lambda: store.vectors('second'), 'has none'), (lambda: store.vectors(ids=[99]), 'memory 99'),
+                      (lambda: store.undo(99), 'operation 99'), (lambda: store.changed_since(99), 'ends with operation 2'), (lambda: store.changed_since(-1), 'not in it'),
+                      (lambda: store.words_search('one', 0), 'above 0'), (lambda: store.live({'a b': 1}), 'must be a name'), (lambda: store.live({'a': {}}), 'filter a'),
+                      (lambda: store.set_meta('a', {1}), 'value of a'), (lambda: store.use_encoder('first', 3), 'dimension 2'), (lambda: store.use_encoder('x', 0), 'above 0'),
+                      (lambda: store.use_encoder('', 2), 'fingerprint'), (lambda: store.compact(-1), '0 or more')):
+        with pytest.raises(UserError, match=why): call()
+
+
+def test_vectors_need_an_encoder_and_an_encoder_needs_vectors(tmp_path):
+    with Store(tmp_path) as store:
+        with pytest.raises(UserError, match='fingerprint and dimension'): store.apply('add', [new])
+        with pytest.raises(UserError, match='must come with a vector'): store.apply('add', [('let x', {}, None)], encoder=ENCODER)
+        with pytest.raises(UserError, match='of that encoder'): store.vectors()
+        assert store.encoder() is None
+        store.apply('add', [('let x', {}, None)])
+        with pytest.raises(UserError, match='no vectors yet'): store.apply('add', [new], encoder=ENCODER)
+        assert store.encoder() is None and store.words_search('x', 1)[0][0] == 1 and not store.verify()
+
+
+# what is kept
+
+def test_vectors_come_back_with_length_one_and_the_callers_stay(tmp_path):
+    given = np.random.default_rng(0).standard_normal((50, 7)) * np.logspace(-300, 300, 50)[:, None]
+    copy = given.copy()
+    with Store(tmp_path) as store:
+        ids = store.apply('add', [(f'text {i}', {}, v) for i, v in enumerate(given)], encoder=('e', 7)).added
+        assert np.array_equal(given, copy)
+        have, array = store.vectors()
+        assert have.tolist() == ids and array.dtype == np.float32 and np.allclose(np.linalg.norm(array, axis=1), 1, atol=1e-6)
+        assert np.array_equal(array, unit(given, 7))
+        assert np.array_equal(store.vectors(ids=[9, 3, 9])[1], array[[8, 2, 8]])
+        assert store.vectors(ids=[])[1].shape == (0, 7)
+
+
+@pytest.mark.parametrize('text', ['let a = "\0"', "'; DROP TABLE items; --", '日本語 größte 🙂', 'x' * 1_000_000, '\r\n\tif', '؀'])
+def test_texts_come_back_as_they_were(tmp_path, text):
+    with Store(tmp_path) as store: store.apply('add', [(text, {'name': text, 'deep': {'list': [1, None, True]}}, None)])
+    with Store(tmp_path, readonly=True) as store:
+        item, = store.get([1])
+        assert (item.text, item.metadata, item.deleted) == (text, {'name': text, 'deep': {'list': [1, None, True]}}, False)
+        assert abs(item.created - time.time()) < 60 and not store.verify()
+
+
+def test_ids_are_never_used_again(tmp_path):
+    seen = set()
+    for _ in range(3):
+        with Store(tmp_path) as store:
+            ids = add(store, 'one', 'two')
+            assert not seen & set(ids)
+            seen |= set(ids)
+            store.apply('delete', delete=ids)
+            store.compact(keep=0)
+    with Store(tmp_path) as store:
+        with pytest.raises(UserError): store.apply('add', [('x', {}, [0, 0])])
+        ids = add(store, 'three')
+        store.undo()
+        assert ids == [7] and add(store, 'four') == [8] and not store.verify()
+
+
+def test_filters(tmp_path):
+    with Store(tmp_path) as store:
+        for i, metadata in enumerate([{'source': 'a', 'version': '1'}, {'source': 'a', 'version': '2'}, {'source': "b'\"", 'n': 1}, {'n': 1.5}, {'flag': True, 'list': ['a']}]):
+            store.apply('add', [(f'text {i}', metadata, None)])
+        for where, ids in (({}, [1, 2, 3, 4, 5]), ({'source': 'a'}, [1, 2]), ({'source': "b'\""}, [3]), ({'source': ['a', "b'\""]}, [1, 2, 3]), ({'source': None}, [4, 5]),
+                           ({'source': ["b'\"", None]}, [3, 4, 5]), ({'source': 'a', 'version': '2'}, [2]), ({'version': 2}, []), ({'n': 1}, [3]), ({'n': [1, 1.5]}, [3, 4]),
+                           ({'flag': True}, [5]), ({'source': []}, []), ({'list': 'a'}, []), ({'größe': 1}, [])):
+            assert store.live(where).tolist() == ids, where
+            assert sorted(i for i, _ in store.words_search('text', 9, where)) == ids, where
+        assert store.counts() == {(None, None): 2, ('a', '1'): 1, ('a', '2'): 1, ("b'\"", None): 1}
+
+
+# words
+
+@pytest.mark.parametrize('query', ['"', '""', "'", 'a" OR "b', 'one AND', 'NOT', 'NEAR(one two)', 'one*', '*', '^one', 'text:one', '{text}: one', '-one', '(', ')', 'one + two',
+                                   '', ' ', '\0', '्', 'größte 🙂 日本語', '\ud800', 'x ' * 5000, ' '.join(map(str, range(3000)))])
+def test_no_query_has_a_meaning_of_its_own(store, query):
+    found = store.words_search(query, 5)
+    assert {i for i, _ in found} <= {1, 2}
+    assert bool(found) == any(word in query.lower().split('(') or word in query.lower() for word in ('one', 'two'))
+
+
+def test_words_search_ranks_and_forgets(tmp_path):
+    with Store(tmp_path) as store:
+        add(store, 'getUserNames(users)', 'parse_dates', 'unrelated thing', 'größte Übung', 'user')
+        assert [i for i, _ in store.words_search('the names of a USER', 5)] == [1, 5]
+        assert [i for i, _ in store.words_search('parsing the date', 5)] == [2]
+        assert [i for i, _ in store.words_search('übung', 5)] == [4] and not store.words_search('ubung', 5)
+        scores = [score for _, score in store.words_search('user names', 5)]
+        assert scores == sorted(scores, reverse=True) and len(store.words_search('user names', 1)) == 1
+        store.apply('delete', delete=[1])
+        assert [i for i, _ in store.words_search('names of a user', 5)] == [5]
+        store.undo()
+        assert [i for i, _ in store.words_search('names of a user', 5)] == [1, 5] and not store.verify()
+
+
+# undo
+
+def test_undo_of_everything(store):
+    store.apply('update', [new], delete=[1])
+    assert store.live().tolist() == [2, 4]
+    for live in ([1, 2], [1, 2, 3], []):  # the update, the delete, the add
+        undo = store.undo()
+        assert store.live().tolist() == live and undo.kind == 'undo' and not store.verify()
+    with pytest.raises(UserError, match='nothing'): store.undo()
+    assert [(o.id, o.undoes, o.undone) for o in store.operations()] == [(6, 1, False), (5, 2, False), (4, 3, False), (3, None, True), (2, None, True), (1, None, True)]
+    assert store.undo(6).added == [1, 2, 3]   # an undo of an undo
+    assert store.undo(7).deleted == [1, 2, 3]  # and of that
+    assert [o.id for o in store.operations() if o.undone] == [7, 3, 2, 1] and not store.verify()
+    with pytest.raises(UserError, match='undone before'): store.undo(1)
+
+
+def test_undo_out_of_order(store):
+    add(store, 'four')
+    assert store.undo(2).added == [3] and store.live().tolist() == [1, 2, 3, 4]
+    store.apply('delete', delete=[4])
+    with pytest.raises(UserError, match='before operation 5'): store.undo(3)
+    store.undo(5)
+    assert store.undo(3).deleted == [4] and not store.verify()
+
+
+def test_an_operation_without_changes_is_remembered_and_can_be_undone(store):
+    operation = store.apply('sync', detail={'commit': 'abc'})
+    assert (operation.added, operation.deleted, operation.detail) == ([], [], {'commit': 'abc'})
+    assert store.undo().undoes == operation.id
+    assert [(o.detail, o.undone) for o in store.operations(kind='sync')] == [({'commit': 'abc'}, True)]
+    assert len(store.operations(limit=1)) == 1
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_what_changed_since(tmp_path, seed):
+    "The difference of the live sets, between any two moments."
+    draw, past = random.Random(seed), [set()]
+    with Store(tmp_path) as store:
+        while len(past) < 25:
+            work(store, draw, only=('add', 'delete', 'update', 'undo'))
+            past += [set(store.live().tolist())] * (store.last_operation() - len(past) + 1)
+        for n, then in enumerate(past):
+            here, gone = store.changed_since(n)
+            assert (set(here.tolist()), set(gone.tolist())) == (past[-1] - then, then - past[-1])
+
+
+# encoders and compaction
+
+def test_a_new_encoder_serves_when_it_is_complete(store):
+    bare = store.use_encoder('second', 3)
+    assert bare.tolist() == [1, 2] and store.encoder() == ENCODER
+    before = state(store)
+    for ids, array, why in (([3], [[1, 1, 1]], 'deleted'), ([1], [[1, 1]], 'shape'), ([1], [[0, 0, 0]], 'zero'), ([1, 2], [[1, 1, 1]], 'as many'), ([1, 1], [[1, 1, 1]] * 2, 'once')):
+        with pytest.raises(UserError, match=why): store.set_vectors('second', ids, array)
+    with pytest.raises(UserError, match='unknown'): store.set_vectors('third', [1], [[1, 1, 1]])
+    with pytest.raises(UserError, match='current'): store.set_vectors('first', [1], [[1, 1]])
+    assert state(store) == before
+    store.set_vectors('second', bare[:1], [[1, 1, 1]])
+    add(store, 'meanwhile')  # with the old one
+    assert store.use_encoder('second', 3).tolist() == [2, 4] and store.encoder() == ENCODER
+    store.set_vectors('second', [2, 4], np.ones((2, 3)))
+    assert not len(store.use_encoder('second', 3)) and store.encoder() == ('second', 3) and store.vectors()[1].shape == (3, 3)
+    assert not len(store.use_encoder('second', 3)) and store.operations()[0].detail == {'before': 'first', 'after': 'second'} and store.last_operation() == 4
+    with pytest.raises(UserError, match='reencode'): add(store, 'too late')
+    with pytest.raises(UserError, match='encoder'): store.undo(2)
+    assert store.undo(2, encode=lambda texts: [[len(t), 1, 1] for t in texts]).added == [3] and not store.verify()
+
+
+def test_compact(store):
+    for i in range(3):
+        add(store, f'text {i}')
+        store.undo()
+    store.use_encoder('second', 3)
+    store.set_vectors('second', [1, 2], np.ones((2, 3)))
+    assert store.compact(keep=4).detail == {'texts': 2, 'vectors': 4}  # memories 3 and 4; the newer ones stay
+    assert [item.text for item in store.get([1, 3, 4, 5])] == ['function one() {}', '', '', 'text 1']
+    with pytest.raises(UserError, match='compacted away'): store.undo(2)
+    assert store.use_encoder('second', 3).tolist() == [1, 2] and not store.verify()
+
+
+def test_meta(store):
+    store.set_meta('a', {'b': [1]})
+    assert store.meta('a') == {'b': [1]} and store.meta('c') is None and store.meta('c', 7) == 7
+    store.undo()
+    assert store.meta('a') == {'b': [1]}
+
+
+# verify
+
+@pytest.mark.parametrize(('sql', 'fault'), [
+    ('UPDATE items SET text = "other" WHERE id = 1', 'text of memory 1'), ('UPDATE items SET deleted_by = NULL WHERE id = 3', 'not those of the log'),
+    ('DELETE FROM operations WHERE id = 1', 'gaps'), ('DELETE FROM vectors WHERE item = 2', 'memory 2 has no vector'), ('UPDATE vectors SET vector = zeroblob(8)', 'damaged'),
+    ('UPDATE vectors SET vector = zeroblob(7)', 'damaged'), ('DELETE FROM words', 'words of memory 1'), ('UPDATE words SET text = "other" WHERE rowid = 2', 'words of memory 2'),
+    ('INSERT INTO words (rowid, text) VALUES (99, "x")', 'belong to no memory'), ('UPDATE operations SET undone = 1', 'what is undone'),
+    ('UPDATE changes SET live = 1', 'to what it was'), ('DELETE FROM items WHERE id = 1', 'not there'), ('UPDATE items SET text = NULL WHERE id = 1', 'memory 1 has no text'),
+])
+def test_verify_sees(store, sql, fault):
+    store.close()
+    other = sqlite3.connect(store.folder/'bank.sqlite')
+    other.execute(sql)
+    other.commit()
+    other.close()
+    with Store(store.folder) as store: assert any(fault in line for line in store.verify())
+
+
+@pytest.mark.parametrize('sql', ["UPDATE words SET text = 'other' WHERE rowid = 2", 'DELETE FROM words WHERE rowid = 2'])
+def test_compact_mends_words(store, sql):
+    with store.writing() as db: db.execute(sql)
+    assert 'words of memory 2' in store.verify()[0]
+    store.compact()
+    assert not store.verify() and store.words_search('two', 1)[0][0] == 2
+
+
+def test_what_is_no_bank(tmp_path):
+    with pytest.raises(UserError, match='no memory bank'): Store(tmp_path/'nowhere', readonly=True)
+    assert not (tmp_path/'nowhere').exists()
+    path = tmp_path/'bank.sqlite'
+    path.write_bytes(b'SQLite is not what this is' * 100)
+    for readonly in (False, True):
+        with pytest.raises(UserError, match='not a database'): Store(tmp_path, readonly)
+    path.unlink()
+    other = sqlite3.connect(path)
+    other.execute('CREATE TABLE recipes (name)')
+    other.close()
+    for readonly in (False, True):
+        with pytest.raises(UserError, match='no memory bank'): Store(tmp_path, readonly)
+    path.unlink()
+    Store(tmp_path).close()
+    other = sqlite3.connect(path)
+    other.execute('PRAGMA user_version = 99')
+    other.close()
+    with pytest.raises(UserError, match='version 99'): Store(tmp_path)
+    (tmp_path/'file').write_text('')
+    with pytest.raises(UserError, match='must be a folder'): Store(tmp_path/'file'/'bank')
+
+
+def test_damaged_pages_are_named_or_harmless(tmp_path):
+    "Random bytes in the file: an answer as before, or an error that says what is wrong; never anything else."
+    with Store(tmp_path/'whole') as store: add(store, *(f'function number{i}() {{}}' for i in range(200)))
+    whole = (tmp_path/'whole'/'bank.sqlite').read_bytes()
+    for seed in range(30):
+        draw = random.Random(seed)
+        folder = tmp_path/str(seed)
+        folder.mkdir()
+        at = draw.randrange(len(whole))
+        (folder/'bank.sqlite').write_bytes(whole[:at] + draw.randbytes(64) + whole[at + 64:] if seed % 3 else whole[:at])
+        try:
+            with Store(folder) as store: assert all(isinstance(fault, str) for fault in store.verify())
+        except UserError: pass
+
+
+# many at a time
+
+def test_one_writer_many_readers(store):
+    with pytest.raises(UserError, match='being written by another process'): Store(store.folder)
+    script = f'from shutka.memory.store import Store; Store({str(store.folder)!r})'
+    assert 'being written by another process' in subprocess.run([sys.executable, '-c', script], capture_output=True, text=True).stderr
+    with Store(store.folder, readonly=True) as one, Store(store.folder, readonly=True) as two:
+        with one.reading():
+            assert one.live().tolist() == [1, 2]
+            add(store, 'four')
+            assert (one.live().tolist(), two.live().tolist(), len(one), len(two)) == ([1, 2], [1, 2, 4], 2, 3)
+            assert not one.words_search('four', 3) and two.words_search('four', 3)
+        assert one.live().tolist() == [1, 2, 4]
+    with store.reading():
+        with pytest.raises(RuntimeError, match='inside'): add(store, 'five')
+    store.close()
+    store.close()
+    with Store(store.folder) as again: assert again.live().tolist() == [1, 2, 4]
+
+
+def test_threads_share_a_store(tmp_path):
+    with Store(tmp_path) as store:
+        wrong = []
+
+        def many(name):
+            try:
+                for i in range(20):
+                    i, = add(store, f'{name} {i}')
+                    with store.reading(): assert len(store.live()) == len(store) and store.get([i])[0].text.startswith(name)
+            except BaseException as e: wrong.append(e)
+        threads = [threading.Thread(target=many, args=(name,)) for name in ('one', 'two', 'three', 'four')]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        assert not wrong and len(store) == 80 and not store.verify()
+
+
+def test_a_reader_never_sees_half_of_an_operation(tmp_path):
+    "Each operation replaces all ten memories; a reader that counts while it happens always counts ten of one kind."
+    child = 'import sys; from shutka.memory.store import Store\n' \
+            'with Store(sys.argv[1]) as store:\n' \
+            '  for n in range(60): store.apply("update", [(f"text {n}", {"n": n}, None)] * 10, delete=store.live())\n'
+    with Store(tmp_path) as store: store.apply('add', [('text', {'n': -1}, None)] * 10)
+    process, seen = subprocess.Popen([sys.executable, '-c', child, tmp_path]), set()
+    with Store(tmp_path, readonly=True) as reader:
+        while process.poll() is None:
+            with reader.reading():
+                kinds = {item.metadata['n'] for item in reader.get(reader.live())}
+                assert len(reader) == 10 and len(kinds) == 1 and len(reader.words_search('text', 99)) == 10
+            seen |= kinds
+    assert process.returncode == 0 and len(seen) > 1
+
+
+# disks
+
+FULL = '''
+import resource, sys
+from pathlib import Path
+from shutka.core import UserError
+from shutka.memory.store import Store
+folder = Path(sys.argv[1])
+FILL
+with Store(folder/'bank') as store:
+    done = 0
+    LIMIT
+    while True:
+        try: store.apply('add', [(f'text {done} ' + 'x' * 3000, {}, [done, 1])], encoder=('e', 2))
+        except UserError as e:
+            assert 'could not be written, and is as it was' in str(e) and done, e
+            break
+        done += 1
+    for _ in range(3):
+        assert store.live().tolist() == list(range(1, done + 1)) and store.last_operation() == done and not store.verify()
+        try: store.apply('delete', [('y' * 100000, {}, [1, 1])], delete=[1])
+        except UserError: pass
+        else: raise AssertionError('the disk was not full')
+    FREE
+    store.apply('delete', delete=[1])
+with Store(folder/'bank') as store:
+    store.apply('add', [('and more', {}, [1, 1])])
+    assert store.live().tolist() == list(range(2, done + 2)) and not store.verify()
+print('fine')
+'''
+
+
+def test_a_limit_on_files(tmp_path):
+    script = FULL.replace('FILL', '').replace('LIMIT', 'resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))') \
+                 .replace('FREE', 'resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)')
+    done = subprocess.run([sys.executable, '-c', script, tmp_path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.endswith('fine\n'), done.stdout + done.stderr
+
+
+def privately(command, folder, *arguments):
+    "Run a program where a shell command has mounted something that nobody else sees."
+    if not shutil.which('unshare') or subprocess.run(['unshare', '-rm', 'sh', '-c', command, folder], capture_output=True).returncode:
+        pytest.skip('this machine lets nobody mount')
+    return subprocess.run(['unshare', '-rm', 'sh', '-c', f'{command} && exec "$@"', folder, sys.executable, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_a_full_disk(tmp_path):
+    script = FULL.replace('FILL', '(folder/"ballast").write_bytes(bytes(400_000))').replace('LIMIT', '').replace('FREE', '(folder/"ballast").unlink()')
+    done = privately('mount -t tmpfs -o size=1m tmpfs "$0"', tmp_path, '-c', script, tmp_path)
+    assert done.returncode == 0 and done.stdout.endswith('fine\n'), done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+READONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0"'
+LOOK = '''
+import sys
+from shutka.core import UserError
+from shutka.memory.store import Store
+try: Store(sys.argv[1])
+except UserError as e: print(e)
+try:
+    with Store(sys.argv[1], readonly=True) as store: print(store.live().tolist(), store.words_search('two', 1)[0][0], store.verify())
+except UserError as e: print(e)
+'''
+
+
+def test_a_folder_that_cannot_be_written(store):
+    store.close()
+    assert sorted(path.name for path in store.folder.iterdir()) == ['.writer', 'bank.sqlite']
+    lines = privately(READONLY, store.folder, '-c', LOOK, store.folder).stdout.splitlines()
+    assert 'must be a folder that can be written' in lines[0] and lines[1] == '[1, 2] 2 []'
+
+
+@pytest.mark.parametrize('left', ['all', 'no -shm'])
+def test_a_folder_that_cannot_be_written_and_was_not_closed(store, tmp_path, left):
+    shutil.copytree(store.folder, tmp_path/'copy')
+    if left != 'all': (tmp_path/'copy'/'bank.sqlite-shm').unlink()
+    lines = privately(READONLY, tmp_path/'copy', '-c', LOOK, tmp_path/'copy').stdout.splitlines()
+    assert lines[1] == '[1, 2] 2 []' or 'copy the folder to where it can be written' in lines[1]
+    with Store(tmp_path/'copy', readonly=True) as reader: assert reader.live().tolist() == [1, 2]
+
+
+# kills
+
+def encode(texts, fingerprint): return [vector(text, int(fingerprint)) for text in texts]
+
+
+def work(store, draw, only=('add', 'add', 'delete', 'update', 'undo', 'undo', 'redo', 'encoder', 'compact')):
+    "One random operation; or none, where it was none that can be done."
+    kind, live = draw.choice(only), store.live().tolist()
+    fingerprint, dimension = store.encoder() or ('2', 2)
+    texts = [f'function f{draw.randrange(10**9)}() {{}}' * draw.choice([1, 1, 50]) for _ in range(draw.randint(1, 20))]
+    triples = [(text, {'source': draw.choice('ab')}, v) for text, v in zip(texts, encode(texts, fingerprint))]
+    some = draw.sample(live, min(len(live), draw.randint(1, 10)))
+    try:
+        if kind == 'add': return store.apply('add', triples, encoder=(fingerprint, dimension))
+        if kind == 'delete': return store.apply('delete', delete=some)
+        if kind == 'update': return store.apply('update', triples, some, encoder=(fingerprint, dimension))
+        if kind == 'undo': return store.undo(encode=lambda texts: encode(texts, fingerprint))
+        if kind == 'redo': return store.undo(draw.randint(1, store.last_operation() + 1), encode=lambda texts: encode(texts, fingerprint))
+        if kind == 'compact' and draw.random() < .3: return store.compact(keep=draw.randint(0, 20))
+        if kind == 'encoder':
+            to = str(draw.randint(2, 8))
+            while len(bare := store.use_encoder(to, int(to))):
+                store.set_vectors(to, bare[:30], encode([item.text for item in store.get(bare[:30])], to))
+            return store.operations(limit=1)[0]
+    except UserError as e:
+        if kind not in ('undo', 'redo') or 'written' in str(e): raise
+
+
+def works(folder, seed):
+    "Change a bank until killed; print each operation when it is acknowledged."
+    draw = random.Random(seed)
+    with Store(folder) as store:
+        print('{}', flush=True)
+        while True:
+            o = work(store, draw)
+            if o: print(json.dumps([o.id, o.added, o.deleted, {item.id: item.text for item in store.get(o.added)}]), flush=True)
+
+
+def replay(live, operation, added, deleted):
+    assert not live & set(added) and live >= set(deleted), operation
+    return live - set(deleted) | set(added)
+
+
+@pytest.mark.parametrize('kills', [10, pytest.param(200, marks=pytest.mark.faults)])
+def test_killed_at_any_moment(tmp_path, kills):
+    "What was acknowledged is there, at most one operation more, and nothing is half done."
+    folder, live, texts, last, total = tmp_path/'bank', set(), {}, 0, 0
+    for seed in range(kills):
+        draw = random.Random(seed)
+        child = subprocess.Popen([sys.executable, __file__, 'works', str(folder), str(seed)], stdout=subprocess.PIPE)
+        if seed % 5: child.stdout.readline()  # it is open; otherwise the kill may come while it opens
+        time.sleep(draw.uniform(0, .3))
+        child.kill()
+        lines = child.communicate()[0].splitlines(keepends=True)
+        for line in lines:
+            if line in (b'{}\n', b'') or not line.endswith(b'\n'): continue
+            number, added, deleted, said = json.loads(line)
+            if number <= last: continue  # an encoder that is the current one already: no operation
+            assert number == last + 1, 'an operation without acknowledgement in between'
+            live, last, total = replay(live, number, added, deleted), number, total + 1
+            texts |= {int(i): text for i, text in said.items()}
+        assert child.returncode == -9
+        with Store(folder, readonly=bool(seed % 2 and folder.exists())) as store:
+            assert store.verify() == []
+            assert store.last_operation() in (last, last + 1)
+            if store.last_operation() > last:
+                operation, = store.operations(limit=1)
+                live, last = replay(live, operation.id, operation.added, operation.deleted), operation.id
+                texts |= {item.id: item.text for item in store.get(operation.added)}
+            assert store.live().tolist() == sorted(live)
+            assert {item.id: item.text for item in store.get(live)} == {i: texts[i] for i in live}
+            if live: assert np.array_equal(store.vectors()[1], unit(encode([texts[i] for i in sorted(live)], store.encoder()[0]), store.encoder()[1]))
+        if last > 400: folder, live, texts, last = tmp_path/f'bank{seed}', set(), {}, 0
+    print(f'{kills} kills, {total} acknowledged operations, none lost')
+    assert total > kills
+
+
+if __name__ == '__main__': {'works': works}[sys.argv[1]](*sys.argv[2:])
