@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IVF_FROM', 'PQ_FROM', 'RECALL', 'MANIFEST', 'LOCK', 'PIECE', 'check_queries', 'check_items', 'check_ids', 'sample',
-           'make', 'recall', 'probes_for', 'Part', 'digest', 'write_synced', 'building', 'write_generation',
-           'read_facts', 'read_generation', 'Index']
+           'make', 'questions', 'recall', 'probes_for', 'Part', 'digest', 'write_synced', 'building',
+           'write_generation', 'read_facts', 'read_generation', 'Index']
 
 # %% ../../nbs/51_memory.index.ipynb #e3400e22
 import fcntl
@@ -83,33 +83,42 @@ def make(
     n, d = vectors.shape
     lists = int(4 * n ** .5)
     if pq and (n < PQ_FROM or d % pq): raise UserError(f"pq needs {PQ_FROM} vectors and a width that is a multiple of it, got {n}, width {d} and pq {pq}")
-    if not pq and n < ivf_from: index = faiss.IndexFlatIP(d)
+    if not pq and n < max(2, ivf_from): index = faiss.IndexFlatIP(d)
     else:
         centres, ip = faiss.IndexFlatIP(d), faiss.METRIC_INNER_PRODUCT
         index = faiss.IndexIVFPQ(centres, d, lists, pq, 8, ip) if pq else faiss.IndexIVFFlat(centres, d, lists, ip)
         index.cp.min_points_per_centroid = 1  # fewer only cause a warning
-        index.cp.max_points_per_centroid = 64
-        index.train(sample(vectors, max(64 * lists, 65_536)))
+        index.cp.max_points_per_centroid, index.cp.niter = 40, 4
+        index.train(sample(vectors, max(40 * lists, 65_536)))
     index.add(vectors)
     return index
 
 # %% ../../nbs/51_memory.index.ipynb #1efbb363
 RECALL = .95  # the least that may be measured
 
+def questions(
+    vectors: np.ndarray,  # (n, d), two at least
+    k: int = 10,
+) -> tuple[np.ndarray, np.ndarray, int]:  # rows to ask for; of each the cosine to the k-th nearest other vector; and k, less if there are fewer
+    "What an index of vectors is asked to find, and the answers."
+    rows, k = sample(np.arange(len(vectors)), 200), min(k, len(vectors) - 1)
+    best = np.empty((len(rows), 0), np.float32)
+    for at in range(0, len(vectors), 10_000):
+        best = np.concatenate([best, vectors[rows] @ vectors[at:at + 10_000].T], axis=1)
+        if best.shape[1] > k + 1: best = np.partition(best, -k - 1, axis=1)[:, -k - 1:]
+    return rows, best.min(1), k
+
 def recall(
     index: faiss.Index,   # of the vectors, in their order
     vectors: np.ndarray,  # (n, d)
     probes: int,          # lists to look into; flat ones have none
-    k: int = 10,
+    asked: tuple,         # from `questions`
 ) -> float:               # 0 to 1
     "Recall@k of an index, against an exact search for a sample of the vectors."
-    if (k := min(k, len(vectors) - 1)) < 1: return 1.
-    rows = sample(np.arange(len(vectors)), 200)
-    queries = vectors[rows]
-    best, _ = faiss.knn(queries, vectors, k + 1, metric=faiss.METRIC_INNER_PRODUCT)
-    _, found = index.search(queries, k + 1, params=_parameters(index, probes))
-    cosines = np.einsum('qkd,qd->qk', vectors[found], queries)
-    right = (cosines > best[:, k:] - 1e-6) & (found >= 0) & (found != rows[:, None])
+    rows, least, k = asked
+    _, found = index.search(vectors[rows], k + 1, params=_parameters(index, probes))
+    cosines = np.einsum('qkd,qd->qk', vectors[found], vectors[rows])
+    right = (cosines > least[:, None] - 1e-6) & (found >= 0) & (found != rows[:, None])
     return float(np.minimum(right.sum(1), k).mean() / k)
 
 def _parameters(index: faiss.Index, probes: int, keep: faiss.IDSelector | None = None):
@@ -122,9 +131,9 @@ def probes_for(
     vectors: np.ndarray,  # (n, d)
 ) -> tuple[int, float]:   # lists to look into (0 if there are none) and the recall measured with them
     "As few probes as a recall of .95 allows; raises `UserError` if all of them are not enough."
-    if not isinstance(index, faiss.IndexIVF): return 0, recall(index, vectors, 0)
-    probes = 1
-    while (found := recall(index, vectors, probes)) < RECALL:
+    if not isinstance(index, faiss.IndexIVF): return 0, 1.
+    probes, asked = 1, questions(vectors)
+    while (found := recall(index, vectors, probes, asked)) < RECALL:
         if probes == index.nlist: raise UserError(f"an index must find {RECALL:.0%} of the nearest vectors, this one finds {found:.0%}: give pq more bytes, or 0")
         probes = min(2 * probes, index.nlist)
     return probes, found
