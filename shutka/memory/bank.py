@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WIDE', 'PIECE', 'HOW', 'fingerprint', 'glance', 'Follower', 'fuse', 'Hit', 'marked', 'View', 'view', 'quiet',
-           'encode', 'Reader', 'Bank', 'attach']
+           'encode', 'dimension', 'Reader', 'Bank', 'attach']
 
 # %% ../../nbs/52_memory.bank.ipynb #7a2917b8
 import hashlib
@@ -76,18 +76,18 @@ class Follower:
         "The writer's part, outside of any reading: a file if there is none to trust, a new one if much has changed since."
         with self.lock:
             if self.store.readonly or not self.store.encoder(): return
-            with self.store.reading(): self._open()
+            with self.store.reading(): self.look()
             if self.index and not self.index.worn: return
-            try: self.build(self.folder)
+            try: self.build(self.folder, pq=self.store.meta('pq', 0))
             except UserError as e:
                 warnings.warn(f"searching goes on without a file for the index: {e}", stacklevel=4)
                 with self.store.reading(): self.build(None)
 
-    def _open(self):
-        "Keep the index, or open the file, if it can be trusted; otherwise there is none."
+    def look(self):
+        "Keep the index, or open the file, if it can be trusted; otherwise there is none. Inside `reading()`."
         last, encoder = self.store.last_operation(), self.store.encoder()
         if self.index and (self.encoder != encoder or self.index.upto > last): self.index = None
-        if self.index: return
+        if self.index or not encoder: return
         self.index, self.encoder = Index.open(self.folder, self._name()), encoder
         if self.index and self.index.upto > last: self.index = None
         if self.index:
@@ -105,7 +105,7 @@ class Follower:
 
     def follow(self) -> Index:
         "The index, as of the state that the surrounding `reading()` sees; the bank must have vectors."
-        self._open()
+        self.look()
         if self.index: self._catch_up(self.store.last_operation())
         else: self.build(None)
         return self.index
@@ -166,7 +166,7 @@ def view(
     return View('\n'.join(plain), '\n'.join(rich))
 
 # %% ../../nbs/52_memory.bank.ipynb #70960c25
-def _pairs(
+def _rows(
     texts: str | Sequence[str],                  # one or many
     metadata: dict | Sequence[dict] | None,      # for all of them, or one for each
 ) -> list[tuple[str, dict]]:
@@ -201,6 +201,8 @@ def encode(
         progress(at + len(some), len(texts))
     return np.concatenate(made[1:] or made)
 
+def dimension(encoder) -> int: return int(np.shape(encoder.encode(['a'], side='code'))[-1])
+
 # %% ../../nbs/52_memory.bank.ipynb #5a8ded57
 HOW = ('hybrid', 'dense', 'words')
 
@@ -226,7 +228,7 @@ class Reader:
     def __len__(self) -> int: return len(self.store)
     def __bool__(self) -> bool: return True  # an empty bank is a bank
     def __deepcopy__(self, memo): return self  # a copy of a model asks the same bank
-    def __repr__(self) -> str: return f"Bank({str(self.folder)!r}, {len(self)} memories, {'words only' if self.encoder is None else 'hybrid'})"
+    def __repr__(self) -> str: return f"Bank({str(self.folder)!r}, {'words only' if self.encoder is None else 'hybrid'})"
 
     def _fingerprint(self) -> str:
         "Of the bank's encoder object, computed again only if it looks changed."
@@ -263,6 +265,7 @@ class Reader:
         if how != 'words':
             self._check_encoder()
             question = np.asarray(self.encoder.encode([query], side='words'), np.float32)
+            question = question / max(np.linalg.norm(question), 1e-12)
             self._near.renew()
         with self.store.reading():
             if how != 'dense': lexical = dict(self.store.words_search(query, wide, where))
@@ -286,7 +289,9 @@ class Reader:
 
     def stats(self) -> dict:
         "How many memories, of which sources and versions, searched how, by which encoder, with which index."
+        self._near.renew()
         with self.store.reading():
+            self._near.look()
             who, index = self.store.encoder(), self._near.index
             return {'memories': len(self), 'sources': [{'source': s, 'version': v, 'memories': n} for (s, v), n in self.store.counts().items()],
                     'search': 'words only' if self.encoder is None else 'hybrid', 'encoder': who and who[0], 'dimension': who and who[1],
@@ -296,9 +301,11 @@ class Reader:
         "What is wrong with the store, and where the index differs from it; empty if nothing."
         faults = self.store.verify()
         if faults or not self.store.encoder(): return faults
+        self._near.renew()
         with self.store.reading():
             index, (ids, vectors) = self._near.follow(), self.store.vectors()
             if not np.array_equal(index.ids, ids): return ["the index holds other memories than the store; bank.rebuild() makes it anew"]
+            if index.facts['kind'] == 'pq': return []  # its cosines are estimates
             some = slice(None, None, 1 + len(ids) // 1000)
             cosines = index.search(vectors[some], 1)[1][:, 0]
             return [f"memory {i} does not find itself; bank.rebuild() makes the index anew" for i in ids[some][cosines < .99]]
@@ -325,28 +332,24 @@ class Bank(Reader):
         "Add and delete in one operation, durable when it returns; raises `UserError` before anything changed."
         add, made = list(add), self.store.encoder()
         texts = [text for text, _ in add]
-        if not texts: vectors, made = [], None
-        elif embeddings is not None:
-            vectors = _array(embeddings)
-            if len(vectors) != len(texts): raise UserError(f"there must be as many embeddings as texts, got {len(vectors)} for {len(texts)}")
-            if self.encoder is not None: made = (self._check_encoder(), vectors.shape[1])
-        elif self.encoder is not None:
+        if not texts: vectors = []
+        elif embeddings is not None or self.encoder is not None:
+            if self.encoder is not None: made = self._check_encoder(), made[1] if made else dimension(self.encoder)
             for text in texts:
                 if not isinstance(text, str): raise UserError(f"a text must be a str, got {type(text).__name__}")
-            who = self._check_encoder()
-            vectors = encode(self.encoder, texts, progress)
-            made = (who, vectors.shape[1])
+            vectors = encode(self.encoder, texts, progress) if embeddings is None else _array(embeddings)
+            if len(vectors) != len(texts): raise UserError(f"there must be as many embeddings as texts, got {len(vectors)} for {len(texts)}")
         elif made: raise UserError("the bank's memories have vectors, so new ones need them too; open it with its encoder: Bank(folder, encoder)")
         else: vectors = [None] * len(texts)
         return self.store.apply(kind, [(text, about, v) for (text, about), v in zip(add, vectors)], delete, detail, made)
 
     def add(self, texts: str | Sequence[str], metadata: dict | Sequence[dict] | None = None, progress: Callable[[int, int], None] = quiet) -> list[int]:
         "Add memories, with metadata for all or for each; returns their ids."
-        return self.apply('add', _pairs(texts, metadata), progress=progress).added
+        return self.apply('add', _rows(texts, metadata), progress=progress).added
 
     def update(self, old_id: int, texts: str | Sequence[str], metadata: dict | Sequence[dict] | None = None) -> list[int]:
         "Replace a memory by a corrected one, or by several; metadata stay if none are given. Returns the new ids."
-        return self.apply('update', _pairs(texts, self.get(old_id)[0].metadata if metadata is None else metadata), [old_id]).added
+        return self.apply('update', _rows(texts, self.get(old_id)[0].metadata if metadata is None else metadata), [old_id]).added
 
     def delete(self, ids: int | Iterable[int]) -> Operation:
         "Delete memories; raises `UserError`, and deletes none, if one is not there."
@@ -354,11 +357,11 @@ class Bank(Reader):
 
     def add_memory(self, embeddings, texts: str | Sequence[str], metadata: dict | Sequence[dict] | None = None) -> list[int]:
         "Add memories with embeddings (n, d) that the bank's encoder made, of any length; returns their ids."
-        return self.apply('add', _pairs(texts, metadata), embeddings=embeddings).added
+        return self.apply('add', _rows(texts, metadata), embeddings=embeddings).added
 
     def update_memory(self, old_id: int, new_embeddings, texts: str | Sequence[str]) -> list[int]:
         "Replace a memory by others with their embeddings (n, d); returns the new ids."
-        return self.apply('update', _pairs(texts, self.get(old_id)[0].metadata), [old_id], embeddings=new_embeddings).added
+        return self.apply('update', _rows(texts, self.get(old_id)[0].metadata), [old_id], embeddings=new_embeddings).added
 
     delete_memory = delete
 
@@ -387,8 +390,7 @@ class Bank(Reader):
         "Give every memory a vector of an encoder, then make it the bank's; if stopped, call it again. Returns how many were encoded."
         if (encoder := self.encoder if encoder is None else encoder) is None: raise UserError("reencode must be given an encoder")
         who, done = fingerprint(encoder), 0
-        dimension = int(np.shape(encoder.encode(['a'], side='code'))[-1])
-        while len(bare := self.store.use_encoder(who, dimension)):
+        while len(bare := self.store.use_encoder(who, dimension(encoder))):
             total = done + len(bare)
             for some in (bare[at:at + PIECE] for at in range(0, len(bare), PIECE)):
                 self.store.set_vectors(who, some, encode(encoder, [item.text for item in self.store.get(some)]))
@@ -403,7 +405,8 @@ class Bank(Reader):
     def rebuild(self, pq: int = 0):
         "Build the index anew from the store; with pq, that many bytes for each vector if memory is short. Raises `UserError` if it finds too little."
         if not self.store.encoder(): raise UserError("an index must have vectors, and this bank has none")
-        self._near.build(self.folder/'index', pq=pq)
+        self._near.build(self._near.folder, pq=pq)
+        self.store.set_meta('pq', pq)  # also when much has changed
 
 # %% ../../nbs/52_memory.bank.ipynb #bfa3c866
 def attach(

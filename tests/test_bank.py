@@ -1,0 +1,446 @@
+"""What broke other banks, done to ours; and that it finds what a search by hand finds.
+
+As a script, `python test_bank.py works FOLDER SEED` changes and searches a bank until it is killed, and prints what was acknowledged.
+"""
+import copy
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shutka.core import UserError
+from shutka.memory import bank as module
+from shutka.memory.bank import Bank, attach, fingerprint, fuse, marked
+from shutka.text.words import word_ids
+
+D = 16
+
+
+class Hashed:
+    "An encoder without PyTorch: the mean of a random vector for each word."
+    def __init__(self, seed=0, d=D):
+        self.fingerprint = f'hashed {seed} {d}'
+        self.table = np.random.default_rng(seed).standard_normal((1024, d)).astype(np.float32)
+
+    def encode(self, texts, side='code'): return np.stack([self.table[word_ids(t, 1024, 64)].mean(0) for t in texts])
+
+
+class Concepts:
+    "An encoder that knows which words mean the same."
+    fingerprint = 'concepts'
+    groups = [{'pars', 'read', 'decod'}, {'date', 'day', 'calendar'}, {'sum', 'total', 'add'}]
+    def encode(self, texts, side='code'):
+        from shutka.text.words import words
+        return np.array([[sum(w in group for w in words(t)) for group in self.groups] for t in texts], np.float32) + .01
+
+
+class Fails(Hashed):
+    "Encodes some pieces, then the plug is pulled."
+    def __init__(self, seed, pieces):
+        super().__init__(seed)
+        self.left = pieces
+
+    def encode(self, texts, side='code'):
+        self.left -= 1
+        if self.left < 0: raise KeyboardInterrupt
+        return super().encode(texts, side)
+
+
+def text(rng): return f"function {' '.join(rng.choice(['parse', 'date', 'sum', 'list', 'color', 'path', 'graph', 'byte', 'tree', 'user']) for _ in range(6))} {rng.randrange(10**6)}"
+def texts(n, seed=0): return [text(rng) for rng in [random.Random(seed)] for _ in range(n)]
+
+
+def agrees(bank):
+    "Every live memory, as a question, finds what a search by hand finds."
+    ids, vectors = bank.store.vectors()
+    assert ids.tolist() == bank.store.live().tolist()
+    for item in bank.get(ids):
+        question = bank.encoder.encode([item.text], side='words')[0]
+        cosines = vectors @ (question / np.linalg.norm(question))
+        hits = bank.search(item.text, k=5, how='dense')
+        np.testing.assert_allclose([h.score for h in hits], np.sort(cosines)[::-1][:5], atol=1e-5)
+        np.testing.assert_allclose([cosines[np.searchsorted(ids, h.id)] for h in hits], [h.score for h in hits], atol=1e-5)
+
+
+@pytest.fixture
+def bank(tmp_path):
+    with Bank(tmp_path/'bank', Hashed()) as bank: yield bank
+
+
+@pytest.fixture(scope='module')
+def model():
+    import torch
+    from small import SMALL
+
+    from shutka.models.text_jepa import TextJEPA
+    torch.manual_seed(0)
+    return TextJEPA(SMALL).eval()
+
+
+# what broke other banks
+
+def test_labels_stay_right_after_deletions(bank):
+    given = texts(300)
+    ids = bank.add(given)
+    bank.search('warm')                        # the index has a file
+    bank.delete([ids[i] for i in (0, 7, 100, 299)])
+    kept = [(i, t) for n, (i, t) in enumerate(zip(ids, given)) if n not in (0, 7, 100, 299)]
+    assert [bank.search(t, k=1, how='dense')[0].id for _, t in kept] == [i for i, _ in kept]
+    agrees(bank)
+
+
+def test_many_updates(bank):
+    bank.add(given := texts(20))
+    for n in range(40):
+        old = bank.search(given[n % 20], k=1, how='dense')[0]
+        given[n % 20] = f'corrected {n} {old.text}'
+        new, = bank.update(old.id, given[n % 20])
+        assert new > old.id and bank.search(given[n % 20], k=1, how='dense')[0].id == new
+    assert len(bank) == 20 and bank.verify() == []
+    agrees(bank)
+
+
+def test_vectors_are_normalised_and_the_callers_are_not(bank):
+    given = 7 * np.random.default_rng(0).standard_normal((3, D))
+    before = given.copy()
+    ids = bank.add_memory(given, ['let a', 'let b', 'let c'])
+    np.testing.assert_array_equal(given, before)
+    np.testing.assert_allclose(np.linalg.norm(bank.store.vectors(ids=ids)[1], axis=1), 1, atol=1e-6)
+
+
+def test_memories_added_with_embeddings_are_found_by_their_text(bank):
+    bank.add_memory(np.random.default_rng(0).standard_normal((2, D)), ['function parseHttpHeader(s) {}', 'function addWeeks(d) {}'])
+    hit = bank.search('http header', how='words')[0]
+    assert hit.text == 'function parseHttpHeader(s) {}' and bank.search('parseHttpHeader')[0].text == hit.text
+
+
+def test_nothing_is_lost_when_killed(tmp_path):
+    rng = random.Random(0)
+    for kill in range(5):
+        child = subprocess.Popen([sys.executable, __file__, 'works', tmp_path/'bank', str(kill)], stdout=subprocess.PIPE, text=True)
+        try:
+            first = child.stdout.readline()      # it works
+            time.sleep(rng.random() * .4)
+        finally: child.kill()
+        said = [line for line in (first + child.stdout.read()).splitlines(keepends=True) if line.endswith('\n')]
+        child.wait()
+        with Bank(tmp_path/'bank', Hashed()) as bank:
+            log = {o.id: o for o in bank.operations(10**6)}
+            for number, kind, added, deleted in map(json.loads, said): assert (kind, added, deleted) == (log[number].kind, log[number].added, log[number].deleted)
+            assert said and bank.verify() == []
+            agrees(bank)
+
+
+def works(folder, seed):
+    rng = random.Random(seed)
+    with Bank(folder, Hashed()) as bank:
+        while True:
+            what, live = rng.random(), bank.store.live().tolist()
+            if what < .2 and live: bank.delete(rng.sample(live, rng.randint(1, min(9, len(live)))))
+            elif what < .3 and live: bank.update(rng.choice(live), text(rng))
+            elif what < .35 and live: bank.undo(bank.operations(1)[0].id)
+            else: bank.add([text(rng) for _ in range(rng.randint(1, 5))])
+            if what > .95: bank.rebuild()
+            operation = bank.operations(1)[0]
+            print(json.dumps([operation.id, operation.kind, operation.added, operation.deleted]), flush=True)
+            bank.search(text(rng))
+
+
+# searching
+
+def test_hybrid_finds_by_identifier_and_by_meaning(tmp_path):
+    with Bank(tmp_path/'bank', Concepts()) as bank:
+        bank.add(['function readDay(s) { return new Date(s) }', 'function zodEnum(xs) { return total(xs) }', 'const retryBudget = 7'])
+        assert bank.search('retryBudget')[0].text == 'const retryBudget = 7'
+        by_meaning = bank.search('a calendar')[0]
+        assert 'readDay' in by_meaning.text and by_meaning.bm25 is None and by_meaning.cosine > .5
+        both = bank.search('read a date')[0]
+        assert both.bm25 and both.cosine and both.score == pytest.approx(1)
+        assert not bank.search('calendar', how='words')
+
+
+@pytest.mark.parametrize('how', ['hybrid', 'dense', 'words'])
+def test_filters(bank, how):
+    bank.add(texts(150), [{'source': f'npm:lib{i % 3}', 'version': '1' if i % 2 else '2', 'kind': 'function'} for i in range(150)])
+    bank.add('function sum(parse) {}')
+    for where, n in (({'source': 'npm:lib1'}, 50), ({'source': ['npm:lib0', 'npm:lib2'], 'version': '1'}, 50), ({'source': None}, 1), ({'source': 'npm:none'}, 0)):
+        hits = bank.search('function parse sum', k=200, how=how, where=where)
+        assert len(hits) == n
+        assert all(h.metadata.get(key) in (value if isinstance(value, list) else [value]) for h in hits for key, value in where.items())
+
+
+def test_as_many_hits_as_asked_for(bank):
+    bank.add(texts(130))
+    for how in module.HOW: assert [len(bank.search('function', k, how)) for k in (1, 10, 130, 500)] == [1, 10, 130, 130]
+
+
+def test_undo_is_seen_by_the_next_search(bank):
+    ids = bank.add(given := texts(10))
+    bank.delete(ids[3])
+    assert ids[3] not in {h.id for h in bank.search(given[3], how='dense')}
+    bank.undo()
+    assert bank.search(given[3], k=1, how='dense')[0].id == ids[3]
+    bank.undo()
+    assert bank.search(given[3]) == [] and len(bank) == 0
+    agrees(bank)
+
+
+def test_an_empty_bank_answers_nothing(bank):
+    assert bank.search('date') == [] and bool(bank) and bank.verify() == []
+
+
+@pytest.mark.parametrize('query', ['"', "'; DROP TABLE items; --", 'a AND (b OR', 'NEAR(', '*', '(', 'x:y', '{}', '日本', '\x00', '-'])
+def test_a_question_has_no_syntax(bank, query):
+    bank.add(['let a = 1', 'function 日本() {}'])
+    for how in module.HOW: bank.search(query, how=how)
+
+
+@pytest.mark.parametrize('wrong, why', [
+    (dict(query=''), 'must be a text'), (dict(query=None), 'must be a text'), (dict(query='a', k=0), 'above 0'), (dict(query='a', k=2.), 'above 0'),
+    (dict(query='a', how='sparse'), 'unknown way'), (dict(query='a', where={'a b': 1}), 'must be a name')])
+def test_searches_refused(bank, wrong, why):
+    bank.add('let a')
+    with pytest.raises(UserError, match=why): bank.search(**wrong)
+
+
+def test_shares():
+    assert fuse({}, {}) == {}
+    assert fuse({1: 2.}, {}) == {1: .5}
+    assert list(fuse({5: 1., 3: 1.}, {})) == [3, 5]
+    assert fuse({}, {1: -.2, 2: -.1}) == {1: 0, 2: 0}
+
+
+# the index
+
+def test_another_process_is_seen_by_a_reader(tmp_path):
+    with Bank(tmp_path/'bank', Hashed()) as writer:
+        writer.add(given := texts(30))
+        with Bank(tmp_path/'bank', Hashed(), readonly=True) as reader:
+            agrees(reader)                           # before there is a file
+            writer.delete(1)
+            writer.add(more := texts(5, seed=1))
+            agrees(reader)
+            writer.rebuild()
+            writer.undo()
+            agrees(reader)
+            assert reader.search(more[0], k=1, how='dense')[0].text != more[0] and reader.search(given[1], k=1, how='dense')[0].text == given[1]
+            with pytest.raises(UserError, match='readonly'): reader.add('let x')
+            writer.reencode(Hashed(1))
+            with pytest.raises(UserError, match='bank.reencode'): reader.search('date')
+            reader.encoder = Hashed(1)
+            agrees(reader)
+        with pytest.raises(UserError, match='another process'): Bank(tmp_path/'bank')
+
+
+@pytest.mark.parametrize('what', ['missing', 'damaged', 'another bank', 'an older database', 'a newer database'])
+def test_an_index_in_doubt_is_built_again(tmp_path, what):
+    folder, other = tmp_path/'bank', tmp_path/'other'
+    for f, seed in ((folder, 0), (other, 1)):
+        with Bank(f, Hashed()) as bank:
+            bank.add(texts(40, seed))
+            bank.search('date')
+    if what == 'missing': shutil.rmtree(folder/'index')
+    if what == 'another bank':
+        shutil.rmtree(folder/'index')
+        shutil.copytree(other/'index', folder/'index')
+    if what == 'damaged':
+        with open(next((folder/'index').glob('*.faiss')), 'r+b') as f:
+            f.seek(500)
+            f.write(b'?!')
+    if what == 'an older database':    # as many operations and memories as the index knows, but others
+        shutil.copy(folder/'bank.sqlite', tmp_path/'backup')
+        with Bank(folder, Hashed()) as bank:
+            bank.add(texts(5, 2))
+            bank.rebuild()
+        for f in folder.glob('bank.sqlite*'): f.unlink()
+        shutil.copy(tmp_path/'backup', folder/'bank.sqlite')
+        with Bank(folder) as bank: bank.store.apply('add', [(t, {}, v) for t, v in zip(texts(5, 3), Hashed().encode(texts(5, 3)))])
+    if what == 'a newer database':
+        with Bank(folder, Hashed()) as bank:
+            bank.add(texts(5, 2))
+            bank.delete([3, 41])
+    with Bank(folder, Hashed()) as bank, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        agrees(bank)
+        assert bank.verify() == [] and bool(said) == (what == 'damaged')
+
+
+def test_no_room_for_an_index_is_no_reason_to_fail(bank, monkeypatch):
+    build = module.Index.build
+    def full(folder, *args, **how):
+        if folder: raise UserError("the index must be written, and that failed: no space left on device")
+        return build(folder, *args, **how)
+    monkeypatch.setattr(module.Index, 'build', full)
+    bank.add(given := texts(10))
+    with pytest.warns(UserWarning, match='without a file'): assert bank.search(given[0], k=1, how='dense')[0].text == given[0]
+    agrees(bank)
+
+
+def test_a_worn_index_is_written_anew(bank):
+    bank.add(texts(10))
+    bank.search('date')
+    bank.add(texts(5100, seed=1))
+    bank.search('date')
+    stats = bank.stats()['index']
+    assert stats['count'] == stats['live'] == 5110 and stats['delta'] == 0 and stats['recall'] == 1
+
+
+# encoders
+
+def test_a_fingerprint_knows_every_weight_and_setting(model):
+    from dataclasses import replace
+
+    import torch
+
+    from shutka.models.text_jepa import TextJEPA, adapted
+    seen = {fingerprint(model), fingerprint(adapted(model, ['let a', 'let b'])), fingerprint(copy.deepcopy(model).bfloat16())}
+    other = TextJEPA(replace(model.config, target=40))
+    other.load_state_dict(model.state_dict())
+    changed = copy.deepcopy(model)
+    with torch.no_grad(): changed.narrow.weight[-1, -1] += 1
+    seen |= {fingerprint(other), fingerprint(changed)}
+    assert len(seen) == 5 and fingerprint(copy.deepcopy(model)) == fingerprint(model)
+    for wrong in (None, 7, lambda texts: texts):
+        with pytest.raises(UserError, match='must be a PyTorch module'): fingerprint(wrong)
+
+
+def test_another_encoder_is_refused_and_reencode_named(bank):
+    ids = bank.add(texts(5))
+    bank.encoder = Hashed(1)
+    for call in (lambda: bank.search('date'), lambda: bank.add('let x'), lambda: bank.add_memory(np.ones((1, D)), 'let x'), lambda: bank.update(ids[0], 'let x')):
+        with pytest.raises(UserError, match='bank.reencode'): call()
+    assert len(bank.search('function', how='words')) == 5 and bank.store.last_operation() == 1
+    bank.delete(ids[0])
+    assert bank.reencode() == 4
+    agrees(bank)
+    assert bank.undo().added == [ids[0]]       # encoded on its way back
+    agrees(bank)
+
+
+def test_a_model_that_learns_is_another_encoder(tmp_path, model):
+    import torch
+    model = copy.deepcopy(model)
+    with Bank(tmp_path/'bank', model) as bank:
+        bank.add(['function parse() {}', 'function sum() {}'])
+        bank.search('parse')
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+        a, b = model(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long))
+        (a * b).sum().backward()
+        optimizer.step()
+        with pytest.raises(UserError, match='bank.reencode'): bank.search('parse')
+        bank.reencode()
+        agrees(bank)
+
+
+def test_reencode_goes_on_where_it_was(bank, monkeypatch):
+    monkeypatch.setattr(module, 'PIECE', 10)
+    bank.add(given := texts(45))
+    with pytest.raises(KeyboardInterrupt): bank.reencode(Fails(1, pieces=3))   # one for the dimension
+    assert bank.search(given[0], k=1, how='dense')[0].text == given[0]         # the old vectors serve
+    bank.add('function added(meanwhile) {}')
+    done = []
+    assert bank.reencode(Hashed(1), lambda n, total: done.append((n, total))) == 26
+    assert done == [(10, 26), (20, 26), (26, 26)] and bank.stats()['encoder'] == 'hashed 1 16'
+    agrees(bank)
+    bank.compact(keep=0)
+    assert bank.verify() == []
+    agrees(bank)
+
+
+def test_a_bank_of_words_that_gets_an_encoder(tmp_path):
+    with Bank(tmp_path/'bank') as bank:
+        bank.add(given := texts(10), {'source': 'git:app'})
+        assert 'words only' in repr(bank) and bank.stats()['search'] == 'words only' and 'by words only' in str(bank.show('date'))
+        assert bank.search(given[3])[0].text == given[3] and bank.search(given[3])[0].cosine is None
+        for call in (lambda: bank.search('date', how='dense'), lambda: bank.search('date', how='hybrid')):
+            with pytest.raises(UserError, match=r'Bank\(folder, encoder\)'): call()
+        with pytest.raises(UserError, match='encoder'): bank.add_memory(np.ones((1, D)), 'let x')
+        with pytest.raises(UserError, match='has none'): bank.rebuild()
+        assert bank.verify() == []
+    with Bank(tmp_path/'bank', Hashed()) as bank:
+        for call in (lambda: bank.search('date'), lambda: bank.add('let x')):
+            with pytest.raises(UserError, match='bank.reencode'): call()
+        bank.reencode()
+        agrees(bank)
+    with Bank(tmp_path/'bank') as bank:
+        with pytest.raises(UserError, match='open it with its encoder'): bank.add('let x')
+        bank.delete(1)
+        assert len(bank.search('function')) == 9
+
+
+def test_the_first_embedding_has_the_encoders_dimension(bank):
+    with pytest.raises(UserError, match=r'shape \(16,\)'): bank.add_memory(np.ones((1, 3)), 'let x')
+    assert bank.store.last_operation() == 0
+    bank.add('let x')
+
+
+@pytest.mark.parametrize('embeddings, why', [
+    (np.ones((2, D)), 'as many embeddings'), (np.full((1, D), np.nan), 'finite'), (np.zeros((1, D)), 'zero'), (np.ones((1, 1, D)), 'shape'), ([[1, 2], [3]], 'dimension')])
+def test_embeddings_refused(bank, embeddings, why):
+    with pytest.raises(UserError, match=why): bank.add_memory(embeddings, 'let x')
+    assert len(bank) == 0
+
+
+# the seed's calls, and a stranger's
+
+def test_the_seeds_calls(tmp_path, model):
+    import torch
+    model = copy.deepcopy(model)
+    attach(model, Bank(tmp_path/'bank'))
+    bank = model.predictor.memory_bank
+    embeddings = torch.from_numpy(model.encode(['function parseDate() {}', 'function addDays() {}'])).requires_grad_()
+    ids = bank.add_memory(embeddings, ['function parseDate() {}', 'function addDays() {}'])
+    new, = bank.update_memory(ids[0], model.encode(['function parseTime() {}']), ['function parseTime() {}'])
+    bank.delete_memory([ids[1]])
+    assert [h.id for h in bank.search('parse time')] == [new] and bank.auto_save is True
+    bank.auto_save = True
+    with pytest.raises(UserError, match='auto_save'): bank.auto_save = False
+    assert copy.deepcopy(model).predictor.memory_bank is bank
+    assert not any('memory' in name for name in model.state_dict())
+    bank.close()
+    with Bank(tmp_path/'bank', model, readonly=True) as bank: agrees(bank)   # nothing had to be saved
+
+
+def test_a_strangers_ten_lines(tmp_path, model):
+    with Bank(tmp_path/'bank', model) as bank:
+        bank.add(['function daysIn(m, y) { return new Date(y, m, 0).getDay() }', 'function total(xs) { return xs.reduce((a, b) => a + b) }'])
+        hit = bank.search('how many days a month has')[0]
+        assert 'getDay()' in hit.text
+        new, = bank.update(hit.id, hit.text.replace('getDay', 'getDate'))
+        assert 'getDate()' in bank.search('how many days a month has')[0].text
+        bank.undo()
+        assert bank.search('how many days a month has')[0].text == hit.text
+
+
+def test_export_and_import(bank, tmp_path):
+    bank.add(given := [*texts(7), 'const s = "日本\\n\u2028"\n\ttab'], [{'source': 'git:app', 'line': i, 'nested': {'a': [1, None]}} for i in range(8)])
+    bank.delete(2)
+    assert bank.export(tmp_path/'bank.jsonl') == 7
+    with Bank(tmp_path/'second', Hashed(1)) as second:
+        second.add('let x')
+        ids = second.import_(tmp_path/'bank.jsonl')
+        assert [(i.text, i.metadata) for i in second.get(ids)] == [(i.text, i.metadata) for i in bank.get(bank.store.live())]
+        agrees(second)
+        second.undo()
+        assert len(second) == 1
+        for line in ('{"metadata": {}}', '{"text": "a", "vector": [1]}', '{"text": 7}', '{"text": "a", "metadata": 7}', '{'):
+            (tmp_path/'bad.jsonl').write_text('{"text": "good"}\n' + line + '\n')
+            with pytest.raises(UserError): second.import_(tmp_path/'bad.jsonl')
+        assert len(second) == 1
+
+
+def test_what_is_shown(bank):
+    bank.add('function parseDate(a) { return a < 1 && "<script>" }', {'source': 'git:app', 'path': 'a.ts'})
+    shown = bank.show('parse dates')
+    assert '<script>' not in shown._repr_html_() and '<mark>parseDate</mark>' in shown._repr_html_() and 'git:app a.ts' in repr(shown)
+    assert marked('x', '<b>') == 'x'
+
+
+if __name__ == '__main__': works(Path(sys.argv[2]), int(sys.argv[3]))
