@@ -166,10 +166,13 @@ def _named(node) -> str:
 
 def _declaration_snippets(document: Document) -> Iterator[Snippet]:
     "A declaration file's snippets; raises `SyntaxError` if it does not parse."
-    code, language = re.sub(r'\bimport\(("|\')[^"\'\n]*\1\)\.', '', document['text']).encode('utf-8', 'replace'), document['language']
+    known = re.sub(r'\bimport\(("|\')[^"\'\n]*\1\)\.|(?<=^export )type (?=\*)', '', document['text'], flags=re.M)
+    code, language = known.encode('utf-8', 'replace'), document['language']
     tree = parse(code, language)
-    if tree.root_node.has_error: raise SyntaxError("does not parse")
     found = captures(tree, _DECLARED, language)
+    if tree.root_node.has_error:
+        broken = captures(tree, '(ERROR) @e (MISSING) @e', language).get('e')
+        raise SyntaxError(f"line {broken[0].start_point[0] + 1 if broken else 1} does not parse")
     comments = found.pop('comment', [])
     docs, spans, texts = _Docs(code, comments, []), [(c.start_byte, c.end_byte) for c in comments], defaultdict(list)
     for form, nodes in found.items():
