@@ -420,7 +420,7 @@ def test_a_strangers_ten_lines(tmp_path, model):
 
 
 def test_export_and_import(bank, tmp_path):
-    bank.add(given := [*texts(7), 'const s = "日本\\n\u2028"\n\ttab'], [{'source': 'git:app', 'line': i, 'nested': {'a': [1, None]}} for i in range(8)])
+    bank.add([*texts(7), 'const s = "日本\\n\u2028"\n\ttab'], [{'source': 'git:app', 'line': i, 'nested': {'a': [1, None]}} for i in range(8)])
     bank.delete(2)
     assert bank.export(tmp_path/'bank.jsonl') == 7
     with Bank(tmp_path/'second', Hashed(1)) as second:
