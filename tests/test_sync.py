@@ -474,7 +474,6 @@ def test_a_lockfile_is_followed(bank, pack, tmp_path):
     other = lockfile(tmp_path/'other', c='1.0.0')
     sync(bank, str(other), progress=quiet)
 
-    before = items(bank)
     lockfile(tmp_path/'app', a='2.0.0')                                       # b was asked for by name, c by the other lockfile
     changes = sync(bank, str(path), progress=quiet)
     assert bank.store.counts() == {('npm:a', '2.0.0'): 2, ('npm:b', '1.0.0'): 2, ('npm:c', '1.0.0'): 2}

@@ -8,8 +8,6 @@ __all__ = ['LOCKFILES', 'Snippet', 'PLACES', 'COUNTED', 'locked_libraries', 'Pla
            'plan_sync', 'write', 'sync']
 
 # %% ../../nbs/53_memory.sync.ipynb #81ed837f
-import json
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -20,8 +18,7 @@ import yaml
 
 from ..core import UserError, read_json, sha256, unknown
 from ..data.records import Document
-from ..data.sources import (_NPM_EXACT, _NPM_NAME, BUILT, LANGUAGES, _blobs, _git, _members, _npm_tarball, _walk, check_spec,
-                                 decode)
+from ..data.sources import _NPM_EXACT, _NPM_NAME, BUILT, LANGUAGES, _blobs, _git, _members, _npm_tarball, _walk, check_spec, decode
 from ..data.syntax import captures, cut, parse
 from ..data.typescript import LARGEST, _Docs, _outer, file_pairs, teaches_nothing
 from .bank import PIECE, Bank, Reader, encode
