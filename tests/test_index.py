@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -379,6 +380,14 @@ def test_two_builders_wait_for_each_other(tmp_path):
     children = [subprocess.Popen([sys.executable, '-c', CHILD.replace('10_000', '5'), tmp_path, 'any', '1']) for _ in range(2)]
     assert [child.wait() for child in children] == [0, 0]
     assert check_after(tmp_path, 5) == 5 and len(list(tmp_path.iterdir())) == 4
+    before = sorted(tmp_path.iterdir())
+    with module.building(tmp_path):
+        other = threading.Thread(target=Index.build, args=(tmp_path, [1], some(1), 'me', 6))
+        other.start()
+        time.sleep(.2)
+        assert sorted(tmp_path.iterdir()) == before
+    other.join()
+    assert Index.open(tmp_path, 'me').upto == 6
 
 
 def test_a_reader_always_finds_one(tmp_path):
@@ -392,3 +401,9 @@ def test_a_reader_always_finds_one(tmp_path):
         assert index.upto >= said
         said = index.upto
     assert child.wait() == 0
+
+
+@pytest.mark.parametrize('n', range(0, 20))
+def test_very_few(n):
+    index, vectors = Index.build(None, range(n), some(n), 'me', 1, ivf_from=1), some(n)
+    agrees(index, dict(enumerate(vectors)), exact=False)

@@ -81,7 +81,7 @@ def make(
 ) -> faiss.Index:         # row i is vector i
     "A trained FAISS index of vectors; raises `UserError` if they cannot be quantized as asked."
     n, d = vectors.shape
-    lists = int(4 * n ** .5)
+    lists = min(int(4 * n ** .5), n)
     if pq and (n < PQ_FROM or d % pq): raise UserError(f"pq needs {PQ_FROM} vectors and a width that is a multiple of it, got {n}, width {d} and pq {pq}")
     if not pq and n < max(2, ivf_from): index = faiss.IndexFlatIP(d)
     else:
