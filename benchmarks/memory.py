@@ -1,0 +1,291 @@
+"""What the memory costs: durable adds, searching, opening, keeping in step.
+
+    python benchmarks/memory.py [--adds 20000] [--search 20000 200000] [--files 5000]
+
+Adds: texts with given vectors, in batches of 100 and one by one, to a `Bank`, and to the peers that are installed, each as it comes with a folder of its own; sqlite-vec in a database with the same settings as ours (WAL,
+synchronous=FULL) beside a table for the texts (it needs pysqlite3-binary where Python's sqlite3 loads no extensions). The floor is to append the same bytes to a file and flush it. In alternation; medians, and the mean, which counts what is put off to now and then. Who flushes before it answers is
+seen in a child process that counts calls of fsync and fdatasync, where strace is installed.
+
+Search: k = 10, one question at a time, in alternation, medians. The vectors are made: clusters of about a hundred, as far from their centre as the centre from the origin; each question is a stored vector with a fifth
+of noise. Recall is against `IndexFlatIP`. The texts are 20 words of 20,000, some much more frequent than others; a question has three of them. Nothing is encoded: the vectors are given.
+
+Opening: in a child process with a bank of the largest size, and with the index alone (flat) of a million vectors if `--open 1000000` is given. Sync: a git repository of small files, a bank without an encoder.
+"""
+import os
+
+os.environ.setdefault('OMP_NUM_THREADS', '2')
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
+os.environ.setdefault('ANONYMIZED_TELEMETRY', 'False')
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import faiss  # noqa: E402
+
+from shutka.memory.bank import Bank  # noqa: E402
+from shutka.memory.index import Index  # noqa: E402
+from shutka.memory.sync import sync  # noqa: E402
+
+D, K = 384, 10
+
+
+def unit(x): return np.ascontiguousarray(x / np.linalg.norm(x, axis=-1, keepdims=True), np.float32)
+
+def made(n, questions=64):
+    "Vectors in clusters, and questions near some of them."
+    r = np.random.default_rng(0)
+    centres = unit(r.standard_normal((max(1, n // 100), D), np.float32))
+    vectors = np.empty((n, D), np.float32)
+    for at in range(0, n, 10_000):
+        some = centres[r.integers(0, len(centres), min(10_000, n - at))]
+        vectors[at:at + 10_000] = unit(some + unit(r.standard_normal(some.shape, np.float32)))
+    return vectors, unit(vectors[r.choice(n, questions)] + .2 * unit(r.standard_normal((questions, D), np.float32)))
+
+def spoken(n, length, seed):
+    "Texts of some words of 20,000."
+    r = np.random.default_rng(seed)
+    return [' '.join(f'word{i}' for i in row) for row in (20_000 * r.random((n, length)) ** 3).astype(int)]
+
+
+class Given:
+    "An encoder that knows the vectors of its texts."
+    fingerprint = 'given'
+
+    def __init__(self, known=None): self.known = known or {}
+    def encode(self, texts, side): return np.stack([self.known.get(t, np.full(D, D ** -.5, np.float32)) for t in texts])
+
+
+def alternate(rounds, ways, warm=1):
+    "Seconds of each round of each way; a way gets the number of the round, and the first ones do not count."
+    times = {name: [] for name in ways}
+    for turn in range(rounds + warm):
+        for name in sorted(ways, reverse=turn % 2):
+            began = time.perf_counter()
+            ways[name](turn)
+            if turn >= warm: times[name].append(time.perf_counter() - began)
+    return times
+
+
+def floor(folder):
+    "Append the bytes to a file and flush it."
+    file = open(folder/'file', 'ab')
+    def add(start, texts, vectors):
+        file.write(vectors.tobytes() + ''.join(texts).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    return add
+
+def ours(folder):
+    bank = Bank(folder, Given())
+    return lambda start, texts, vectors: bank.add_memory(vectors, texts)
+
+def chroma(folder):
+    import chromadb
+    collection = chromadb.PersistentClient(str(folder)).create_collection('adds', metadata={'hnsw:space': 'ip'})
+    return lambda start, texts, vectors: collection.add(ids=[str(start + i) for i in range(len(texts))], embeddings=vectors, documents=texts)
+
+def sqlite_vec(folder):
+    import sqlite_vec
+    try: import pysqlite3 as sqlite3
+    except ImportError: import sqlite3
+    if not hasattr(sqlite3.Connection, 'enable_load_extension'): raise ImportError("this Python's sqlite3 loads no extensions, pysqlite3 does")
+    db = sqlite3.connect(folder/'db', isolation_level=None)
+    db.enable_load_extension(True)
+    sqlite_vec.load(db)
+    for line in ('PRAGMA journal_mode = WAL', 'PRAGMA synchronous = FULL', 'CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT)',
+                 f'CREATE VIRTUAL TABLE v USING vec0(embedding float[{D}])'): db.execute(line)
+    def add(start, texts, vectors):
+        db.execute('BEGIN IMMEDIATE')
+        db.executemany('INSERT INTO texts VALUES (?, ?)', [(start + i, t) for i, t in enumerate(texts)])
+        db.executemany('INSERT INTO v (rowid, embedding) VALUES (?, ?)', [(start + i, v.tobytes()) for i, v in enumerate(vectors)])
+        db.execute('COMMIT')
+    return add
+
+def lance(folder):
+    import lancedb
+    import pyarrow as pa
+    schema = pa.schema([('id', pa.int64()), ('text', pa.string()), ('vector', pa.list_(pa.float32(), D))])
+    table = lancedb.connect(str(folder)).create_table('t', schema=schema)
+    def add(start, texts, vectors):
+        rows = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), D)
+        table.add(pa.table({'id': pa.array(range(start, start + len(texts))), 'text': pa.array(texts), 'vector': rows}, schema=schema))
+    return add
+
+STORES = {'floor (append, fsync)': floor, 'shutka': ours, 'chromadb': chroma, 'sqlite-vec': sqlite_vec, 'lancedb': lance}
+
+
+def opened(name, folder):
+    "A store in a folder of its own; None if it is not installed."
+    (own := folder/STORES[name].__name__).mkdir()
+    try: return STORES[name](own)
+    except ImportError: return None
+
+def flushes(name):
+    "How often a store flushes for 20 single adds, or '?'."
+    if not shutil.which('strace'): return '?'
+    with tempfile.TemporaryDirectory(dir='.') as folder:
+        log = Path(folder)/'log'
+        subprocess.run(['strace', '-f', '-e', 'trace=fsync,fdatasync', '-o', log, sys.executable, __file__, '--flush', name, folder], check=True, capture_output=True)
+        _, mark, calls = log.read_text().partition('fsync(987654')
+        return f"{calls.count('sync(') / 20:.1f}" if mark else '?'
+
+def adds(n, singles=200):
+    "Table of durable adds."
+    print(f"{'durable adds of 384 + text':28}{'writes/s, median':>20}{'mean':>12}{'shutka / it':>14}{'mean':>12}{'fsyncs':>10}")
+    seen = {name: flushes(name) for name in STORES}
+    for size, rounds in ((100, n // 100), (1, singles)):
+        vectors, texts = made(size * (rounds + 1))[0], spoken(size * (rounds + 1), 20, 0)
+        with tempfile.TemporaryDirectory(dir='.') as folder:
+            stores = {name: opened(name, Path(folder)) for name in STORES}
+            def add(store, turn): store(turn * size, texts[turn * size:(turn + 1) * size], vectors[turn * size:(turn + 1) * size])
+            times = alternate(rounds, {name: partial(add, store) for name, store in stores.items() if store})
+            for name in stores:
+                label = f'{name}, {size}'
+                if name not in times: print(f'{label:28}{"not installed":>20}'); continue
+                rates = [size / f(times[name]) for f in (median, mean)]
+                mine = [size / f(times['shutka']) for f in (median, mean)]
+                print(f'{label:28}{rates[0]:>20,.0f}{rates[1]:>12,.0f}{mine[0] / rates[0]:>14.2f}{mine[1] / rates[1]:>12.2f}{seen[name]:>10}', flush=True)
+
+
+def timed(ways, questions, rounds=40):
+    "Median milliseconds of each way to answer one question."
+    return {name: 1e3 * median(t) for name, t in alternate(rounds, {name: lambda turn, way=way: way(questions[turn % len(questions)]) for name, way in ways.items()}, warm=4).items()}
+
+def search(n, folder):
+    "Table of searching, and the bank that was searched."
+    vectors, questions = made(n)
+    print(f"\n{f'search in {n:,} x {D}, k = {K}':44}{'ms':>10}{'ratio':>10}   against")
+    def line(name, ms, ratio, against): print(f'{name:44}{ms:>10.2f}{ratio:>10.2f}   {against}', flush=True)
+    plain = faiss.IndexFlatIP(D)
+    plain.add(vectors)
+    exact, ivf = (Index.build(folder/f'{name}{n}', np.arange(n), vectors, 'x', 1, ivf_from=start) for name, start in (('flat', n + 1), ('ivf', 1)))
+    ms = timed({'plain': lambda q: plain.search(q[None], K), 'exact': lambda q: exact.search(q[None], K), 'ivf': lambda q: ivf.search(q[None], K)}, questions)
+    right, found = plain.search(questions, K)[1], ivf.search(questions, K)[0]
+    recall = mean(len(set(a) & set(b)) / K for a, b in zip(right.tolist(), found.tolist()))
+    line('IndexFlatIP', ms['plain'], 1, '')
+    line('shutka, exact', ms['exact'], ms['exact'] / ms['plain'], 'IndexFlatIP (at most 1.3)')
+    line('shutka, IVF', ms['ivf'], ms['exact'] / ms['ivf'], f"exact, faster (5 at least); recall@10 {recall:.3f}, {ivf.stats()['probes']} of {ivf.stats()['lists']} lists")
+    del plain, exact, ivf
+
+    texts, asked = spoken(n, 20, 1), spoken(len(questions), 3, 2)
+    bank, began = Bank(folder/f'bank{n}', Given(dict(zip(asked, questions)))), time.perf_counter()
+    for at in range(0, n, 10_000): bank.add_memory(vectors[at:at + 10_000], texts[at:at + 10_000])
+    filled = time.perf_counter() - began
+    began = time.perf_counter()
+    bank.rebuild()
+    rebuilt = time.perf_counter() - began
+    ms = timed({how: lambda q, how=how: bank.search(q, K, how) for how in ('words', 'dense', 'hybrid')}, asked)
+    for how in ('words', 'dense'): line(f'Bank.search, {how}', ms[how], 1, '')
+    line('Bank.search, hybrid', ms['hybrid'], ms['hybrid'] / (ms['words'] + ms['dense']), 'sum of words and dense (at most 2)')
+    print(f"{'filled, 10,000 at a time':44}{filled:>10.1f} s\n{'index rebuilt from SQLite':44}{rebuilt:>10.1f} s, {bank.stats()['index']['kind']} (200,000: at most 10)", flush=True)
+    bank.close()
+
+
+def resident():
+    "MiB of this process: of its own, and of mapped files."
+    rows = dict(line.split(':') for line in Path('/proc/self/status').read_text().splitlines())
+    return [int(rows[name].split()[0]) / 1024 for name in ('RssAnon', 'RssFile')]
+
+def child(kind, folder):
+    "Open a bank, or an index, ask it, and print what that took."
+    faiss.omp_set_num_threads(2)
+    (_, questions), asked = made(10_000), spoken(64, 3, 2)
+    encoder, before, began = Given(dict(zip(asked, questions))), resident(), time.perf_counter()
+    if kind == 'bank': ask = partial(Bank(folder, encoder).search, k=K)
+    else:
+        index = Index.open(folder, 'x')
+        ask = lambda q: index.search(encoder.known[q][None], K)
+    times, sizes = [time.perf_counter() - began], [resident()]
+    for q in asked[:21]:
+        began = time.perf_counter()
+        ask(q)
+        times.append(time.perf_counter() - began)
+        if len(times) == 2: sizes.append(resident())
+    print(json.dumps({'open': times[0], 'first': times[1], 'next': median(times[2:]), 'before': before, 'opened': sizes[0], 'asked': sizes[1], 'all': resident()}))
+
+def opening(label, kind, folder):
+    "Rows of opening in a child process."
+    runs = [json.loads(subprocess.run([sys.executable, __file__, '--child', kind, folder], check=True, capture_output=True, text=True).stdout) for _ in range(3)]
+    m = {name: median(run[name] for run in runs) for name in ('open', 'first', 'next')}
+    size = lambda name: ' + '.join(f'{x:.0f}' for x in runs[-1][name])
+    print(f"{label:36}{m['open']:>8.3f} s{m['first']:>8.3f} s{m['next'] * 1e3:>8.1f} ms   {size('before')}, {size('opened')}, {size('asked')}, {size('all')} MiB", flush=True)
+
+
+def steps(n, folder):
+    "Table of keeping a repository in step."
+    repository, bank = folder/'repository', Bank(folder/'steps')
+    git = lambda *words: subprocess.run(['git', '-C', repository, '-c', 'user.name=a', '-c', 'user.email=a@b', *words], check=True, capture_output=True)
+    def write(i, value): (repository/f'{i % 100}'/f'file{i}.ts').write_text(
+        f'/** Adds {value} to a number. */\nexport function add{i}(a: number): number {{\n  return a + {value}\n}}\n\nexport const name{i} = (s: string) => s.trim() + {i}\n')
+    for i in range(100): (repository/f'{i}').mkdir(parents=True)
+    for i in range(n): write(i, i)
+    git('init', '-q')
+    git('add', '.')
+    git('commit', '-qm', 'first')
+    print(f"\n{f'sync, git, {n:,} files':28}{'s':>8}")
+    def run(name, before=lambda: None):
+        times, said = [], []
+        for turn in range(1 if name == 'first' else 3):
+            before(turn) if name.startswith('one') else before()
+            began = time.perf_counter()
+            changes = sync(bank, f'git:{repository}', progress=lambda line: None)
+            times.append(time.perf_counter() - began)
+            said = dict(changes.counts)
+        print(f'{name:28}{median(times):>8.2f}   {said}', flush=True)
+    def change(turn):
+        write(7, 1_000_000 + turn)
+        git('commit', '-qam', 'more')
+    run('first')
+    run('unchanged (at most 2)')
+    run('one file changed', change)
+    bank.close()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--adds', type=int, default=20_000)
+    parser.add_argument('--search', type=int, nargs='*', default=[20_000, 200_000])
+    parser.add_argument('--files', type=int, default=5_000)
+    parser.add_argument('--open', type=int, default=0)
+    parser.add_argument('--child', nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument('--flush', nargs=2, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child: return child(*asked.child)
+    if asked.flush:
+        name, folder = asked.flush
+        texts, vectors, store = spoken(25, 20, 0), made(25)[0], opened(name, Path(folder))
+        if not store: return
+        def add(i): store(i, texts[i:i + 1], vectors[i:i + 1])
+        for i in range(5): add(i)
+        try: os.fsync(987654)  # a mark: the setting up ends here
+        except OSError: pass
+        for i in range(5, 25): add(i)
+        os._exit(0)
+    faiss.omp_set_num_threads(2)
+    if asked.adds: adds(asked.adds)
+    with tempfile.TemporaryDirectory(dir='.') as folder:
+        folder = Path(folder)
+        for n in asked.search: search(n, folder)
+        if asked.search or asked.open: print(f"\n{'opening':36}{'open':>10}{'first':>10}{'next':>11}   resident, own + files: before, opened, first answer, 21 answers")
+        for n in asked.search: opening(f'Bank, {n:,} x {D}', 'bank', folder/f'bank{n}')
+        if asked.open:
+            vectors = made(asked.open)[0]
+            Index.build(folder/'open', np.arange(asked.open), vectors, 'x', 1, ivf_from=asked.open + 1)
+            del vectors
+            opening(f'Index alone, flat, {asked.open:,} x {D}', 'index', folder/'open')
+        if asked.files: steps(asked.files, folder)
+
+
+if __name__ == '__main__': main()

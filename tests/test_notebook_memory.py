@@ -1,0 +1,63 @@
+"The Kaggle notebook about memory: offline by default, again in the same folder, with a trained model, and what it refuses."
+from pathlib import Path
+
+import pytest
+
+from shutka.core import read_json
+from shutka.memory.bank import Bank
+from shutka.notebooks import run_notebook
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    "Each test runs in a folder of its own, in which kernels find shutka."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    monkeypatch.setenv('PATH', str(tmp_path))  # no npm, no git
+
+
+def shown(path='runs/memory/notebook.ipynb') -> list[str]:
+    "The searches a notebook shows, as text; each also as HTML."
+    data = [o['data'] for c in read_json(path)['cells'] for o in c.get('outputs', []) if o['output_type'] == 'execute_result']
+    assert all('<pre>' in ''.join(d['text/html']) for d in data)
+    return [''.join(d['text/plain']) for d in data]
+
+
+def test_defaults(capfd):
+    assert run_notebook('memory', {}) == 0
+    said = capfd.readouterr().out
+    for words in ('searched by words only', '30 added', '1 changed, 16 deleted, 13 unchanged', '30 snippets before, 14 after', '3 are gone',
+                  'is replaced by [32]', 'undone: [32] is gone', '14 snippets', 'no faults'): assert words in said
+    result = read_json('runs/memory/result.json')
+    assert result['status'] == 'ok' and result['before'] == {'added': 30} and result['after'] == {'changed': 1, 'deleted': 16, 'unchanged': 13}
+    first, then, fixed = shown()
+    assert 'isLeapYear(year) ? 29' in first and 'month + 1, 0' not in first
+    assert 'isLeapYear(year) ? 29' not in then and 'new Date(year, month + 1, 0)' in then
+    assert 'Corrected by hand' in fixed and 'new Date(year, month, 0)' in fixed
+    with Bank('runs/memory/bank', readonly=True) as bank: assert len(bank) == result['memories'] == 14 and not bank.verify()
+
+
+def test_with_a_model_in_the_folder_of_a_run_without(capfd):
+    "A model is given later: what is there gets vectors, and from then on the bank is refused without it."
+    import torch
+    from small import SMALL
+
+    from shutka.core import sha256, write_json
+    from shutka.models.text_jepa import TextJEPA, save_model
+    assert run_notebook('memory', {}) == 0
+    torch.manual_seed(0)
+    save_model(TextJEPA(SMALL), 'model')
+    Path('model/encoding.json').write_text('{}')
+    write_json('model/manifest.json', {p.name: sha256(p) for p in sorted(Path('model').iterdir())})
+    assert run_notebook('memory', {'bundle': 'model'}) == 0
+    said = capfd.readouterr().out
+    assert 'made vectors for 14 snippets' in said and 'search: hybrid, no faults' in said
+    assert run_notebook('memory', {}) == 2
+
+
+@pytest.mark.parametrize('given, told', [({'before': 'npm:zod@3.25.76'}, 'both or neither'), ({'query': 'zzz'}, 'query must find something')])
+def test_refused(given, told, capfd):
+    assert run_notebook('memory', given) == 2
+    assert told in capfd.readouterr().err
