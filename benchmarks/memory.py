@@ -6,10 +6,10 @@ Adds: texts with given vectors, in batches of 100 and one by one, to a `Bank`, a
 synchronous=FULL) beside a table for the texts (it needs pysqlite3-binary where Python's sqlite3 loads no extensions). The floor is to append the same bytes to a file and flush it. In alternation; medians, and the mean, which counts what is put off to now and then. Who flushes before it answers is
 seen in a child process that counts calls of fsync and fdatasync, where strace is installed.
 
-Search: k = 10, one question at a time, in alternation, medians. The vectors are made: clusters of about a hundred, as far from their centre as the centre from the origin; each question is a stored vector with a fifth
+Search: k = 10, one question at a time, in alternation, medians. The vectors are made: clusters of about a hundred, as far from their centre as the centre from the origin, which is easy for lists; and Gaussian ones without clusters, which is hard; each question is a stored vector with a fifth
 of noise. Recall is against `IndexFlatIP`. The texts are 20 words of 20,000, some much more frequent than others; a question has three of them. Nothing is encoded: the vectors are given.
 
-Opening: in a child process with a bank of the largest size, and with the index alone (flat) of a million vectors if `--open 1000000` is given. Sync: a git repository of small files, a bank without an encoder.
+Opening: in a child process with a bank of the largest size, and with the index alone of a million vectors if `--open 1000000` is given. Sync: a git repository of small files, a bank without an encoder.
 """
 import os
 
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from statistics import mean, median
 
@@ -43,15 +44,21 @@ D, K = 384, 10
 
 def unit(x): return np.ascontiguousarray(x / np.linalg.norm(x, axis=-1, keepdims=True), np.float32)
 
-def made(n, questions=64):
-    "Vectors in clusters, and questions near some of them."
+def made(n, questions=64, clusters=True):
+    "Vectors, and questions near some of them."
     r = np.random.default_rng(0)
+    if not clusters: vectors = unit(r.standard_normal((n, D), np.float32) * np.arange(1, D + 1, dtype=np.float32) ** -.4)  # effective rank as a trained encoder's
+    else: vectors = clustered(n, r)
+    return vectors, unit(vectors[r.choice(n, questions)] + .2 * unit(r.standard_normal((questions, D), np.float32)))
+
+def clustered(n, r):
+    "Clusters of about a hundred vectors."
     centres = unit(r.standard_normal((max(1, n // 100), D), np.float32))
     vectors = np.empty((n, D), np.float32)
     for at in range(0, n, 10_000):
         some = centres[r.integers(0, len(centres), min(10_000, n - at))]
         vectors[at:at + 10_000] = unit(some + unit(r.standard_normal(some.shape, np.float32)))
-    return vectors, unit(vectors[r.choice(n, questions)] + .2 * unit(r.standard_normal((questions, D), np.float32)))
+    return vectors
 
 def spoken(n, length, seed):
     "Texts of some words of 20,000."
@@ -98,8 +105,8 @@ def chroma(folder):
 
 def sqlite_vec(folder):
     import sqlite_vec
-    try: import pysqlite3 as sqlite3
-    except ImportError: import sqlite3
+    try: sqlite3 = import_module('pysqlite3')
+    except ImportError: sqlite3 = import_module('sqlite3')
     if not hasattr(sqlite3.Connection, 'enable_load_extension'): raise ImportError("this Python's sqlite3 loads no extensions, pysqlite3 does")
     db = sqlite3.connect(folder/'db', isolation_level=None)
     db.enable_load_extension(True)
@@ -163,22 +170,25 @@ def timed(ways, questions, rounds=40):
     "Median milliseconds of each way to answer one question."
     return {name: 1e3 * median(t) for name, t in alternate(rounds, {name: lambda turn, way=way: way(questions[turn % len(questions)]) for name, way in ways.items()}, warm=4).items()}
 
+def alone(n, folder, label, vectors, questions, line):
+    "Rows of the index without a bank."
+    plain = faiss.IndexFlatIP(D)
+    plain.add(vectors)
+    exact, ivf = (Index.build(folder/f'{name}{n}', np.arange(n), vectors, 'x', 1, ivf_from=start) for name, start in (('flat', n + 1), ('ivf', 1)))
+    ms = timed({name: lambda q, index=index: index.search(q[None], K) for name, index in (('plain', plain), ('exact', exact), ('ivf', ivf))}, questions)
+    right, found = plain.search(questions, K)[1], ivf.search(questions, K)[0]
+    recall = mean(len(set(a) & set(b)) / K for a, b in zip(right.tolist(), found.tolist()))
+    line(f'IndexFlatIP, {label}', ms['plain'], 1, '')
+    line(f'shutka, exact, {label}', ms['exact'], ms['exact'] / ms['plain'], 'IndexFlatIP (at most 1.3)')
+    line(f'shutka, IVF, {label}', ms['ivf'], ms['exact'] / ms['ivf'], f"exact, faster (5 at least); recall@10 {recall:.3f}, {ivf.stats()['probes']} of {ivf.stats()['lists']} lists")
+
 def search(n, folder):
     "Table of searching, and the bank that was searched."
     vectors, questions = made(n)
     print(f"\n{f'search in {n:,} x {D}, k = {K}':44}{'ms':>10}{'ratio':>10}   against")
     def line(name, ms, ratio, against): print(f'{name:44}{ms:>10.2f}{ratio:>10.2f}   {against}', flush=True)
-    plain = faiss.IndexFlatIP(D)
-    plain.add(vectors)
-    exact, ivf = (Index.build(folder/f'{name}{n}', np.arange(n), vectors, 'x', 1, ivf_from=start) for name, start in (('flat', n + 1), ('ivf', 1)))
-    ms = timed({'plain': lambda q: plain.search(q[None], K), 'exact': lambda q: exact.search(q[None], K), 'ivf': lambda q: ivf.search(q[None], K)}, questions)
-    right, found = plain.search(questions, K)[1], ivf.search(questions, K)[0]
-    recall = mean(len(set(a) & set(b)) / K for a, b in zip(right.tolist(), found.tolist()))
-    line('IndexFlatIP', ms['plain'], 1, '')
-    line('shutka, exact', ms['exact'], ms['exact'] / ms['plain'], 'IndexFlatIP (at most 1.3)')
-    line('shutka, IVF', ms['ivf'], ms['exact'] / ms['ivf'], f"exact, faster (5 at least); recall@10 {recall:.3f}, {ivf.stats()['probes']} of {ivf.stats()['lists']} lists")
-    del plain, exact, ivf
-
+    alone(n, folder, 'clusters', vectors, questions, line)
+    alone(n, folder, 'no clusters', *made(n, clusters=False), line)
     texts, asked = spoken(n, 20, 1), spoken(len(questions), 3, 2)
     bank, began = Bank(folder/f'bank{n}', Given(dict(zip(asked, questions)))), time.perf_counter()
     for at in range(0, n, 10_000): bank.add_memory(vectors[at:at + 10_000], texts[at:at + 10_000])
@@ -282,9 +292,9 @@ def main():
         for n in asked.search: opening(f'Bank, {n:,} x {D}', 'bank', folder/f'bank{n}')
         if asked.open:
             vectors = made(asked.open)[0]
-            Index.build(folder/'open', np.arange(asked.open), vectors, 'x', 1, ivf_from=asked.open + 1)
+            Index.build(folder/'open', np.arange(asked.open), vectors, 'x', 1)
             del vectors
-            opening(f'Index alone, flat, {asked.open:,} x {D}', 'index', folder/'open')
+            opening(f'Index alone, {asked.open:,} x {D}', 'index', folder/'open')
         if asked.files: steps(asked.files, folder)
 
 
