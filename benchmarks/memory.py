@@ -63,7 +63,8 @@ def clustered(n, r):
 def spoken(n, length, seed):
     "Texts of some words of 20,000."
     r = np.random.default_rng(seed)
-    return [' '.join(f'word{i}' for i in row) for row in (20_000 * r.random((n, length)) ** 3).astype(int)]
+    names = [''.join(chr(97 + i // 26 ** place % 26) for place in range(4)) for i in range(20_000)]  # letters only, or they would be split
+    return [' '.join(names[i] for i in row) for row in (20_000 * r.random((n, length)) ** 3).astype(int)]
 
 
 class Given:
