@@ -56,8 +56,8 @@ def evaluate_run(
     "Examine a run's model and write the rows and the shape of its space into result.json."
     model, pools = load_model(Path(out)/'model'), pools_of(out)
     shape = {p.name: representation(*(np.asarray(x) for x in encoder(model)(list(p.queries), list(p.bodies)))) for p in pools}
-    # the last digits of a sum depend on how busy the machine is
-    return result(out, rows=examine(model, pools), representation={pool: {k: float(f'{v:.9g}') for k, v in of.items()} for pool, of in shape.items()})
+    # four digits: the last ones of a float32 sum depend on how busy the machine is
+    return result(out, rows=examine(model, pools), representation={pool: {k: float(f'{v:.4g}') for k, v in of.items()} for pool, of in shape.items()})
 
 # %% ../../nbs/62_evaluate.model.ipynb #63c9b363
 SHAPE = {'effective_rank': '{:.0f}', 'mean_cosine': '{:.3f}', 'dead_dimensions': '{:.3f}', 'alignment': '{:.2f}', 'uniformity': '{:.2f}'}
