@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import UserError, read_jsonl
+from ..core import UserError, read_jsonl, sha256
 from ..data.records import Pair
 from .retrieval import Encoder, Pool, evaluate, make_pool
 from ..metrics import representation
@@ -53,11 +53,13 @@ def pools_of(
 def evaluate_run(
     out: str | Path,  # a trained run folder
 ) -> dict:            # result.json
-    "Examine a run's model and write the rows and the shape of its space into result.json."
+    "Examine a run's model and write the rows and the shape of its space into result.json; a model that was examined already is not examined again."
+    found, mark = result(out), sha256(Path(out)/'model'/'model.safetensors')
+    if found.get('examined') == mark: return found
     model, pools = load_model(Path(out)/'model'), pools_of(out)
     shape = {p.name: representation(*(np.asarray(x) for x in encoder(model)(list(p.queries), list(p.bodies)))) for p in pools}
     # four digits: the last ones of a float32 sum depend on how busy the machine is
-    return result(out, rows=examine(model, pools), representation={pool: {k: float(f'{v:.4g}') for k, v in of.items()} for pool, of in shape.items()})
+    return result(out, examined=mark, rows=examine(model, pools), representation={pool: {k: float(f'{v:.4g}') for k, v in of.items()} for pool, of in shape.items()})
 
 # %% ../../nbs/62_evaluate.model.ipynb #63c9b363
 SHAPE = {'effective_rank': '{:.0f}', 'mean_cosine': '{:.3f}', 'dead_dimensions': '{:.3f}', 'alignment': '{:.2f}', 'uniformity': '{:.2f}'}
