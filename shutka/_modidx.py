@@ -186,7 +186,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'shutka.memory.bank.Reader.__init__': ('memory.bank.html#reader.__init__', 'shutka/memory/bank.py'),
                                     'shutka.memory.bank.Reader.__len__': ('memory.bank.html#reader.__len__', 'shutka/memory/bank.py'),
                                     'shutka.memory.bank.Reader.__repr__': ('memory.bank.html#reader.__repr__', 'shutka/memory/bank.py'),
-                                    'shutka.memory.bank.Reader._check_encoder': ( 'memory.bank.html#reader._check_encoder',
+                                    'shutka.memory.bank.Reader.check_encoder': ( 'memory.bank.html#reader.check_encoder',
                                                                                   'shutka/memory/bank.py'),
                                     'shutka.memory.bank.Reader._dense': ('memory.bank.html#reader._dense', 'shutka/memory/bank.py'),
                                     'shutka.memory.bank.Reader._fingerprint': ( 'memory.bank.html#reader._fingerprint',

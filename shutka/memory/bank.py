@@ -235,7 +235,7 @@ class Reader:
         if (now := glance(self.encoder)) != self._seen[0]: self._seen = now, fingerprint(self.encoder)
         return self._seen[1]
 
-    def _check_encoder(self) -> str:
+    def check_encoder(self) -> str:
         "The fingerprint of this encoder; raises `UserError` unless it made the bank's vectors, or there is nothing yet."
         if self.encoder is None: raise UserError("a bank opened without an encoder is searched by words only; give one: Bank(folder, encoder)")
         mine, made = self._fingerprint(), self.store.encoder()
@@ -263,7 +263,7 @@ class Reader:
         if not isinstance(k, int) or k < 1: raise UserError(f"k must be a whole number above 0, got {k!r}")
         wide, lexical, dense = max(k, WIDE) if how == 'hybrid' else k, {}, {}
         if how != 'words':
-            self._check_encoder()
+            self.check_encoder()
             question = np.asarray(self.encoder.encode([query], side='words'), np.float32)
             question = question / max(np.linalg.norm(question), 1e-12)
             self._near.renew()
@@ -334,7 +334,7 @@ class Bank(Reader):
         texts = [text for text, _ in add]
         if not texts: vectors = []
         elif embeddings is not None or self.encoder is not None:
-            if self.encoder is not None: made = self._check_encoder(), made[1] if made else dimension(self.encoder)
+            if self.encoder is not None: made = self.check_encoder(), made[1] if made else dimension(self.encoder)
             for text in texts:
                 if not isinstance(text, str): raise UserError(f"a text must be a str, got {type(text).__name__}")
             vectors = encode(self.encoder, texts, progress) if embeddings is None else _array(embeddings)

@@ -497,7 +497,7 @@ def sync(
     progress: Callable[[str], object] = print,          # is given lines: libraries of a lockfile, what was left out, the summary
 ) -> Changes:                                           # what was added, deleted and kept
     "Bring a bank into step with a source, as one operation that `undo` reverses; raises `UserError` before anything changed."
-    if bank.encoder is not None and not dry: bank._check_encoder()  # before an hour of reading
+    if bank.encoder is not None and not dry: bank.check_encoder()  # before an hour of reading
     changes = plan_sync(bank, spec, progress)
     for note in changes.notes: progress(note)
     if changes.detail and not dry: write(bank, changes, progress)
