@@ -17,7 +17,8 @@ import pytest
 
 from shutka.core import UserError
 from shutka.memory import bank as module
-from shutka.memory.bank import Bank, attach, fingerprint, fuse, marked
+from shutka.memory.bank import Bank, attach, fingerprint, fuse
+from shutka.memory.look import marked
 from shutka.text.words import word_ids
 
 D = 16
