@@ -10,7 +10,7 @@ def __getattr__(name: str):
     return version('shutka')
 
 
-def load(path):
-    "The model of a bundle (a zip, or the folder it was unpacked to), ready to `encode`."
+def load(path, bank=None):
+    "The model of a bundle (a zip, or the folder it was unpacked to), ready to `encode`; with a folder for its memory, if one is given."
     from shutka.export.bundle import load
-    return load(path)
+    return load(path, bank)

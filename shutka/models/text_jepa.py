@@ -127,6 +127,8 @@ class Encoder(nn.Module):
 # %% ../../nbs/36_models.text_jepa.ipynb #9a9b2427
 class Predictor(nn.Module):
     "Residual layers from the embedding of words to a guess of the body's."
+    memory_bank = None  # a `Bank`, once the model was given one
+
     def __init__(self, config: Config):
         super().__init__()
         self.layers = nn.ModuleList(SwiGLU(config.width, config.width) for _ in range(config.predictor_depth))

@@ -1,0 +1,108 @@
+"""A bundle that brings its memory along, and the calls of the first design on the model that comes out of it."""
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import shutka
+from shutka.core import UserError
+from shutka.export.bundle import MEMORY, read_bundle, with_bank, write_zip
+from shutka.memory.bank import Bank, Reader, fingerprint
+from shutka.models.text_jepa import TextJEPA, save_model
+
+from small import SMALL
+
+SNIPPETS = ['function parse(text: string): Date { return new Date(text) }', 'const sum = (xs: number[]) => xs.reduce((a, b) => a + b, 0)',
+            'function range(n: number) { return [...Array(n).keys()] }\n// \u2028 and \U0001f600 stay']
+
+
+def bundled(path, seed=0):
+    torch.manual_seed(seed)
+    folder = save_model(TextJEPA(SMALL), path.parent/f'model{seed}')
+    return write_zip(path, {p.name: p.read_bytes() for p in folder.iterdir()} | {'encoding.json': b'{}'}) or path
+
+
+@pytest.fixture
+def bundle(tmp_path): return bundled(tmp_path/'model.zip')
+
+
+@pytest.fixture
+def bank(tmp_path, bundle):
+    "The folder of a bank that saw some life."
+    with Bank(tmp_path/'bank', shutka.load(bundle)) as bank:
+        ids = bank.add([*SNIPPETS, 'a secret'], {'source': 'git:/home/somebody/app', 'path': 'src/a.ts'})
+        bank.delete(ids[3])
+    return tmp_path/'bank'
+
+
+def both(bundle, bank): return with_bank(bundle, bank, bundle.with_name('both.zip'))
+
+
+def test_a_model_without_a_memory_says_so(bundle): assert shutka.load(bundle).predictor.memory_bank is None
+
+
+def test_the_memory_comes_along_with_text_metadata_and_vectors(bundle, bank, tmp_path):
+    model = shutka.load(both(bundle, bank), bank=tmp_path/'new')
+    with model.predictor.memory_bank as memory, Reader(bank, readonly=True) as old:
+        items = memory.get(memory.store.live())
+        assert [i.text for i in items] == SNIPPETS
+        assert {json.dumps(i.metadata) for i in items} == {json.dumps({'source': 'git:app', 'path': 'src/a.ts'})}
+        np.testing.assert_allclose(memory.store.vectors()[1], old.store.vectors()[1], atol=1e-6)
+        assert memory.verify() == [] and memory.search('parse', k=1)[0].text == SNIPPETS[0]
+
+
+def test_no_path_and_nothing_deleted_is_in_the_zip(bundle, bank):
+    content = b''.join(read_bundle(both(bundle, bank)).values())
+    assert b'somebody' not in content and b'a secret' not in content
+
+
+def test_the_calls_of_the_first_design(bundle, tmp_path):
+    model = shutka.load(bundle, bank=tmp_path/'new')
+    bank = model.predictor.memory_bank
+    ids = bank.add_memory(torch.from_numpy(model.encode(SNIPPETS)), SNIPPETS)
+    bank.delete_memory([ids[0]])
+    new, = bank.update_memory(ids[1], model.encode([SNIPPETS[0]]), [SNIPPETS[0]])
+    assert bank.auto_save and bank.search('parse a date', k=1)[0].id == new
+    assert copy.deepcopy(model).predictor.memory_bank is bank and 'memory_bank' not in ''.join(model.state_dict())
+    bank.close()
+
+
+def test_what_was_changed_since_is_not_overwritten(bundle, bank, tmp_path):
+    zipped = both(bundle, bank)
+    with shutka.load(zipped, bank=tmp_path/'new').predictor.memory_bank as memory: memory.delete(memory.store.live())
+    with shutka.load(zipped, bank=tmp_path/'new').predictor.memory_bank as memory: assert len(memory) == 0
+
+
+def test_a_bundle_gets_another_memory_in_place(bundle, bank, tmp_path):
+    zipped = both(bundle, bank)
+    with shutka.load(zipped, bank=tmp_path/'new').predictor.memory_bank as memory: memory.add('one more')
+    assert with_bank(zipped, tmp_path/'new', zipped) == zipped
+    assert read_bundle(zipped)[MEMORY[0]].count(b'\n') == 4
+
+
+@pytest.mark.parametrize('encoder', [None, 1])
+def test_vectors_of_another_model_are_refused_with_the_command_that_helps(bundle, tmp_path, encoder):
+    model = encoder and shutka.load(bundled(tmp_path/'other.zip', seed=encoder))
+    with Bank(tmp_path/'bank', model) as bank: bank.add(SNIPPETS)
+    with pytest.raises(UserError, match=r'shutka memory reencode .* --bank'): both(bundle, tmp_path/'bank')
+    assert not (tmp_path/'both.zip').exists()
+
+
+def test_a_bank_of_another_model_is_not_searched_with_this_one(bundle, bank, tmp_path):
+    model = shutka.load(bundled(tmp_path/'other.zip', seed=1), bank=bank)
+    with model.predictor.memory_bank as memory, pytest.raises(UserError, match='reencode'): memory.search('parse')
+
+
+@pytest.mark.parametrize('change', [lambda c: c.pop(MEMORY[1]), lambda c: c.update({MEMORY[0]: b'{"text": 1\n'}), lambda c: c.update({MEMORY[0]: b'[]\n'}),
+                                    lambda c: c.update({MEMORY[0]: b'{"text": "a"}\n'}), lambda c: c.update({MEMORY[1]: b'x'})])
+def test_a_memory_that_cannot_be_read_is_refused_and_nothing_is_kept(bundle, bank, tmp_path, change):
+    content = read_bundle(both(bundle, bank))
+    change(content)
+    write_zip(tmp_path/'odd.zip', content)
+    with pytest.raises(UserError, match='memory'): shutka.load(tmp_path/'odd.zip', bank=tmp_path/'new')
+    with shutka.load(bundle, bank=tmp_path/'new').predictor.memory_bank as memory: assert len(memory) == 0
+
+
+def test_the_fingerprint_survives_the_zip(bundle): assert fingerprint(shutka.load(bundle)) == fingerprint(shutka.load(bundle))
