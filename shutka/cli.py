@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['given_option', 'file_option', 'bank_option', 'model_option', 'cli', 'data', 'memory', 'command', 'main', 'writing',
-           'run', 'plan', 'watch', 'report', 'pairs', 'bundle', 'evaluate', 'encode', 'add', 'search', 'delete',
-           'update', 'sync', 'undo', 'stats', 'verify', 'reencode', 'export']
+           'run', 'plan', 'watch', 'report', 'pairs', 'bundle', 'evaluate', 'encode', 'Model', 'add', 'search',
+           'delete', 'update', 'sync', 'undo', 'stats', 'verify', 'reencode', 'export']
 
 # %% ../nbs/99_cli.ipynb #31d2d9fe
 import errno
@@ -270,10 +270,10 @@ def _done(
     bank,
     operation: int | None,      # what `undo` would take
     what: str,                  # that happened
-    model: str | None = None,   # the bundle that was given; its place is noted if it was needed
+    model: str | None = None,   # the bundle that was given and has read; its place is noted
 ):
     "Say what was done, and what the bank holds now."
-    if model and bank.encoder is not None: bank.store.set_meta('model', str(Path(model).resolve()))
+    if model: bank.store.set_meta('model', str(Path(model).resolve()))
     which = f' (operation {operation})' if operation else ''
     click.echo(f"{what}{which}; {_count(bank.stats()['memories'])} in {bank.folder}")
 
@@ -291,18 +291,40 @@ def _model_path(
     if path and not Path(path).exists(): raise UserError(f"{path}, the bank's model, is not there any more; give it with --model BUNDLE.zip")
     return path
 
+# %% ../nbs/99_cli.ipynb #975e82b8
+class Model:
+    "A bank's model, loaded when it first has to read."
+
+    def __init__(self, bank, given: str | None):
+        self.bank, self.given, self.loaded = bank, given, None
+
+    @property
+    def fingerprint(self) -> str:
+        "That of the bank's vectors; the model's own if there are none yet."
+        made = self.bank.store.encoder()
+        return made[0] if made else self.load()[0]
+
+    def load(self) -> tuple:
+        "Fingerprint and encoder; raises `UserError` for another than made the bank's vectors."
+        if self.loaded is None:
+            from shutka.export.bundle import load
+            from shutka.memory.bank import fingerprint
+            path, made = _model_path(self.bank, self.given), self.bank.store.encoder()
+            loaded = fingerprint(encoder := load(path)), encoder
+            if made and loaded[0] != made[0]:
+                mend = f"`shutka memory reencode {path} --bank {self.bank.folder}` makes new ones"
+                raise UserError(f"the bank's vectors were made by another model than {path}; {mend}")
+            self.loaded = loaded
+        return self.loaded
+
+    def encode(self, texts: list[str], side: str): return self.load()[1].encode(texts, side=side)
+
 def _use_model(
     bank,
     model: str | None,  # a bundle, if one was given
 ):
-    "Load a bank's model, if it has one; raises `UserError` for another than made its vectors."
-    if bank.encoder is not None or (path := _model_path(bank, model)) is None: return
-    from shutka.export.bundle import load
-    from shutka.memory.bank import fingerprint
-    encoder, made = load(path), bank.store.encoder()
-    if made and fingerprint(encoder) != made[0]:
-        raise UserError(f"the bank's vectors were made by another model than {path}; `shutka memory reencode {path} --bank {bank.folder}` makes new ones")
-    bank.encoder = encoder
+    "Give a bank its model, if it has one; raises `UserError` if it is not there."
+    if _model_path(bank, model): bank.encoder = Model(bank, model)
 
 def _reading(done: int, total: int):
     "Tell how far the reading of texts is, if they are many."
@@ -394,18 +416,14 @@ def sync(spec, dry, folder, model):
 
     SPEC is npm:NAME[@RANGE], git:REPO[@REV], dir:PATH or the path of a package-lock.json, pnpm-lock.yaml or yarn.lock.
     """
-    from shutka.memory.sync import plan_sync, write
-    told = lambda line: click.echo(line, err=True)
+    from shutka.memory.sync import follow
     there = (Path(folder)/'bank.sqlite').exists()
     with tempfile.TemporaryDirectory() as empty, _bank(empty if dry and not there else folder, readonly=dry and there) as bank:
-        if not dry: _model_path(bank, model)  # an hour of reading does not end with this error
+        if not dry: _use_model(bank, model)
         for one in spec:
-            changes = plan_sync(bank, one, told)
-            for note in changes.notes: told(note)
+            changes, made = follow(bank, one, dry, lambda line: click.echo(line, err=True))
             if dry: click.echo(f'would be: {changes}')
-            else:
-                if any(same is None for _, _, same in changes.add): _use_model(bank, model)
-                _done(bank, write(bank, changes, told).id if changes.detail else None, str(changes), model)
+            else: _done(bank, made and made.id, str(changes), bank.encoder and bank.encoder.loaded and model)
 
 # %% ../nbs/99_cli.ipynb #7b067124
 @memory.command()
@@ -414,14 +432,12 @@ def sync(spec, dry, folder, model):
 @model_option
 def undo(operation, folder, model):
     "Take back an operation: the newest one in effect, or OPERATION, which `stats` lists. An undo can be undone."
-    from shutka.memory.bank import encode as read
     with _bank(folder) as bank:
-        def made_again(texts):
-            _use_model(bank, model)
-            return read(bank.encoder, texts, _reading)
-        made = bank.store.undo(operation, made_again)
+        if bank.store.encoder(): bank.encoder = Model(bank, model)  # its bundle may be gone, and not needed
+        made = bank.undo(operation)
         kind = bank.operations(made.id - made.undoes + 1)[-1].kind
-        _done(bank, made.id, f"undid operation {made.undoes}, {kind}: {len(made.added):,} came back, {len(made.deleted):,} went", model)
+        told = f"undid operation {made.undoes}, {kind}: {len(made.added):,} came back, {len(made.deleted):,} went"
+        _done(bank, made.id, told, bank.encoder and bank.encoder.loaded and model)
 
 # %% ../nbs/99_cli.ipynb #7b20c202
 def _facts(bank) -> list[tuple]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Snippet', 'PLACES', 'COUNTED', 'Place', 'open_place', 'read_snippets', 'snippets', 'Known', 'known_by', 'Changes',
-           'compare', 'plan_package', 'plan_files', 'plan_lockfile', 'plan_sync', 'write', 'sync']
+           'compare', 'plan_package', 'plan_files', 'plan_lockfile', 'plan_sync', 'write', 'follow', 'sync']
 
 # %% ../../nbs/53_memory.sync.ipynb #81ed837f
 import re
@@ -358,6 +358,18 @@ def write(
     return bank.apply('sync', rows, changes.delete, detail, embeddings)
 
 # %% ../../nbs/53_memory.sync.ipynb #82e3b015
+def follow(
+    bank: Bank,                                         # open for writing, unless dry
+    spec: str,                                          # 'npm:NAME[@RANGE]', 'git:REPO[@REV]', 'dir:PATH' or the path of a lockfile
+    dry: bool,                                          # only say what would change
+    progress: Callable[[str], object],                  # is given lines: libraries of a lockfile, what was left out
+) -> tuple[Changes, Operation | None]:                  # what was added, deleted and kept; what undo would take back, if there is something
+    "Bring a bank into step with a source, as one operation; raises `UserError` before anything changed."
+    if bank.encoder is not None and not dry: bank.check_encoder()  # before an hour of reading
+    changes = plan_sync(bank, spec, progress)
+    for note in changes.notes: progress(note)
+    return changes, write(bank, changes, progress) if changes.detail and not dry else None
+
 def sync(
     bank: Bank,                                         # open for writing, unless dry
     spec: str,                                          # 'npm:NAME[@RANGE]', 'git:REPO[@REV]', 'dir:PATH' or the path of a lockfile
@@ -365,9 +377,6 @@ def sync(
     progress: Callable[[str], object] = print,          # is given lines: libraries of a lockfile, what was left out, the summary
 ) -> Changes:                                           # what was added, deleted and kept
     "Bring a bank into step with a source, as one operation that `undo` reverses; raises `UserError` before anything changed."
-    if bank.encoder is not None and not dry: bank.check_encoder()  # before an hour of reading
-    changes = plan_sync(bank, spec, progress)
-    for note in changes.notes: progress(note)
-    if changes.detail and not dry: write(bank, changes, progress)
+    changes, _ = follow(bank, spec, dry, progress)
     progress(f"{'would be: ' if dry else ''}{changes}")
     return changes
