@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['INK', 'ACCENT', 'PALE', 'STYLE', 'PAUSE', 'LEARNS', 'GOES', 'HARDWARE', 'LEAST', 'TITLES', 'NOISY', 'POINTS', 'GREY',
-           'WARN', 'COLOURS', 'GPUS', 'LEGEND', 'panels', 'svg', 'changes', 'positions', 'minutes', 'thin',
+           'WARN', 'COLOURS', 'SEVERAL', 'LEGEND', 'panels', 'svg', 'changes', 'positions', 'minutes', 'thin',
            'running_mean', 'line', 'curves', 'events', 'draw_panel', 'stacks', 'draw_events', 'plot_run',
-           'plot_retrieval']
+           'plot_retrieval', 'legend_of', 'shortened', 'plot_map']
 
 # %% ../nbs/01_plots.ipynb #13783ca9
+from collections import Counter
 from collections.abc import Iterable
 from io import StringIO
 
@@ -146,7 +147,7 @@ def events(
 NOISY, POINTS = ('loss', 'grad_norm', 'tokens_s'), ('mrr', 'effective_rank', 'val_loss')
 GREY, WARN = '#999999', '#c53030'
 COLOURS = {'loss': ACCENT, 'val_loss': INK, 'CPU': GREY, 'RAM': GREY}                                            # where a panel has several lines
-GPUS = (ACCENT, '#dd6b20', '#2f855a', '#805ad5', '#b7791f', '#d53f8c', '#319795', '#4a5568')                     # the colours of GPU 0, 1, ...
+SEVERAL = (ACCENT, '#dd6b20', '#2f855a', '#805ad5', '#b7791f', '#d53f8c', '#319795', '#4a5568')                  # colours of what stands side by side: GPU 0, 1, ...
 
 def draw_panel(
     ax,                            # the panel
@@ -154,7 +155,7 @@ def draw_panel(
 ):
     "Draw the lines of one panel, with their names if there are several."
     for name, points in lines.items():
-        colour = ACCENT if len(lines) == 1 else COLOURS.get(name) or GPUS[int(name.split()[1]) % len(GPUS)]
+        colour = ACCENT if len(lines) == 1 else COLOURS.get(name) or SEVERAL[int(name.split()[1]) % len(SEVERAL)]
         if name in NOISY:
             ax.plot(*thin(points).T, color=PALE, linewidth=.8)
             points = np.stack([points[:, 0], running_mean(points[:, 1], max(1, len(points) // 20))], axis=1)
@@ -241,4 +242,45 @@ def plot_retrieval(
         ax.set(xlabel='MRR', yticks=range(len(methods)), yticklabels=methods, xlim=(0, 1))
         ax.tick_params(axis='y', length=0)
     axes[0, 0].invert_yaxis()
+    return figure
+
+# %% ../nbs/01_plots.ipynb #5be03342
+def legend_of(
+    labels: list[str],  # one per point
+    most: int = 7,      # how many get a colour of their own
+) -> dict[str, str]:    # label -> colour; 'other' last, for those that have none
+    "The colours of the most frequent labels, by name."
+    counts = Counter(labels)
+    largest = sorted(sorted(counts, key=lambda label: (-counts[label], label))[:most])
+    return dict(zip(largest, SEVERAL)) | ({'other': GREY} if len(counts) > most else {})
+
+def shortened(
+    text: str,       # any
+    most: int = 40,  # characters that may stay
+) -> str:            # the beginning and the end of a long one
+    "A name short enough for a legend."
+    text = ' '.join(text.split())
+    return text if len(text) <= most else f'{text[:most // 2 - 1]}…{text[-most // 2:]}'
+
+# %% ../nbs/01_plots.ipynb #7a2c543a
+def plot_map(
+    points,        # (n, 2)
+    labels: list,  # one per point, by which it is coloured
+    rings=(),      # (m, 2): ringed, and numbered from 1
+):                 # a figure
+    "Points in a plane, coloured by label, some of them ringed; raises `UserError` without points."
+    points, rings = (np.asarray(p, float).reshape(-1, 2) for p in (points, rings))
+    if not len(points): raise UserError("a map must have at least one point, got none")
+    labels = [str(label) for label in labels]
+    colours = legend_of(labels)
+    figure, ((ax,),) = panels(width=3.6, height=3.4 + .16 * len(colours))
+    for label, colour in colours.items():
+        mine = [i for i, of in enumerate(labels) if of == label or label == 'other' and of not in colours]
+        ax.scatter(*points[mine].T, s=max(3, min(24, 3000 / len(points))), color=colour, alpha=.7, linewidths=0, label=f'{len(mine):,}  {shortened(label)}'.replace('$', r'\$'))
+    ax.scatter(*rings.T, s=70, facecolors='none', edgecolors=INK, linewidths=1)
+    for number, at in enumerate(rings, 1): ax.annotate(str(number), at, (5, 4), textcoords='offset points', fontsize=7, color=INK)
+    ax.set(xticks=[], yticks=[], aspect='equal', adjustable='datalim')
+    ax.spines[:].set_visible(False)
+    ax.margins(.06)
+    figure.legend(loc='outside lower left', fontsize=7, frameon=False, handletextpad=.2, borderpad=0, labelspacing=.3)
     return figure
