@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IVF_FROM', 'PQ_FROM', 'RECALL', 'MANIFEST', 'LOCK', 'PIECE', 'check_queries', 'check_items', 'check_ids', 'sample',
            'make', 'questions', 'recall', 'probes_for', 'Part', 'digest', 'write_synced', 'building',
-           'write_generation', 'read_facts', 'read_generation', 'Index']
+           'write_generation', 'read_facts', 'read_generation', 'trusted', 'measured', 'stored', 'Parts', 'Index']
 
 # %% ../../nbs/51_memory.index.ipynb #e3400e22
 import fcntl
@@ -139,6 +139,23 @@ def probes_for(
     return probes, found
 
 # %% ../../nbs/51_memory.index.ipynb #9b701db9
+def _nearest(
+    index: faiss.Index,
+    queries: np.ndarray,   # (q, d) float32
+    k: int,                # at most as many as there are rows to keep
+    probes: int,           # lists to look into, at first
+    keep: np.ndarray,      # (n,) which rows count
+) -> tuple[np.ndarray, np.ndarray]:  # rows (q, k) and cosines
+    "The rows nearest to each query, never fewer than `k`."
+    bits = np.packbits(keep, bitorder='little')
+    select = None if keep.all() else faiss.IDSelectorBitmap(bits)
+    scores, rows = index.search(queries, k, params=_parameters(index, probes, select))
+    while len(few := np.flatnonzero((rows < 0).any(1))):
+        probes = min(2 * probes, index.nlist)
+        scores[few], rows[few] = index.search(queries[few], k, params=_parameters(index, probes, select))
+    return rows, scores
+
+# %% ../../nbs/51_memory.index.ipynb #a94b6dfe
 class Part:
     "Vectors in a FAISS index, the id of each row, and which rows count."
 
@@ -168,14 +185,11 @@ class Part:
         "Ids and cosines, (q, at most k); fewer columns if fewer rows count."
         keep, probes = self.alive, self.probes
         if among is not None:
-            keep, probes, rows = np.zeros(len(self.ids), bool), getattr(self.index, 'nlist', 0), self.rows(among)
+            keep, rows = np.zeros(len(self.ids), bool), self.rows(among)
             keep[rows[rows >= 0]] = True
-        if not (k := min(k, int(keep.sum()))) or not len(queries): return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
-        bits = np.packbits(keep, bitorder='little')
-        select = None if keep.all() else faiss.IDSelectorBitmap(bits)
-        scores, rows = self.index.search(queries, k, params=_parameters(self.index, probes, select))
-        if len(few := np.flatnonzero((rows < 0).any(1))):
-            scores[few], rows[few] = self.index.search(queries[few], k, params=_parameters(self.index, self.index.nlist, select))
+            if isinstance(self.index, faiss.IndexIVF): probes = self.index.nlist
+        if not (k := min(k, int(np.count_nonzero(keep)))) or not len(queries): return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
+        rows, scores = _nearest(self.index, queries, k, probes, keep)
         return self.ids[rows], scores
 
 # %% ../../nbs/51_memory.index.ipynb #91c3ad65
@@ -257,82 +271,83 @@ def read_generation(
     return Part(index, np.load(folder/ids_name), facts['probes'])
 
 # %% ../../nbs/51_memory.index.ipynb #bf970ceb
-class Index:
-    "A searchable copy of ids and unit vectors: a file that never changes, and what was added to and removed from it since."
-
-    def __init__(
-        self,
-        part: Part,   # the file's
-        facts: dict,  # its manifest's
-    ):
-        self.file, self.facts, self.upto = part, facts, facts['upto']  # upto: the last operation in it; whoever adds and removes moves it
-        self.delta = Part(faiss.IndexFlatIP(facts['dimension']), np.empty(0, np.int64))
-        self.lock = threading.RLock()
-
-    @classmethod
-    def open(
-        cls,
-        folder: str | Path,  # where it was built
-        fingerprint: str,    # of the encoder whose vectors these must be
-    ) -> 'Index | None':     # None: there is none, it is of another encoder, or it is damaged (with a warning)
-        "The index of a folder, if there is one to trust."
-        folder, before, why = Path(folder), None, ''
-        while (text := (folder/MANIFEST).read_bytes() if (folder/MANIFEST).is_file() else None) != before:  # a build may replace it meanwhile
-            before = text
-            if text is None: continue
-            try:
-                facts = read_facts(text)
-                if facts['fingerprint'] != fingerprint: return None
-                return cls(read_generation(folder, facts), facts)
-            except (OSError, ValueError, RuntimeError) as e: why = str(e)
-        if why: warnings.warn(f"the index in {folder} is not used, it is damaged: {why}", stacklevel=2)
-        return None
-
-    @classmethod
-    def build(
-        cls,
-        folder: str | Path | None,  # where its file goes; None: only in memory
-        ids,                        # n different whole numbers
-        vectors: np.ndarray,        # (n, d) float32, each of length one
-        fingerprint: str,           # of the encoder they come from
-        upto: int,                  # the last operation in them
-        pq: int = 0,                # bytes for each vector, if memory is short; 0: all of it
-        ivf_from: int = IVF_FROM,   # with so many vectors or more, not each is looked at
-    ) -> 'Index':                   # opened
-        "Build, measure and write an index; raises `UserError`, with the one before unharmed, for wrong input, a recall below .95 or a full disk."
-        ids = check_items(ids, vectors, np.shape(vectors)[-1] if np.ndim(vectors) else 0)
-        index = make(vectors, ivf_from, pq)
-        probes, found = probes_for(index, vectors)
-        facts = {'fingerprint': fingerprint, 'upto': int(upto), 'kind': 'pq' if pq else 'ivf' if probes else 'flat', 'count': len(ids),
-                 'dimension': index.d, 'lists': index.nlist if probes else 0, 'probes': probes, 'recall': round(found, 4)}
-        if folder is None: return cls(Part(index, ids, probes), facts)
+def trusted(
+    folder: Path,      # where an index was built
+    fingerprint: str,  # of the encoder whose vectors these must be
+) -> tuple[Part, dict] | None:  # the file's part, and its manifest's facts
+    "The index file of a folder, if there is one of that encoder and it is what was written; a warning if it is not."
+    before, why = None, ''
+    while (text := (folder/MANIFEST).read_bytes() if (folder/MANIFEST).is_file() else None) != before:
+        before = text
+        if text is None: continue
         try:
-            with building(Path(folder)):
-                write_generation(Path(folder), index, ids, facts)
-                del index  # its memory: from now on the file serves
-                if opened := cls.open(folder, fingerprint): return opened
-        except OSError as e: raise UserError(f"the index must be written to {folder}, and that failed: {e}") from e
-        raise UserError(f"the index in {folder} must be what was written a moment ago, and is not: is the disk failing?")
+            facts = read_facts(text)
+            return (read_generation(folder, facts), facts) if facts['fingerprint'] == fingerprint else None
+        except (OSError, ValueError, RuntimeError) as e: why = str(e)
+    if why: warnings.warn(f"the index in {folder} is not used, it is damaged: {why}", stacklevel=3)
+    return None
+
+# %% ../../nbs/51_memory.index.ipynb #aeab968b
+def measured(
+    ids,                  # n different whole numbers
+    vectors: np.ndarray,  # (n, d) float32, each of length one
+    fingerprint: str,     # of the encoder they come from
+    upto: int,            # the last operation in them
+    pq: int,              # bytes for each vector, if memory is short; 0: all of it
+    ivf_from: int,        # with so many vectors or more, not each is looked at
+) -> tuple[Part, dict]:   # in memory, and what there is to know about it
+    "An index of vectors; raises `UserError` for wrong input, and for a recall below .95."
+    ids = check_items(ids, vectors, np.shape(vectors)[-1] if np.ndim(vectors) else 0)
+    index = make(vectors, ivf_from, pq)
+    probes, found = probes_for(index, vectors)
+    return Part(index, ids, probes), {
+        'fingerprint': fingerprint, 'upto': int(upto), 'kind': 'pq' if pq else 'ivf' if probes else 'flat', 'count': len(ids),
+        'dimension': index.d, 'lists': index.nlist if probes else 0, 'probes': probes, 'recall': round(found, 4)}
+
+def stored(
+    folder: Path,          # where it goes
+    part: Part,            # in memory
+    facts: dict,           # from `measured`
+) -> tuple[Part, dict]:    # from the file
+    "Write an index, and open it; raises `UserError` if there is no room for it."
+    try:
+        with building(folder):
+            write_generation(folder, part.index, part.ids, facts)
+            if found := trusted(folder, facts['fingerprint']): return found
+    except OSError as e: raise UserError(f"the index must be written to {folder}, and that failed: {e}") from e
+    raise UserError(f"the index in {folder} must be what was written a moment ago, and is not: is the disk failing?")
+
+# %% ../../nbs/51_memory.index.ipynb #fc7ca818
+def _best(
+    found: list,  # from each part: ids and scores, both (q, some)
+    k: int,
+) -> tuple[np.ndarray, np.ndarray]:  # ids (q, k), -1 where there are fewer, and scores (q, k), -inf there
+    "The best of several answers to the same queries, best first."
+    ids, scores = (np.concatenate(both, axis=1) for both in zip(*found))
+    best = np.argsort(-scores, axis=1, kind='stable')[:, :k]
+    missing = ((0, 0), (0, k - best.shape[1]))
+    return (np.pad(np.take_along_axis(ids, best, 1), missing, constant_values=-1),
+            np.pad(np.take_along_axis(scores, best, 1), missing, constant_values=-np.inf))
+
+# %% ../../nbs/51_memory.index.ipynb #971e272e
+class Parts:
+    "Vectors that never change, and what was added to and removed from them since."
+
+    def __init__(self, file: Part):
+        self.file, self.delta, self.lock = file, Part(faiss.IndexFlatIP(file.index.d), np.empty(0, np.int64)), threading.RLock()
 
     def rows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "The rows of ids in file and delta, -1 where an id does not count."
         return self.file.rows(ids), self.delta.rows(ids)
 
-    def add(
-        self,
-        ids,                  # none of which is there
-        vectors: np.ndarray,  # (n, d) float32, each of length one
-    ):
-        "Add vectors, in memory; raises `UserError`, with nothing changed, for wrong input."
-        ids = check_items(ids, vectors, self.facts['dimension'])
+    def add(self, ids, vectors: np.ndarray):
+        "Add ids, none of which is there, with vectors (n, d) float32 of length one; raises `UserError`, with nothing changed, for wrong input."
+        ids = check_items(ids, vectors, self.file.index.d)
         with self.lock:
             if len(there := ids[np.maximum(*self.rows(ids)) >= 0]): raise UserError(f"an id must not be in the index yet, {there[0]} is")
             self.delta.extend(ids, vectors)
 
-    def remove(
-        self,
-        ids,  # all of which are there
-    ):
+    def remove(self, ids):
         "Let ids count no more; raises `UserError`, with nothing changed, if one is not there."
         ids = check_ids(ids)
         with self.lock:
@@ -347,26 +362,44 @@ class Index:
         among=None,                     # ids that may be found, whether there or not; None: all
     ) -> tuple[np.ndarray, np.ndarray]: # ids (q, k) int64, -1 where there are fewer, and scores (q, k) float32, -inf there; best first
         "The nearest ids to each query; raises `UserError` for wrong input."
-        check_queries(queries, self.facts['dimension'])
+        check_queries(queries, self.file.index.d)
         if k < 1: raise UserError(f"k must be 1 or more, got {k}")
         if among is not None: among = np.unique(np.asarray(among, np.int64))
-        with self.lock: found = [part.search(queries, k, among) for part in (self.file, self.delta)]
-        ids, scores = (np.concatenate(both, axis=1) for both in zip(*found))
-        best = np.argsort(-scores, axis=1, kind='stable')[:, :k]
-        missing = ((0, 0), (0, k - best.shape[1]))
-        return (np.pad(np.take_along_axis(ids, best, 1), missing, constant_values=-1),
-                np.pad(np.take_along_axis(scores, best, 1), missing, constant_values=-np.inf))
+        with self.lock: return _best([part.search(queries, k, among) for part in (self.file, self.delta)], k)
 
     @property
     def ids(self) -> np.ndarray:
         "All ids that count, sorted."
         with self.lock: return np.sort(np.concatenate([part.ids[part.alive] for part in (self.file, self.delta)]))
 
+# %% ../../nbs/51_memory.index.ipynb #b568fec6
+class Index(Parts):
+    "A searchable copy of ids and unit vectors: a file that never changes, and what was added to and removed from it since."
+
+    def __init__(
+        self,
+        part: Part,   # the file's
+        facts: dict,  # its manifest's
+    ):
+        super().__init__(part)
+        self.facts, self.upto = facts, facts['upto']  # upto: the last operation in it; whoever adds and removes moves it
+
+    @classmethod
+    def open(cls, folder: str | Path, fingerprint: str) -> 'Index | None':
+        "The index of a folder, if there is one of that encoder to trust; a warning if it is damaged."
+        return (found := trusted(Path(folder), fingerprint)) and cls(*found)
+
+    @classmethod
+    def build(cls, folder: str | Path | None, ids, vectors: np.ndarray, fingerprint: str, upto: int, pq: int = 0, ivf_from: int = IVF_FROM) -> 'Index':
+        "Build, measure, write and open an index, or leave it in memory if there is no folder; arguments and errors are those of `measured` and `stored`."
+        part, facts = measured(ids, vectors, fingerprint, upto, pq, ivf_from)
+        return cls(part, facts) if folder is None else cls(*stored(Path(folder), part, facts))
+
     def stats(
         self,
     ) -> dict:  # facts of the file, and: bytes on disk, live, delta and removed rows
         "What the index is and holds."
-        with self.lock: kept, new = int(self.file.alive.sum()), int(self.delta.alive.sum())
+        with self.lock: kept, new = (int(np.count_nonzero(part.alive)) for part in (self.file, self.delta))
         return {name: fact for name, fact in self.facts.items() if name != 'files'} | {
             'upto': self.upto, 'bytes': sum(f['bytes'] for f in self.facts.get('files', {}).values()),
             'live': kept + new, 'delta': new, 'removed': self.facts['count'] - kept}
@@ -374,4 +407,4 @@ class Index:
     @property
     def worn(self) -> bool:
         "Whether enough has changed for a new build to be worth its while: 5000 rows, and a fifth of the file."
-        return len(self.delta.ids) + int((~self.file.alive).sum()) > max(5000, self.facts['count'] // 5)
+        return len(self.delta.ids) + len(self.file.alive) - np.count_nonzero(self.file.alive) > max(5000, self.facts['count'] // 5)
