@@ -269,6 +269,20 @@ export default Queue;
     assert 'Adds' not in texts['Queue'] and texts['Queue'].startswith('/** A queue. */\ndeclare class Queue<T> {')
 
 
+def test_a_member_says_whose_it_is(tmp_path, pack):
+    "In its metadata and in its text, so that `ZodType.parse` finds it; with bodies and without."
+    body = '/** A schema. */\nexport class ZodType {\n  /** Parses. */\n  parse(data: unknown) { return this.run(data); }\n  then = (f: Next) => { return f(this); };\n}\n'
+    pack('code@1.0.0', src__a_ts=body + f('parse', 'a + b + 1'))
+    pack('declared@1.0.0', index_d_ts='export declare class ZodType {\n  /** Parses. */\n  parse(data: unknown): this;\n  /** More. */\n  parse(): this;\n}\n')
+    for spec, wanted in (('npm:code@1.0.0', ['ZodType', 'ZodType.parse', 'ZodType.then', 'parse']), ('npm:declared@1.0.0', ['ZodType', 'ZodType.parse'])):
+        with Bank(tmp_path/spec.replace(':', '-')) as bank:
+            sync(bank, spec, progress=quiet)
+            assert names(bank) == wanted
+            best = bank.search('ZodType.parse', 1)[0]
+            assert best.metadata['name'] == 'ZodType.parse' and best.text.startswith('// ZodType.parse\n/** Parses. */\nparse(data: unknown)')
+            assert best.text.count('//') == 1
+
+
 def test_packages_with_nothing_to_say(bank, pack):
     pack('plain@1.0.0', index_js='x'), pack('broken@1.0.0', index_d_ts='declare function ((')
     with pytest.raises(UserError, match='holds no TypeScript and no declarations'): sync(bank, 'npm:plain@1.0.0')

@@ -29,11 +29,15 @@ def _text(doc: str, signature: str, rest: str = '') -> str:
     "A snippet's text: doc comment, signature, and what follows."
     return (f'/** {doc} */\n' if doc else '') + signature + rest
 
+def _snippet(text: str, path: str, name: str, kind: str) -> Snippet:
+    "A snippet; a member's text begins with its full name."
+    return (f'// {name}\n' if '.' in name else '') + text, {'path': path, 'name': name, 'kind': kind}
+
 def _pair_snippets(document: Document) -> Iterator[Snippet]:
     "A TypeScript file's declarations, with their bodies."
     for p in file_pairs(document):
         value = p['form'] == 'type' or p['form'] == 'arrow' and not re.search(r'=>$|\bfunction\b', p['signature'])
-        yield _text(p['doc'], p['signature'], f" {'= ' if value else ''}{p['body']}"), {'path': p['path'], 'name': p['name'], 'kind': p['form']}
+        yield _snippet(_text(p['doc'], p['signature'], f" {'= ' if value else ''}{p['body']}"), p['path'], p['name'], p['form'])
 
 # %% ../../nbs/53_memory.sync.ipynb #36f69b0e
 _DECLARED = '''
@@ -64,7 +68,7 @@ def _declaration_snippets(document: Document) -> Iterator[Snippet]:
             name = f'{_named(owner)}.{_named(node)}' if owner else _named(node)
             texts[node.start_byte if node.type.endswith('declaration') else name].append((node.start_byte, name, _text(doc, text)))
     for several in sorted(texts.values()):
-        yield '\n'.join(dict.fromkeys(text for _, _, text in several)), {'path': document['path'], 'name': several[0][1], 'kind': 'declaration'}
+        yield _snippet('\n'.join(dict.fromkeys(text for _, _, text in several)), document['path'], several[0][1], 'declaration')
 
 # %% ../../nbs/53_memory.sync.ipynb #4a880511
 @dataclass(frozen=True)
