@@ -84,7 +84,23 @@ def checkpoints(
     "The checkpoints of a folder, whole or damaged."
     return sorted(Path(folder).glob('step-' + 8 * '[0-9]'))
 
-# %% ../../nbs/42_train.checkpoint.ipynb #15c38d08
+# %% ../../nbs/42_train.checkpoint.ipynb #93d708fc
+def _tidy(
+    folder: Path,      # all checkpoints of a run
+    newest: int,       # step of the one just written
+    keep: int,         # as for `staying`
+    room: float,       # as for `staying`
+    best: int | None,  # as for `staying`
+):
+    "Remove checkpoints that need not stay, later ones than the newest, and leftovers."
+    sizes = {int(path.name[5:]): sum(f.stat().st_size for f in path.iterdir()) for path in checkpoints(folder)}
+    stay = {name_of(step) for step in staying({s: size for s, size in sizes.items() if s <= newest}, keep, room, best)}
+    for path in checkpoints(folder):
+        if path.name not in stay: os.rename(path, folder/f'.{path.name}{HALF}')
+    for path in folder.glob('.step-*'): shutil.rmtree(path)
+    for path in folder.glob('.LATEST.*'): path.unlink()  # a kill between its writing and its renaming
+
+# %% ../../nbs/42_train.checkpoint.ipynb #4687621a
 def save_checkpoint(
     folder: str | Path,                    # all checkpoints of a run; made if missing
     step: int,                             # optimizer steps done
@@ -115,15 +131,6 @@ def save_checkpoint(
     _tidy(folder, step, keep, room, best)
     return folder/name
 
-def _tidy(folder: Path, newest: int, keep: int, room: float, best: int | None):
-    "Remove checkpoints that need not stay, later ones than the newest, and leftovers."
-    sizes = {int(path.name[5:]): sum(f.stat().st_size for f in path.iterdir()) for path in checkpoints(folder)}
-    stay = {name_of(step) for step in staying({s: size for s, size in sizes.items() if s <= newest}, keep, room, best)}
-    for path in checkpoints(folder):
-        if path.name not in stay: os.rename(path, folder/f'.{path.name}{HALF}')
-    for path in folder.glob('.step-*'): shutil.rmtree(path)
-    for path in folder.glob('.LATEST.*'): path.unlink()  # a kill between its writing and its renaming
-
 # %% ../../nbs/42_train.checkpoint.ipynb #504b007a
 @dataclass(frozen=True)
 class Checkpoint:
@@ -141,6 +148,12 @@ class Checkpoint:
         if not path.is_file(): raise UserError(f"{self.path} must hold {path.name}, and does not")
         return load_file(path)
 
+def _open(path: Path) -> Checkpoint:
+    "A checkpoint that is known to be whole."
+    state = read_json(path/'state.json')
+    return Checkpoint(path, state['step'], state)
+
+# %% ../../nbs/42_train.checkpoint.ipynb #e6e9cd90
 def load_checkpoint(
     folder: str | Path,        # of a run
     step: int | None = None,   # a certain one, for example the best; otherwise the newest
@@ -161,11 +174,6 @@ def load_checkpoint(
             return _open(path)
     if wrong: raise UserError(f"{folder} must hold a whole checkpoint, and all are damaged (remove it to start anew): {'; '.join(wrong)}")
     return None
-
-def _open(path: Path) -> Checkpoint:
-    "A checkpoint that is known to be whole."
-    state = read_json(path/'state.json')
-    return Checkpoint(path, state['step'], state)
 
 # %% ../../nbs/42_train.checkpoint.ipynb #b01f1e8e
 def whole(
