@@ -28,13 +28,18 @@ def language(
 # %% ../../nbs/12_data.syntax.ipynb #30f4152e
 _BLANK = rb'(?:\s|/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*\n)*'  # white space and comments
 _VARIANCE = re.compile(rb'([<,]' + _BLANK + rb')(in\s+out|in|out)(?=\s+[A-Za-z_$][\w$]*\s*(?:[,>=]|extends\b))')
-_SIGNATURE_END = re.compile(rb'(?<=[\w>\])}"\'])(?<!=>)(?<!extends)\n(?=' + _BLANK + rb'[<(])')
+_GLOBAL = re.compile(rb'^([ \t]+)global(?=\s*\{)', re.M)
+_ESCAPE = re.compile(rb'\\[^\n]')
+_SIGNATURE_END = re.compile(rb'^(?:(?!//)[^\n])*[\w>\])}"\'](?<!=>)(?<!extends)[ \t]*(?://[^\n]*)?(?:\n[ \t]*)*\n(?=[ \t]' + _BLANK + rb'[<(])', re.M)
 
 def _familiar(code: bytes) -> bytes:
-    "The same code, byte for byte as long, without what the grammar does not know."
+    "The same code, byte for byte as long and line for line, without what the grammar does not know."
     code = _VARIANCE.sub(lambda m: m[1] + b' ' * len(m[2]), code)
-    return _SIGNATURE_END.sub(b';', code)
+    code = bytearray(_ESCAPE.sub(b'  ', _GLOBAL.sub(rb'\1      ', code)))
+    for end in [m.end() for m in _SIGNATURE_END.finditer(code)]: code[end] = ord(';')
+    return bytes(code)
 
+# %% ../../nbs/12_data.syntax.ipynb #2c945b35
 def parse(
     code: bytes,                # UTF-8
     name: str = 'typescript',   # the language

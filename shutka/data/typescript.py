@@ -117,7 +117,7 @@ class DocComments:
         start = statement.start_byte
         i = bisect_right(self.ends, start) - 1
         if i < 0 or self.code[self.ends[i]:start].strip(): return ''
-        text = self.comments[i].text
+        text = self.code[self.comments[i].start_byte:self.ends[i]]  # the node's own text may have blanks in it, see `parse`
         return clean_doc(text.decode('utf-8', 'replace')) if text.startswith(b'/**') else ''
 
 # %% ../../nbs/13_data.typescript.ipynb #58de37e0

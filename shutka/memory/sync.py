@@ -31,7 +31,7 @@ def _text(doc: str, signature: str, rest: str = '') -> str:
 
 def _snippet(text: str, path: str, name: str, kind: str) -> Snippet:
     "A snippet; a member's text begins with its full name."
-    return (f'// {name}\n' if '.' in name else '') + text, {'path': path, 'name': name, 'kind': kind}
+    return (f'// {name}\n' if re.match(r'[\w$]+\.', name) else '') + text, {'path': path, 'name': name, 'kind': kind}
 
 def _pair_snippets(document: Document) -> Iterator[Snippet]:
     "A TypeScript file's declarations, with their bodies."
