@@ -26,10 +26,10 @@ def test_gaps_of_the_grammar(gap):
 
 
 def test_positions_and_words_are_the_original_ones():
-    before = 'type Told<in T> = `a \\`b\\` ${T}`\nconst all: {\n  <A>(of: A): A\n  <A, B>(of: A): B\n} = of => [of, "\\n"]\n\n'
+    before = 'type Told<in T> = `a \\`b\\` ${T}`\nconst all: {\n  <A>(of: A): A\n  <A, B>(of: A): B\n} = of => [of, "\\n", of]\n\n'
     after = '/** Writes `\\n` in, out and global.\n (Twice.) */\nexport function write(a: string) {\n  return a + "\\n" + `\\`in\\``\n}\n'
     told, all_, write = file_pairs(Document(kind='document', text=before + after, path='a.ts', package='p', source='s', language='typescript'))
-    assert all_['signature'] == 'const all: { <A>(of: A): A <A, B>(of: A): B } = of =>' and all_['body'] == '[of, "\\n"]'
+    assert all_['signature'] == 'const all: { <A>(of: A): A <A, B>(of: A): B } = of =>' and all_['body'] == '[of, "\\n", of]'
     assert write['body'] == '{\n  return a + "\\n" + `\\`in\\``\n}' and write['doc'] == 'Writes \\n in, out and global. (Twice.)'
     assert told['body'] == '`a \\`b\\` ${T}`' and (all_['start'], all_['end'], write['start'], write['end']) == (2, 5, 9, 11)
 
