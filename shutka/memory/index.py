@@ -355,13 +355,8 @@ class Parts:
             if len(gone := ids[np.maximum(*rows) < 0]): raise UserError(f"an id must be in the index, {gone[0]} is not")
             for part, row in zip((self.file, self.delta), rows): part.alive[row[row >= 0]] = False
 
-    def search(
-        self,
-        queries: np.ndarray,            # (q, d) float32; scores are cosines if they have length one
-        k: int,                         # how many of the nearest
-        among=None,                     # ids that may be found, whether there or not; None: all
-    ) -> tuple[np.ndarray, np.ndarray]: # ids (q, k) int64, -1 where there are fewer, and scores (q, k) float32, -inf there; best first
-        "The nearest ids to each query; raises `UserError` for wrong input."
+    def search(self, queries: np.ndarray, k: int, among=None) -> tuple[np.ndarray, np.ndarray]:
+        "Ids and cosines (q, k) of those nearest to queries (q, d) of length one, best first; -1 and -inf where there are fewer. Raises `UserError` for wrong input."
         check_queries(queries, self.file.index.d)
         if k < 1: raise UserError(f"k must be 1 or more, got {k}")
         if among is not None: among = np.unique(np.asarray(among, np.int64))
