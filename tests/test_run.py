@@ -182,7 +182,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(small, monkeypatch, processe
     for a, b in zip(losses(run), losses(whole), strict=True): assert a[:3] == b[:3] and a[3] == pytest.approx(b[3], abs=1e-6 * (processes > 1))
 
 
-def test_a_session_that_is_over_leaves_a_model_and_goes_on(small, monkeypatch):
+def test_a_session_that_is_over_leaves_a_model_and_goes_on(small):
     "Two sessions with little time, then one with enough."
     run = small(steps=0, epochs=30, minutes=.4)
     found = launch(run)

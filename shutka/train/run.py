@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'CHECKED', 'ERRORS', 'collapsed', 'locked', 'result', 'session_of', 'timed', 'train', 'steps_in', 'finish',
-           'failed', 'give_up', 'many', 'leave', 'main', 'command', 'line_of', 'follow_log', 'over_of', 'attempt',
-           'error_in', 'launch']
+           'ended', 'first', 'failed', 'give_up', 'meant', 'many', 'leave', 'main', 'command', 'line_of', 'follow_log',
+           'over_of', 'error_in', 'attempt', 'launch']
 
 # %% ../../nbs/47_train.run.ipynb #bd41a183
 import contextlib
@@ -151,22 +151,41 @@ def finish(run: Typescript, phase: Phase):
     result(out, steps=last['step'], seconds=last['seconds'], metrics={k: last[k] for k in ('loss', 'mrr', 'effective_rank', 'mean_cosine') if k in last})
 
 # %% ../../nbs/47_train.run.ipynb #ed8eb49b
+def ended(
+    out: str | Path,   # a run folder
+    error: Exception,  # that ended it
+):
+    "Write into result.json with what error a run ended."
+    if isinstance(error, UserError) and 'another process' in str(error): return
+    result(out, status='stopped' if isinstance(error, BudgetReached) else 'failed', error=f"{type(error).__name__}: {error}")
+
+# %% ../../nbs/47_train.run.ipynb #e793945c
+def first() -> bool:
+    "Whether this is the first of the processes that train together: the one that writes."
+    return os.environ.get('RANK', '0') == '0'
+
 def failed(out: str | Path, error: ShutkaError):
     "Tell how a run failed, on standard error and in its result.json."
-    said = f"{type(error).__name__}: {error}"
-    print(said, file=sys.stderr, flush=True)
+    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):  # a full disk may refuse this as well
-        mine = os.environ.get('RANK', '0') == '0' and 'another process' not in said
-        status = 'stopped' if isinstance(error, BudgetReached) else 'failed'
-        if mine and (Path(out)/'run.json').exists(): result(out, status=status, error=said)
+        if first() and (Path(out)/'run.json').exists(): ended(out, error)
 
 def give_up(out: Path, text: str):
     "What the watchdog of a program does in the end: tell, and leave at once, since the main thread does not listen."
-    if os.environ.get('RANK', '0') != '0': time.sleep(60)   # rank 0 hangs with this one, and may be writing a checkpoint
+    if not first(): time.sleep(60)   # rank 0 hangs with this one, and may be writing a checkpoint
     failed(out, Stuck(f"{text}; the same command goes on from the last checkpoint"))
     os._exit(Stuck.code)
 
-# %% ../../nbs/47_train.run.ipynb #e793945c
+# %% ../../nbs/47_train.run.ipynb #6fcbce2b
+def meant(
+    out: str,          # the run folder
+    error: Exception,  # as it was raised there
+) -> Exception:        # the same one if it has no meaning for users
+    "What an error means to whoever trains."
+    if isinstance(error, OSError): return UserError(f"{error.filename or out} cannot be read or written: {error.strerror}")
+    if ran_out(error): return OutOfMemory(f"memory did not suffice ({error})")
+    return error
+
 def many() -> bool:
     "Whether other processes take part, who may be waiting for this one in a collective."
     return dist.is_initialized() and dist.get_world_size() > 1
@@ -176,7 +195,7 @@ def leave(last: Callable, code: int):
     last()
     os._exit(code)
 
-# %% ../../nbs/47_train.run.ipynb #6fcbce2b
+# %% ../../nbs/47_train.run.ipynb #21f7217f
 def main(
     out: str,       # a prepared run folder
     world: int = 0, # how many processes there must be; 0 accepts any number
@@ -186,24 +205,22 @@ def main(
     "Train a run folder as a program: the errors of users become one line and a code."
     torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', os.cpu_count() or 1)))
     parent, launcher = os.getppid(), int(os.environ.get('SHUTKA_LAUNCHER', os.getppid()))
-    first = os.environ.get('RANK', '0') == '0'
     stop = lambda: bool(told) or os.getppid() != parent or not psutil.pid_exists(launcher)
     try:
         run = load_run(out)
-        with locked(out) if first else contextlib.nullcontext():
-            if first: result(out, status='running', error=None)
+        with locked(out) if first() else contextlib.nullcontext():
+            if first(): result(out, status='running', error=None)
             status = train(out, session_of(run, world), until, stop=stop, stuck=partial(give_up, Path(out)))
-            if first: result(out, status=status)
+            if first(): result(out, status=status)
         if status == 'trained': return 0
         why = "the session's time was over" if status == 'budget' else 'training was stopped'
-        if first: print(f"BudgetReached: {why}; the same command goes on from {run.checkpoints}", file=sys.stderr)
-        return BudgetReached.code if first else 0   # or torchrun would stop rank 0 in the middle of its work
-    except Exception as e:
-        if isinstance(e, OSError): e = UserError(f"{e.filename or out} cannot be read or written: {e.strerror}")
-        if ran_out(e): e = OutOfMemory(f"memory did not suffice ({e})")
+        if first(): print(f"BudgetReached: {why}; the same command goes on from {run.checkpoints}", file=sys.stderr)
+        return BudgetReached.code if first() else 0   # or torchrun would stop rank 0 in the middle of its work
+    except Exception as error:
+        e = meant(out, error)
         if isinstance(e, OutOfMemory) and e.pieces: write_json(Path(out)/'pieces.json', e.pieces)
         if not isinstance(e, ShutkaError):
-            if first: result(out, status='failed', error=f"{type(e).__name__}: {e}")
+            if first(): ended(out, e)
             if many(): leave(traceback.print_exc, 1)
             raise
         failed(out, e)
@@ -212,6 +229,7 @@ def main(
     finally:
         if dist.is_initialized(): dist.destroy_process_group()
 
+# %% ../../nbs/47_train.run.ipynb #ec3de40f
 if __name__ == '__main__' and '__file__' in globals():
     told = []
     for sign in (signal.SIGTERM, signal.SIGINT): signal.signal(sign, lambda *_: told.append(True))
@@ -276,9 +294,22 @@ def over_of(
     began, steps = time.time(), steps_of(load_run(out), read_json(out/'run.json')['data']['pairs']['train'])
     return lambda row: min(1., max(row['step'] / steps if steps else 0., (time.time() - began) / (until - began)))
 
-# %% ../../nbs/47_train.run.ipynb #b2cf1933
+# %% ../../nbs/47_train.run.ipynb #4ca635c3
 ERRORS = {e.__name__: e for e in (UserError, OutOfMemory, BudgetReached, Diverged, Stuck)}
 
+def error_in(
+    said: str,   # on standard error
+    code: int,   # exit code of the process; torchrun has one of its own, so the words count
+) -> Exception:
+    "What ended a training, by its last words."
+    for line in reversed(said.splitlines()):
+        name, _, message = line.partition(': ')
+        if name in ERRORS: return ERRORS[name](message)
+    if code == -signal.SIGKILL or re.search(r'exitcode *: -9', said):
+        return BudgetReached("a training process was killed, most often because the machine's memory was full; the same command goes on from the last checkpoint")
+    return RuntimeError(f"training ended with exit code {code}:\n{said[-4000:]}")
+
+# %% ../../nbs/47_train.run.ipynb #5466cb0e
 def attempt(
     out: Path,            # a prepared run folder
     args: list[str],      # from `command`
@@ -296,24 +327,11 @@ def attempt(
             raise
         if process.returncode == 0 or result(out).get('status') == 'budget': return
         errors.seek(0)
-        said = errors.read().strip()
-    error = error_in(said, process.returncode)
-    if 'another process' not in str(error):
-        result(out, status='stopped' if isinstance(error, BudgetReached) else 'failed', error=f'{type(error).__name__}: {error}')
+        error = error_in(errors.read().strip(), process.returncode)
+    ended(out, error)
     raise error
 
-def error_in(
-    said: str,   # on standard error
-    code: int,   # exit code of the process; torchrun has one of its own, so the words count
-) -> Exception:
-    "What ended a training, by its last words."
-    for line in reversed(said.splitlines()):
-        name, _, message = line.partition(': ')
-        if name in ERRORS: return ERRORS[name](message)
-    if code == -signal.SIGKILL or re.search(r'exitcode *: -9', said):
-        return BudgetReached("a training process was killed, most often because the machine's memory was full; the same command goes on from the last checkpoint")
-    return RuntimeError(f"training ended with exit code {code}:\n{said[-4000:]}")
-
+# %% ../../nbs/47_train.run.ipynb #b2cf1933
 def launch(
     run: Typescript,           # prepared
     plan: Plan | None = None,  # made when the session began; made now if not given
