@@ -269,18 +269,22 @@ def plot_map(
     rings=(),      # (m, 2): ringed, and numbered from 1
 ):                 # a figure
     "Points in a plane, coloured by label, some of them ringed; raises `UserError` without points."
+    from matplotlib.patheffects import withStroke
     points, rings = (np.asarray(p, float).reshape(-1, 2) for p in (points, rings))
     if not len(points): raise UserError("a map must have at least one point, got none")
     labels = [str(label) for label in labels]
     colours = legend_of(labels)
     figure, ((ax,),) = panels(width=3.6, height=3.4 + .16 * len(colours))
-    for label, colour in colours.items():
-        mine = [i for i, of in enumerate(labels) if of == label or label == 'other' and of not in colours]
-        ax.scatter(*points[mine].T, s=max(3, min(24, 3000 / len(points))), color=colour, alpha=.7, linewidths=0, label=f'{len(mine):,}  {shortened(label)}'.replace('$', r'\$'))
+    members = {label: [i for i, of in enumerate(labels) if of == label or label == 'other' and of not in colours] for label in colours}
+    dots = {label: ax.scatter(*points[mine].T, s=max(4, min(24, 3000 / len(points))), color=colours[label], alpha=.7, linewidths=0)
+            for label, mine in sorted(members.items(), key=lambda pair: -len(pair[1]))}  # small groups on top of large ones
     ax.scatter(*rings.T, s=70, facecolors='none', edgecolors=INK, linewidths=1)
-    for number, at in enumerate(rings, 1): ax.annotate(str(number), at, (5, 4), textcoords='offset points', fontsize=7, color=INK)
+    for number, at in enumerate(rings, 1):
+        ax.annotate(str(number), at, (5, 4), textcoords='offset points', fontsize=8, color=INK, path_effects=[withStroke(linewidth=2, foreground='white')])
     ax.set(xticks=[], yticks=[], aspect='equal', adjustable='datalim')
     ax.spines[:].set_visible(False)
     ax.margins(.06)
-    figure.legend(loc='outside lower left', fontsize=7, frameon=False, handletextpad=.2, borderpad=0, labelspacing=.3)
+    names = [f'{len(mine):,}  {shortened(label)}'.replace('$', r'\$') for label, mine in members.items()]
+    legend = figure.legend([dots[label] for label in colours], names, loc='outside lower left', fontsize=7, frameon=False, handletextpad=.2, borderpad=0, labelspacing=.3)
+    for handle in legend.legend_handles: handle.set_sizes([24])
     return figure

@@ -58,7 +58,8 @@ def ago(
 
 # %% ../../nbs/51a_memory.look.ipynb #011baa5f
 QUIET, ALARM = 'color:var(--jp-ui-font-color2,#666);font-size:90%', 'color:#c53030;font-weight:bold'
-CODE = 'margin:2px 0 8px;padding:6px 10px;border-left:3px solid #2b6cb0;background:var(--jp-layout-color2,#f4f4f4);max-height:20em;overflow:auto;line-height:1.35'
+CODE = ('margin:2px 0 8px;padding:6px 10px;border-left:3px solid #2b6cb0;background:var(--jp-layout-color2,#f4f4f4);max-height:20em;'
+        'overflow:auto;line-height:1.35;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;font-family:var(--jp-code-font-family,monospace)')
 
 def origin(
     hit: Hit,
@@ -185,12 +186,15 @@ def told(
 
 # %% ../../nbs/51a_memory.look.ipynb #b29a947d
 LOOKS = '''<style>
-.shutka-bank .widget-text input { font-size: 110%; }
+.shutka-bank mark { background: rgba(255, 200, 0, .4); color: inherit; border-radius: 2px; }
+.shutka-head { align-items: center; }
+.shutka-head .shutka-small { height: 28px; line-height: 26px; margin-left: 6px; }
 .shutka-row { position: relative; }
 .shutka-row > button { position: absolute; top: 0; right: 0; }
 .shutka-row > button:nth-of-type(1) { right: 60px; }
 .shutka-row .shutka-about { padding-right: 130px; min-height: 22px; }
 .shutka-small { height: 22px; line-height: 20px; font-size: 85%; padding: 0 8px; background: none; border: 1px solid var(--jp-border-color2, #ccc); border-radius: 3px; }
+.shutka-small:hover { background: var(--jp-layout-color2, #eee); }
 .shutka-bank textarea { font-family: var(--jp-code-font-family, monospace); font-size: var(--jp-code-font-size, 13px); line-height: 1.35; }
 </style>'''
 
@@ -214,7 +218,8 @@ def editor(
     from ipywidgets import HTML, HBox, Layout, Textarea, VBox
     about = HTML(f'<div style="{QUIET}">[{hit.id}] {escape(origin(hit))}</div>')
     field = Textarea(hit.text, rows=min(20, hit.text.count('\n') + 2), continuous_update=False, layout=Layout(width='auto'))
-    return VBox([about, field, HBox([button('save', lambda: close(field.value)), button('cancel', lambda: close(hit.text))])])
+    return VBox([about, field, HBox([button('save', lambda: close(field.value)), button('cancel', lambda: close(hit.text))])],
+                layout=Layout(margin='0 0 8px'))
 
 # %% ../../nbs/51a_memory.look.ipynb #6f4a4eb7
 def close_all(
@@ -257,7 +262,7 @@ def page_of(
     looks = HTML(f'{LOOKS}<style>.{still} {{ display: none }}</style>', layout=Layout(display='none'))
     head, message, body = HBox([field, count]), HTML(), HBox([rows, chart], layout=Layout(flex_flow='row wrap'))
     whole = VBox([looks, head, message, body])
-    whole.add_class('shutka-bank')
+    for part, name in ((whole, 'bank'), (head, 'head')): part.add_class(f'shutka-{name}')
     return Page(field, count, head, message, rows, chart, whole)
 
 # %% ../../nbs/51a_memory.look.ipynb #20573c5f
