@@ -284,6 +284,11 @@ def test_no_room_for_an_index_is_no_reason_to_fail(bank, monkeypatch):
     agrees(bank)
 
 
+def test_bytes_count_what_is_not_in_the_main_file_yet(bank):
+    bank.add(texts(50))
+    assert bank.stats()['bytes'] == sum((bank.folder/name).stat().st_size for name in ('bank.sqlite', 'bank.sqlite-wal')) > (bank.folder/'bank.sqlite').stat().st_size
+
+
 def test_a_worn_index_is_written_anew(bank):
     bank.add(texts(10))
     bank.search('date')
@@ -442,6 +447,12 @@ def test_what_is_shown(bank):
     shown = bank.show('parse dates')
     assert '<script>' not in shown._repr_html_() and '<mark>parseDate</mark>' in shown._repr_html_() and 'git:app a.ts' in repr(shown)
     assert marked('x', '<b>') == 'x'
+
+
+def test_a_map_and_a_widget(bank):
+    with pytest.raises(UserError, match='no vectors|has none'): bank.plot()
+    bank.add(texts(5), {'source': 'git:app'})
+    assert bank.plot().axes and bank.widget().bank is bank
 
 
 if __name__ == '__main__': works(Path(sys.argv[2]), int(sys.argv[3]))

@@ -117,6 +117,17 @@ def test_equal_vectors_are_all_found(built, tmp_path):
     assert index.facts['recall'] == 1 and len(set(index.search(same[:1], 1000)[0][0].tolist())) == 1000
 
 
+def test_more_than_the_probed_lists_hold_does_not_mean_all_lists(built, monkeypatch):
+    "Twice as many are probed, and so on, only for the queries that need it; the better ones stay what they were."
+    index, items = built('ivf', 5000, ivf_from=1000)
+    probed, real = [], module._parameters
+    monkeypatch.setattr(module, '_parameters', lambda index, probes, keep=None: probed.append(probes) or real(index, probes, keep))
+    queries = np.stack([items[i] for i in range(40)])
+    ids, scores = index.search(queries, 100)
+    assert (ids >= 0).all() and probed[0] == index.facts['probes'] and max(probed) < index.facts['lists'] / 4
+    assert (np.diff(scores, axis=1) <= 0).all() and (ids[:, 0] == np.arange(40)).all() and len(set(ids[0].tolist())) == 100
+
+
 @pytest.mark.parametrize('kind', KINDS)
 def test_the_file_is_mapped_and_stays_as_it_is(built, tmp_path, kind):
     index, items = built(kind)

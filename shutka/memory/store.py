@@ -128,7 +128,6 @@ class Opened:
         "Give the bank back; closing twice is fine."
         self._db.close()
         if self._writer: self._writer.close()
-
     def __enter__(self): return self
     def __exit__(self, *error): self.close()
 
