@@ -14,6 +14,9 @@ GAPS = {
     'a comment where nothing ends': 'interface Box<in T> {\n  make<F>(func: F): // whatever it returns\n  (\n    ...all: T[]\n  ) => F;\n}',
     'global in a module': 'declare module "a" {\n    global {\n        interface B { c: string }\n        var d: B;\n    }\n}',
     'escapes in a template that is a type': 'type A<T extends string> = `Missing \\`Self\\`, use ${T}\\n`',
+    'type as a name in a condition': 'type A<type> =\n  | (type extends string ? type : never)\n  | ( type extends 1 ? 2 : 3 )',
+    'type as a name in an export': 'declare const type: string;\nexport {\n  type as interface\n}',
+    'using as a name': 'declare class A {\n  using(using: string, using2: B["using"]): this;\n  join(a: A, using?: B): this;\n}',
     'with escapes elsewhere': 'type A = `\\n`\nconst b = /[\\]/]\\//.test("\\"\\\\") && `${b}\\`\\\\`, c = \'it\\\'s\\\n\';',
     'line ends of Windows': 'interface A<in T> {\r\n  <T>(of: T): B<T>\r\n  <T, U>(of: T): U\r\n}\r\n'}
 

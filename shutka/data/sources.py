@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LANGUAGES', 'BUILT', 'OPENERS', 'Source', 'decode', 'typescript_files', 'git', 'git_blobs', 'git_commit', 'git_tree',
-           'cache_folder', 'npm_wanted', 'npm_exact', 'npm_tarball', 'npm_files', 'check_spec', 'open_source',
-           'parse_specs']
+           'cache_folder', 'npm_wanted', 'npm_exact', 'npm_tarball', 'npm_prefetch', 'npm_files', 'check_spec',
+           'open_source', 'parse_specs']
 
 # %% ../../nbs/11_data.sources.ipynb #3873db7c
 import json
@@ -239,25 +239,52 @@ def npm_exact(
     return bool(_NPM_NAME.fullmatch(f'{name}@{version}') and _NPM_EXACT.fullmatch(version))
 
 # %% ../../nbs/11_data.sources.ipynb #1017fadd
+def _npm_cached(name: str, version: str) -> Path: return cache_folder()/'npm'/f'{name}@{version}.tgz'
+
+def _npm_pack(
+    wanted: list[str],  # e.g. 'zod@^4'; published packages, all of them or an error
+    folder: str,        # where the tarballs go
+) -> list[dict]:        # what npm says of each
+    "Let npm download packages; raises `UserError` in npm's own words."
+    npm = shutil.which('npm')
+    if npm is None: raise UserError("npm: sources need npm, which is not installed: install Node.js, which brings it")
+    command = [npm, 'pack', *wanted, '--json', '--silent', '--ignore-scripts', '--fetch-retries=1', '--fetch-retry-mintimeout=1000',
+               f'--pack-destination={folder}']
+    try: done = subprocess.run(command, capture_output=True, encoding='utf-8', errors='replace', timeout=600)
+    except subprocess.TimeoutExpired: raise UserError(f"npm did not finish fetching {', '.join(wanted)} within 10 minutes") from None
+    if done.returncode: raise _npm_error(', '.join(wanted), done.stdout)
+    return json.loads(done.stdout)
+
 def npm_tarball(
     name: str,               # e.g. '@effect/schema'
     version: str,            # exact, a range, or a tag such as 'latest'
 ) -> tuple[Path, str]:       # the tarball in the cache, and its exact version
     "Download a package unless this exact version is in the cache; raises `UserError` in npm's own words."
-    at = lambda exact: cache_folder()/'npm'/f'{name}@{exact}.tgz'
-    if npm_exact(name, version) and at(version).is_file(): return at(version), version
-    npm = shutil.which('npm')
-    if npm is None: raise UserError("npm: sources need npm, which is not installed: install Node.js, which brings it")
-    at(version).parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=at(version).parent) as folder:
-        command = [npm, 'pack', f'{name}@{version}', '--json', '--silent', '--ignore-scripts', '--fetch-retries=1',
-                   '--fetch-retry-mintimeout=1000', f'--pack-destination={folder}']
-        try: done = subprocess.run(command, capture_output=True, encoding='utf-8', errors='replace', timeout=600)
-        except subprocess.TimeoutExpired: raise UserError(f"npm did not finish fetching {name}@{version} within 10 minutes") from None
-        if done.returncode: raise _npm_error(f'{name}@{version}', done.stdout)
-        exact, [tarball] = json.loads(done.stdout)[0]['version'], Path(folder).glob('*.tgz')
-        os.replace(tarball, at(exact))
-    return at(exact), exact
+    path = _npm_cached(name, version)
+    if npm_exact(name, version) and path.is_file(): return path, version
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        exact = _npm_pack([f'{name}@{version}'], folder)[0]['version']
+        [tarball] = Path(folder).glob('*.tgz')
+        os.replace(tarball, _npm_cached(name, exact))
+    return _npm_cached(name, exact), exact
+
+# %% ../../nbs/11_data.sources.ipynb #a8f372d2
+def npm_prefetch(
+    packages: Iterable[tuple[str, str]],  # names and exact versions
+):
+    "Download what is not in the cache, in one go, or nothing."
+    missing = [(name, version) for name, version in packages if not _npm_cached(name, version).is_file()]
+    files = {f"{name.removeprefix('@').replace('/', '-')}-{version}.tgz": (name, version) for name, version in missing}  # as npm calls them
+    if len(files) < 2: return
+    (cache_folder()/'npm').mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_folder()/'npm') as folder:
+        try: _npm_pack([f'{name}@{version}' for name, version in files.values()], folder)
+        except UserError: return
+        for tarball in Path(folder).glob('*.tgz'):
+            path = _npm_cached(*files[tarball.name])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(tarball, path)
 
 # %% ../../nbs/11_data.sources.ipynb #f35a8f89
 def npm_files(

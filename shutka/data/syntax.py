@@ -29,13 +29,15 @@ def language(
 _BLANK = rb'(?:\s|/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*\n)*'  # white space and comments
 _VARIANCE = re.compile(rb'([<,]' + _BLANK + rb')(in\s+out|in|out)(?=\s+[A-Za-z_$][\w$]*\s*(?:[,>=]|extends\b))')
 _GLOBAL = re.compile(rb'^([ \t]+)global(?=\s*\{)', re.M)
+_NAME = re.compile(rb'\(\s*type(?=\s+extends\b)|\btype(?=\s+as\s)|\busing(?=\??\s*[:(,)])')
 _ESCAPE = re.compile(rb'\\[^\n]')
 _SIGNATURE_END = re.compile(rb'^(?:(?!//)[^\n])*[\w>\])}"\'](?<!=>)(?<!extends)[ \t]*(?://[^\n]*)?(?:\n[ \t]*)*\n(?=[ \t]' + _BLANK + rb'[<(])', re.M)
 
 def _familiar(code: bytes) -> bytes:
     "The same code, byte for byte as long and line for line, without what the grammar does not know."
     code = _VARIANCE.sub(lambda m: m[1] + b' ' * len(m[2]), code)
-    code = bytearray(_ESCAPE.sub(b'  ', _GLOBAL.sub(rb'\1      ', code)))
+    code = _NAME.sub(lambda m: m[0][:-1] + b'_', _GLOBAL.sub(rb'\1      ', code))
+    code = bytearray(_ESCAPE.sub(b'  ', code))
     for end in [m.end() for m in _SIGNATURE_END.finditer(code)]: code[end] = ord(';')
     return bytes(code)
 
