@@ -13,7 +13,7 @@ ready test faults: export ATEN_CPU_CAPABILITY ?= avx2
 ready test faults: export ONEDNN_MAX_CPU_ISA ?= AVX2
 ready test faults: export MKL_CBWR ?= AVX2
 
-.PHONY: help demo test faults ready bench
+.PHONY: help demo test faults browser ready bench
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
@@ -26,6 +26,13 @@ test: $(READY)  ## run every notebook and every test
 
 faults: $(READY)  ## the long tests of what may go wrong: kills, full disks, damage
 	pytest -q -m faults
+
+browser: $(READY)  ## click through the memory inspector in JupyterLab; it and playwright go to a venv of their own, which sees this one
+	test -x $(VENV)/browser/bin/jupyter-lab || { $(VENV)/bin/python -m venv $(VENV)/browser \
+		&& $(VENV)/bin/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' > "$$(echo $(VENV)/browser/lib/python*/site-packages)/beside.pth" \
+		&& $(VENV)/browser/bin/pip install -q -c constraints.txt jupyterlab playwright; }
+	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(VENV)/browser/bin/playwright install chromium
+	JUPYTER_PATH=$(CURDIR)/$(VENV)/share/jupyter $(VENV)/browser/bin/python -m pytest -q -rs -m browser tests/test_inspector.py
 
 ready: $(READY)  ## print the library and the README from the notebooks; before every commit
 	nbdev-export

@@ -24,7 +24,7 @@ SAVE = "jupyterapp.commands.execute('docmanager:save')"
 
 def chromium(play) -> str | None:
     "The program to start: the system's Chromium or Chrome, or the one that `playwright install chromium` has fetched; None if there is none."
-    found = (shutil.which(name) for name in ('chromium', 'chromium-browser', 'google-chrome'))
+    found = (shutil.which(name) for name in ('chromium', 'google-chrome'))
     own = play.chromium.executable_path
     return next(filter(None, found), own if Path(own).exists() else None)
 
