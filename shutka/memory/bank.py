@@ -222,13 +222,17 @@ class Joined:
         if (now := glance(self.encoder)) != self._seen[0]: self._seen = now, fingerprint(self.encoder)
         return self._seen[1]
 
-    def check_encoder(self) -> str:
-        "The fingerprint of this encoder; raises `UserError` unless it made the bank's vectors, or there is nothing yet."
+    def maker(self) -> tuple[str, int | None]:
+        "The fingerprint of this encoder, and the dimension of the bank's vectors, if it has some; raises `UserError` if another one made them."
         if self.encoder is None: raise UserError("a bank opened without an encoder is searched by words only; give one: Bank(folder, encoder)")
         mine, made = self._fingerprint(), self.store.encoder()
         if made is None and len(self): raise UserError("the bank's memories have no vectors yet; bank.reencode(encoder) makes them")
         if made and mine != made[0]: raise UserError(f"the bank's vectors were made by encoder {made[0][:12]}, and this is {mine[:12]}; bank.reencode(encoder) makes new ones")
-        return mine
+        return mine, made and made[1]
+
+    def check_encoder(self) -> str:
+        "The fingerprint of this encoder; raises `UserError` unless it made the bank's vectors, or there is nothing yet."
+        return self.maker()[0]
 
 # %% ../../nbs/52_memory.bank.ipynb #518a44cd
 HOW = ('hybrid', 'dense', 'words')
@@ -358,12 +362,15 @@ def vectors_for(
     progress: Callable[[int, int], None],      # told how many of how many are encoded
 ) -> tuple[Sequence, tuple[str, int] | None]:  # a vector for each, or None for each; fingerprint and dimension of what made them
     "The vectors of new memories; raises `UserError` if there are not as many, or the bank needs some and there are none."
-    made = bank.store.encoder()
-    if not texts: return [], made
-    if embeddings is None and bank.encoder is None:
-        if made: raise UserError("the bank's memories have vectors, so new ones need them too; open it with its encoder: Bank(folder, encoder)")
-        return [None] * len(texts), None
-    if bank.encoder is not None: made = bank.check_encoder(), made[1] if made else dimension(bank.encoder)
+    if not texts: return [], None
+    if bank.encoder is None:
+        made = bank.store.encoder()
+        if embeddings is None:
+            if made: raise UserError("the bank's memories have vectors, so new ones need them too; open it with its encoder: Bank(folder, encoder)")
+            return [None] * len(texts), None
+    else:
+        mine, d = bank.maker()
+        made = mine, d or dimension(bank.encoder)
     for text in texts:
         if not isinstance(text, str): raise UserError(f"a text must be a str, got {type(text).__name__}")
     vectors = encode(bank.encoder, texts, progress) if embeddings is None else _array(embeddings)
