@@ -209,7 +209,6 @@ class Joined:
     def close(self):
         "Let others write; closing twice is fine."
         self.store.close()
-
     def __enter__(self): return self
     def __exit__(self, *error): self.close()
     def __len__(self) -> int: return len(self.store)
