@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/installed
+BROWSER := $(VENV)/browser
 
 export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
@@ -27,12 +28,8 @@ test: $(READY)  ## run every notebook and every test
 faults: $(READY)  ## the long tests of what may go wrong: kills, full disks, damage
 	pytest -q -m faults
 
-browser: $(READY)  ## click through the memory inspector in JupyterLab; it and playwright go to a venv of their own, which sees this one
-	test -x $(VENV)/browser/bin/jupyter-lab || { $(VENV)/bin/python -m venv $(VENV)/browser \
-		&& $(VENV)/bin/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' > "$$(echo $(VENV)/browser/lib/python*/site-packages)/beside.pth" \
-		&& $(VENV)/browser/bin/pip install -q -c constraints.txt jupyterlab playwright; }
-	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(VENV)/browser/bin/playwright install chromium
-	JUPYTER_PATH=$(CURDIR)/$(VENV)/share/jupyter $(VENV)/browser/bin/python -m pytest -q -rs -m browser tests/test_inspector.py
+browser: $(BROWSER)/installed  ## click through the memory inspector in JupyterLab and Chromium
+	JUPYTER_PATH=$(CURDIR)/$(VENV)/share/jupyter $(BROWSER)/bin/python -m pytest -q -rs -m browser tests/test_inspector.py
 
 ready: $(READY)  ## print the library and the README from the notebooks; before every commit
 	nbdev-export
@@ -50,4 +47,13 @@ $(READY): settings.ini constraints.txt
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q $(shell grep '^torch==' constraints.txt)
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+# A venv of its own for what only `make browser` needs; it sees all that .venv has.
+$(BROWSER)/installed: $(READY)
+	$(VENV)/bin/python -m venv $(BROWSER)
+	$(BROWSER)/bin/python -c "import site, sys; open(site.getsitepackages()[0] + '/beside.pth', 'w').write('import site; site.addsitedir(%r)' % sys.argv[1])" \
+		$(CURDIR)/$(VENV)/lib/python*/site-packages
+	$(BROWSER)/bin/pip install -q -c constraints.txt jupyterlab playwright
+	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(BROWSER)/bin/playwright install chromium
 	touch $@
