@@ -174,7 +174,7 @@ def test_another_model(shutka, bundles):
     shutka('add', 'parse a date', '--model', 'one.zip')
     shutka('delete', '1')
     shutka('add', 'sort the rows')
-    for words in (['search', 'x'], ['add', 'x'], ['update', '2', 'x']):
+    for words in (['search', 'x'], ['add', 'x'], ['update', '2', 'x'], ['sync', 'dir:src']):
         assert '`shutka memory reencode two.zip --bank b`' in shutka(*words, '--model', 'two.zip', code=2)
     assert live() == ['sort the rows']
     assert shutka('reencode', 'two.zip') == 'encoded 1; 1 memory in b\n'
@@ -197,6 +197,8 @@ def test_a_model_that_is_gone(shutka, bundles):
     shutka('add', 'parse a date', '--model', 'one.zip')
     Path('one.zip').rename('moved.zip')
     for words in (['search', 'x'], ['add', 'x'], ['sync', 'dir:src']): assert 'is not there any more' in shutka(*words, code=2)
+    shutka('delete', '1')
+    assert '1 came back' in shutka('undo') and bundles == ['one']  # nothing was to be read
     assert '1 of 1' in shutka('search', 'date', '--how', 'words')
     assert '1 of 1' in shutka('search', 'date', '--model', 'moved.zip')
     shutka('add', 'x', '--model', 'moved.zip')

@@ -12,7 +12,7 @@ import pytest
 from shutka.core import UserError, read_jsonl, write_jsonl
 from shutka.data.corpus import deduplicate, leaked, split
 from shutka.data.records import Document
-from shutka.data.sources import open_source
+from shutka.data.sources import npm_prefetch, npm_tarball, open_source
 from shutka.data.typescript import Report, collect
 
 CODE = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
@@ -154,6 +154,33 @@ def test_a_range_is_resolved_and_an_exact_version_kept(tmp_path, npm, monkeypatc
     assert list(open_source('npm:@o/kit@1.2.3')) == list(source)  # no npm is asked
     assert [p.name for p in (tmp_path/'cache/npm/@o').iterdir()] == ['kit@1.2.3.tgz']
     with pytest.raises(UserError, match='install Node.js'): open_source('npm:@o/kit@^1')
+
+
+NPM = '''#!/bin/sh
+echo "$*" >> asked
+for a in "$@"; do case "$a" in --pack-destination=*) to="${a#*=}";; none@*) echo '{"error": {"code": "E404", "summary": "Not Found"}}'; exit 1;; esac; done
+for a in "$@"; do case "$a" in ?*@*) file=$(echo "${a%@*}" | tr -d @ | tr / -)-${a##*@}.tgz; echo "$a" > "$to/$file";; esac; done
+echo '[{"version": "1.0.0"}]'
+'''
+
+
+def test_many_packages_with_one_call(tmp_path, monkeypatch):
+    monkeypatch.setenv('SHUTKA_CACHE', str(tmp_path/'cache'))
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path/'bin/npm', NPM).chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}/bin{os.pathsep}{os.environ["PATH"]}')
+    put(tmp_path/'cache/npm/old@1.0.0.tgz', 'old')
+    cached = lambda: {p.relative_to(tmp_path/'cache/npm').as_posix(): p.read_text().strip() for p in (tmp_path/'cache/npm').rglob('*') if p.is_file()}
+    npm_prefetch([(name, '1.0.0') for name in ('old', '@o/kit', 'kit', '@a/b-c', '@a-b/c')])
+    found = cached()
+    assert found.pop('old@1.0.0.tgz') == 'old' and {f'{name}.tgz': name for name in found.values()} == found  # each under its own name
+    assert len(found) == 3 and 'pack @o/kit@1.0.0 kit@1.0.0 ' in Path('asked').read_text()  # two of one file name are not asked for together
+    before = cached()
+    npm_prefetch([('none', '1.0.0'), ('more', '1.0.0')])   # all are refused
+    npm_prefetch([('kit', '1.0.0'), ('last', '1.0.0')])    # one is no crowd
+    assert cached() == before and len(Path('asked').read_text().splitlines()) == 2
+    assert npm_tarball('more', '1.0.0')[1] == '1.0.0'
+    with pytest.raises(UserError, match='npm knows no none@1.0.0: Not Found'): npm_tarball('none', '1.0.0')
 
 
 @pytest.mark.parametrize('answer, words', [

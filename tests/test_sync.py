@@ -269,6 +269,14 @@ export default Queue;
     assert 'Adds' not in texts['Queue'] and texts['Queue'].startswith('/** A queue. */\ndeclare class Queue<T> {')
 
 
+def test_examples_do_not_hide_declarations(pack):
+    pack('a@1.0.0', examples__server_ts=f('serve'), vite_config_ts=f('config'), types__index_tst_ts=f('test'), index_d_ts='declare function real(): void')
+    pack('b@1.0.0', examples__server_ts=f('serve'), src__b_ts=f('real'), dist__b_d_ts='declare function built(): void')
+    pack('c@1.0.0', scripts__only_ts=f('real'))
+    found = {p: [m['name'] for _, m in snippets(f'npm:{p}@1.0.0')] for p in 'abc'}
+    assert found == {'a': ['real'], 'b': ['serve', 'real'], 'c': ['real']}
+
+
 def test_a_member_says_whose_it_is(tmp_path, pack):
     "In its metadata and in its text, so that `ZodType.parse` finds it; with bodies and without."
     body = '/** A schema. */\nexport class ZodType {\n  /** Parses. */\n  parse(data: unknown) { return this.run(data); }\n  then = (f: Next) => { return f(this); };\n}\n'
