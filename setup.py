@@ -27,7 +27,7 @@ setup(
     packages=find_packages(include=['shutka', 'shutka.*']),
     package_data={'shutka': ['bundled/**/*', 'kaggle/*.ipynb']},
     install_requires=lines('requirements'),
-    extras_require={'dev': lines('dev_requirements')},
+    extras_require={'qdrant': lines('qdrant_requirements'), 'dev': lines('dev_requirements') + lines('qdrant_requirements')},
     entry_points={'console_scripts': lines('console_scripts')},
     zip_safe=False,
 )

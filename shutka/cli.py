@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['given_option', 'file_option', 'bank_option', 'model_option', 'cli', 'data', 'memory', 'command', 'main', 'writing',
            'run', 'plan', 'watch', 'report', 'pairs', 'bundle', 'evaluate', 'encode', 'Model', 'add', 'search',
-           'delete', 'update', 'sync', 'undo', 'stats', 'verify', 'reencode', 'export']
+           'delete', 'update', 'sync', 'undo', 'stats', 'verify', 'reencode', 'export', 'qdrant']
 
 # %% ../nbs/99_cli.ipynb #31d2d9fe
 import errno
@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import warnings
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -494,6 +494,30 @@ def export(output, force, folder):
     "Write the memories as JSON lines, for `shutka memory add -i`."
     if Path(output).exists() and not force: raise UserError(f"{output} exists already; give --force to replace it")
     with _bank(folder, readonly=True) as bank, writing(output): click.echo(f"wrote {_count(bank.export(output))} to {output}")
+
+# %% ../nbs/99_cli.ipynb #f2cf7ee4
+@memory.command()
+@click.argument('url')
+@click.option('--collection', default='shutka', show_default=True, metavar='NAME', help='The name of the bank on the server; NAME-log is used as well.')
+@click.option('--api-key-env', 'key', metavar='NAME', help="The environment variable that holds the server's API key.")
+@click.option('--replace', is_flag=True, help='Forget what the server has under this name.')
+@bank_option
+def qdrant(url, collection, key, replace, folder):
+    "Bring a Qdrant server into the state of a bank; if stopped, call it again. URL may be a folder, for a Qdrant without a server."
+    if key and not os.environ.get(key): raise UserError(f"the environment variable {key} must hold the server's API key, and it holds nothing")
+    try: from shutka.memory.qdrant import QdrantStore, connect
+    except ModuleNotFoundError as e:
+        if e.name != 'qdrant_client': raise
+        raise UserError("qdrant-client must be installed: pip install 'shutka[qdrant]'") from None
+    from shutka.memory.push import push
+    from tqdm import tqdm
+    with _bank(folder, readonly=True) as bank, closing(connect(url, os.environ.get(key) if key else None)) as client:
+        with tqdm(unit=' memories', file=sys.stderr, leave=False, disable=None) as bar:  # only in a terminal
+            def told(done: int, total: int):
+                bar.total = total
+                bar.update(done - bar.n)
+            made = push(bank.store, QdrantStore(client, collection), replace, told)
+        click.echo(f"{made['added']:,} added, {made['deleted']:,} deleted; {_count(made['memories'])} in {collection} at {url}")
 
 # %% ../nbs/99_cli.ipynb #93977838
 if __name__ == '__main__' and '__file__' in globals(): main()
