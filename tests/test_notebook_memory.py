@@ -21,11 +21,10 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', str(tmp_path))  # no npm, no git
 
 
-def shown(path='runs/memory/notebook.ipynb') -> list[str]:
-    "The searches a notebook shows, as text; each also as HTML."
-    data = [o['data'] for c in read_json(path)['cells'] for o in c.get('outputs', []) if o['output_type'] == 'execute_result']
-    assert all('<pre>' in ''.join(d['text/html']) for d in data)
-    return [''.join(d['text/plain']) for d in data]
+def shown(kind='execute_result', path='runs/memory/notebook.ipynb') -> list[dict]:
+    "What a notebook shows: its searches, or (`display_data`) its inspector, the still of it and the map."
+    found = [o['data'] for c in read_json(path)['cells'] for o in c.get('outputs', []) if o['output_type'] == kind]
+    return [{mime: ''.join(data) if mime.startswith('text') else data for mime, data in of.items()} for of in found]
 
 
 def test_offline_and_again_with_a_model(capfd):
@@ -35,10 +34,14 @@ def test_offline_and_again_with_a_model(capfd):
                   'is replaced by [32]', 'undone: [32] is gone', '14 snippets', 'no faults'): assert words in said
     result = read_json('runs/memory/result.json')
     assert result['status'] == 'ok' and result['before'] == {'added': 30} and result['after'] == {'changed': 1, 'deleted': 16, 'unchanged': 13}
-    first, then, fixed = shown()
+    assert all('<pre' in data['text/html'] for data in shown())
+    first, then, fixed = [data['text/plain'] for data in shown()]
     assert 'isLeapYear(year) ? 29' in first and 'month + 1, 0' not in first
     assert 'isLeapYear(year) ? 29' not in then and 'new Date(year, month + 1, 0)' in then
     assert 'Corrected by hand' in fixed and 'new Date(year, month, 0)' in fixed
+    live, still = shown('display_data')
+    assert 'application/vnd.jupyter.widget-view+json' in live and 'month + 1, 0' in still['text/plain'] and '<mark>length</mark>' in still['text/html']
+    assert 'bank.reencode(encoder)' in still['text/html'] and 'no map' in said
     with Bank('runs/memory/bank', readonly=True) as bank: assert len(bank) == result['memories'] == 14 and not bank.verify()
 
     torch.manual_seed(0)
@@ -48,6 +51,8 @@ def test_offline_and_again_with_a_model(capfd):
     assert run_notebook('memory', {'bundle': 'model'}) == 0
     said = capfd.readouterr().out
     assert 'made vectors for 14 snippets' in said and 'search: hybrid, no faults' in said
+    _, still, drawn = shown('display_data')
+    assert 'src="data:image/png;base64,' in still['text/html'] and 'image/png' in drawn
 
 
 def test_refused(capfd):
