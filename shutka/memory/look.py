@@ -119,7 +119,7 @@ def plane_of(
     x = np.asarray(vectors, np.float64)
     x = x[every(len(x))]
     middle = x.mean(axis=0)
-    across = np.linalg.svd(x - middle, full_matrices=False)[2][:2].T
+    across = np.linalg.eigh((x - middle).T @ (x - middle))[1][:, :-3:-1]
     across = across * np.sign(across[np.abs(across).argmax(axis=0), range(across.shape[1])])
     return middle, np.pad(across, ((0, 0), (0, 2 - across.shape[1])))
 
