@@ -56,7 +56,7 @@ def test_a_mistake_is_found_corrected_and_taken_back(bank):
     assert '[2] is now [4]' in seen.page.message.value and not seen.editors and bank.get(4)[0].metadata == {'source': 'git:app'}
     assert buttons(seen.page.head)['undo'].description == 'undo update: +[4] −[2]'
     press(seen, 'undo')
-    assert seen.hits[0].id == 2 and 'a - b' in seen.page.rows.children[0].children[0].value and 'undone: update' in seen.said
+    assert seen.hits[0].id == 2 and 'a - b' in seen.page.rows.children[0].children[0].value and 'undone: update' in seen.page.said
     assert buttons(seen.page.head)['undo'].description == 'undo add: +3'
 
 
@@ -64,11 +64,11 @@ def test_delete_and_undo_until_nothing_is_left(bank):
     seen = inspector(bank, 'day')
     gone = seen.hits[0].id
     press(seen, 'delete')
-    assert gone not in {hit.id for hit in seen.hits} and f'[{gone}] is deleted' in seen.said and len(bank) == 2
+    assert gone not in {hit.id for hit in seen.hits} and f'[{gone}] is deleted' in seen.page.said and len(bank) == 2
     press(seen, 'undo')
     assert gone in {hit.id for hit in seen.hits} and len(bank) == 3
     press(seen, 'undo')
-    assert len(bank) == 0 and seen.hits == [] and 'nothing found in 0 memories' in seen.said
+    assert len(bank) == 0 and seen.hits == [] and 'nothing found in 0 memories' in seen.page.said
     assert 'undo' not in buttons(seen.page.head) and 'the bank is empty' in seen.page.map.value
     bank.add('let day')
     seen.search()
@@ -77,7 +77,7 @@ def test_delete_and_undo_until_nothing_is_left(bank):
 
 def test_fields_search(bank):
     seen = inspector(bank)
-    assert (seen.hits, seen.said) == ([], '3 memories')
+    assert (seen.hits, seen.page.said) == ([], '3 memories')
     seen.page.query.value = 'day'
     assert len(seen.hits) == 3
     seen.page.count.value = 1
@@ -97,17 +97,17 @@ def test_refusals_are_shown(bank):
     stale = buttons(seen.page.head)['undo']
     bank.undo()
     stale.click()
-    assert 'was undone before' in seen.said and len(bank) == 3
+    assert 'was undone before' in seen.page.said and len(bank) == 3
     press(seen, 'edit')
     rewrite(seen, ' ')
     press(seen, 'save')
-    assert 'must not be empty' in seen.said and 2 in seen.editors and len(bank) == 3
+    assert 'must not be empty' in seen.page.said and 2 in seen.editors and len(bank) == 3
     bank.encoder = Hashed(1)
     seen.search()
-    assert 'bank.reencode(encoder)' in seen.said and seen.hits == []
+    assert 'bank.reencode(encoder)' in seen.page.said and seen.hits == []
     bank.close()
     press(seen, 'undo')
-    assert 'was closed' in seen.said
+    assert 'was closed' in seen.page.said
 
 
 def test_an_editor_stays_until_it_is_closed(bank):
@@ -118,7 +118,7 @@ def test_an_editor_stays_until_it_is_closed(bank):
     assert seen.hits[0].id == 1 and len(seen.page.rows.children) == 2
     assert any(getattr(p, 'value', '') == 'half a corr' for p in parts(seen.page.rows))
     press(seen, 'cancel')
-    assert '[2] stays as it is' in seen.said and len(seen.page.rows.children) == 1 and len(bank.operations()) == 1
+    assert '[2] stays as it is' in seen.page.said and len(seen.page.rows.children) == 1 and len(bank.operations()) == 1
 
 
 def test_nothing_becomes_html(bank):
@@ -155,7 +155,7 @@ def test_without_vectors(tmp_path):
     with Bank(tmp_path/'plain') as plain:
         plain.add(TEXTS)
         seen = inspector(plain, 'day')
-        assert 'by words only' in seen.said and 'bank.reencode(encoder)' in seen.page.map.value and '<img' not in seen.still().html
+        assert 'by words only' in seen.page.said and 'bank.reencode(encoder)' in seen.page.map.value and '<img' not in seen.still().html
         press(seen, 'delete')
         assert len(plain) == 2
         with pytest.raises(UserError, match='must have vectors'): plot_bank(plain)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['AGES', 'QUIET', 'ALARM', 'CODE', 'SAMPLE', 'Plane', 'LOOKS', 'Hit', 'marked', 'ago', 'origin', 'card', 'View', 'view',
            'every', 'plane_of', 'map_of', 'Chart', 'chart_of', 'plot_chart', 'plot_bank', 'undoable', 'told', 'button',
-           'editor', 'close_all', 'image', 'Page', 'page_of', 'Searcher', 'delete', 'correct', 'undo', 'Inspector',
-           'inspector']
+           'hit_row', 'editor', 'close_all', 'image', 'Page', 'summary', 'Searcher', 'delete', 'correct', 'undo',
+           'Inspector', 'inspector']
 
 # %% ../../nbs/51a_memory.look.ipynb #7896c679
 import base64
@@ -198,6 +198,7 @@ LOOKS = '''<style>
 .shutka-bank textarea { font-family: var(--jp-code-font-family, monospace); font-size: var(--jp-code-font-size, 13px); line-height: 1.35; }
 </style>'''
 
+# %% ../../nbs/51a_memory.look.ipynb #a90c04d7
 def button(
     label: str,
     act: Callable[[], None],  # called when it is clicked
@@ -209,6 +210,17 @@ def button(
     made.add_class('shutka-small')
     made.on_click(lambda _: act())
     return made
+
+def hit_row(
+    hit: Hit,
+    query: str,
+    age: str,
+):               # a widget
+    "A hit on the page."
+    from ipywidgets import HTML, VBox
+    row = VBox([HTML(card(hit, query, age))])
+    row.add_class('shutka-row')
+    return row
 
 def editor(
     hit: Hit,
@@ -238,95 +250,89 @@ def image(
     return f'<img alt="map of the bank" width="360" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 # %% ../../nbs/51a_memory.look.ipynb #037bc926
-@dataclass(frozen=True)
 class Page:
-    "The widgets of a searcher."
-    query: object    # a text field
-    count: object    # how many hits at most
-    head: object     # the row that holds both
-    message: object  # what is to be said
-    rows: object     # the hits, below one another
-    map: object
-    whole: object    # all of it
+    "Widgets, and below them a still. `query` and `count` are the fields, `head` their row, `rows` the hits, `whole` all of it."
 
-def page_of(
-    query: str,   # what is searched first
-    k: int,       # how many hits at most
-    still: str,   # the CSS class of what to hide
-) -> Page:
-    "An empty page."
-    from ipywidgets import HTML, BoundedIntText, HBox, Layout, Text, VBox
-    field = Text(query, placeholder='a question, a name, or code; Enter searches', continuous_update=False, layout=Layout(flex='1 1 auto'))
-    count = BoundedIntText(k, min=1, max=100, tooltip='how many hits at most', layout=Layout(width='60px'))
-    rows, chart = VBox(layout=Layout(flex='1 1 400px', min_width='0')), HTML(layout=Layout(flex='0 0 360px'))
-    looks = HTML(f'{LOOKS}<style>.{still} {{ display: none }}</style>', layout=Layout(display='none'))
-    head, message, body = HBox([field, count]), HTML(), HBox([rows, chart], layout=Layout(flex_flow='row wrap'))
-    whole = VBox([looks, head, message, body])
-    for part, name in ((whole, 'bank'), (head, 'head')): part.add_class(f'shutka-{name}')
-    return Page(field, count, head, message, rows, chart, whole)
+    def __init__(self, query: str, k: int):
+        from ipywidgets import HTML, BoundedIntText, HBox, Layout, Text, VBox
+        self.name, self.said, self.place = f'shutka-{uuid4().hex}', '', None
+        self.query = Text(query, placeholder='a question, a name, or code; Enter searches', continuous_update=False, layout=Layout(flex='1 1 auto'))
+        self.count = BoundedIntText(k, min=1, max=100, tooltip='how many hits at most', layout=Layout(width='60px'))
+        self.rows, self.map = VBox(layout=Layout(flex='1 1 400px', min_width='0')), HTML(layout=Layout(flex='0 0 360px'))
+        self.head, self.message = HBox([self.query, self.count]), HTML()
+        looks = HTML(f'{LOOKS}<style>.{self.name} {{ display: none }}</style>', layout=Layout(display='none'))
+        self.whole = VBox([looks, self.head, self.message, HBox([self.rows, self.map], layout=Layout(flex_flow='row wrap'))])
+        for part, name in ((self.whole, 'bank'), (self.head, 'head')): part.add_class(f'shutka-{name}')
+
+    def show(self, rows: list, said: str, alarm: bool):
+        "Put rows in the place of others, which are closed, and say something above them."
+        self.said, before = said, self.rows.children
+        self.message.value = f'<span style="{ALARM if alarm else QUIET}">{escape(said)}</span>'
+        self.rows.children = rows
+        for row in set(before) - set(rows): close_all(row)
+
+    def display(self, still: View):
+        "Show the widgets, and the still below them."
+        from IPython.display import display
+        display(self.whole._repr_mimebundle_() | {'text/plain': 'Buttons and all in a running notebook; this is what it showed last:'}, raw=True)
+        self.place = display(self.framed(still), display_id=self.name)
+
+    def renew(self, still: View):
+        "Replace the still, if it is displayed."
+        if self.place: self.place.update(self.framed(still))
+
+    def framed(self, still: View) -> View: return View(still.text, f'<div class="{self.name}">{still.html}</div>')
+
+# %% ../../nbs/51a_memory.look.ipynb #a37564ad
+def summary(
+    hits: list[Hit],
+    query: str,       # '' if nothing was asked
+    n: int,           # memories in the bank
+) -> str:
+    "How much was found, and whether only words were looked for."
+    if not hits: return f'nothing found in {n:,} memories' if query else f'{n:,} memories'
+    return f'{len(hits)} of {n:,} memories' + ', by words only' * all(hit.cosine is None for hit in hits)
 
 # %% ../../nbs/51a_memory.look.ipynb #20573c5f
 class Searcher:
     "A bank in a notebook: ask it, and see where the answers lie."
 
     def __init__(self, bank, query: str = '', k: int = 5, clock: Callable[[], float] = time.time):
-        self.name = f'shutka-{uuid4().hex}'
-        self.bank, self.clock, self.page = bank, clock, page_of(query, k, self.name)
-        self.hits, self.said, self.chart, self.seen, self.place = [], '', None, None, None
+        self.bank, self.clock, self.page, self.hits, self.chart, self.seen = bank, clock, Page(query, k), [], None, None
         for field in (self.page.query, self.page.count): field.observe(lambda _: self.search(), 'value')
         self.search()
 
-    def read(self) -> str:
-        "Ask the bank for what is to be shown; what it says in a line."
-        if (last := self.bank.store.last_operation()) != self.seen:
-            self.renew()
-            self.seen = last
-        query, n = self.page.query.value.strip(), f'{len(self.bank):,} memories'
-        self.hits = self.bank.search(query, self.page.count.value) if query else []
-        if not self.hits: return f'nothing found in {n}' if query else n
-        return f'{len(self.hits)} of {n}' + ', by words only' * all(hit.cosine is None for hit in self.hits)
-
-    def renew(self):
-        "What there is to do when the bank has changed."
-        self.chart = None
-
     def search(self, said: str = '', alarm: str = ''):
         "Ask, and show what the bank holds now; what it refuses is shown, not raised."
-        try: found = self.read()
-        except UserError as e: self.hits, found, alarm = [], '', alarm or str(e)
-        self.said, before = alarm or ' · '.join(filter(None, [said, found])), self.page.rows.children
-        self.page.message.value = f'<span style="{ALARM if alarm else QUIET}">{escape(self.said)}</span>'
-        self.page.rows.children = self.rows()
-        for row in set(before) - set(self.page.rows.children): close_all(row)
-        self.draw()
+        try: said = ' · '.join(filter(None, [said, self.read()]))
+        except UserError as e: self.hits, alarm = [], alarm or str(e)
+        self.page.show(self.rows(), alarm or said, bool(alarm))
+        self.page.map.value = self.map()
+        self.page.renew(self.still())
 
+    def read(self) -> str:
+        "Ask the bank for what is to be shown; what there is to say about it."
+        if (last := self.bank.store.last_operation()) != self.seen: self.renew(last)
+        query = self.page.query.value.strip()
+        self.hits = self.bank.search(query, self.page.count.value) if query else []
+        return summary(self.hits, query, len(self.bank))
+
+    def renew(self, operation: int): self.chart, self.seen = None, operation
     def rows(self) -> list: return [self.row(hit) for hit in self.hits]
+    def row(self, hit: Hit): return hit_row(hit, self.page.query.value, ago(self.clock() - hit.created))
+    def _ipython_display_(self): self.page.display(self.still())
 
-    def row(self, hit: Hit):
-        "A hit on the page."
-        from ipywidgets import HTML, VBox
-        row = VBox([HTML(card(hit, self.page.query.value, ago(self.clock() - hit.created)))])
-        row.add_class('shutka-row')
-        return row
-
-    def draw(self):
-        "Draw the map with the hits on it, and renew the still."
+    def map(self) -> str:
+        "The map with the hits on it, or why there is none, as HTML."
         try:
             if self.chart is None: self.chart = chart_of(self.bank)
-            self.page.map.value = image(plot_chart(self.bank, self.chart, self.hits))
-        except UserError as e: self.page.map.value = f'<span style="{QUIET}">{escape(str(e))}</span>'
-        if self.place: self.place.update(self.still())
+            return image(plot_chart(self.bank, self.chart, self.hits))
+        except UserError as e: return f'<span style="{QUIET}">{escape(str(e))}</span>'
 
     def still(self) -> View:
         "What is shown now, for eyes that come later."
-        shown = view(self.hits, self.page.query.value, f' {self.said}')
-        return View(shown.text, f'<div class="{self.name}">{shown.html}{self.page.map.value}</div>')
-
-    def _ipython_display_(self):
-        from IPython.display import display
-        live = self.page.whole._repr_mimebundle_() | {'text/plain': 'Buttons and all in a running notebook; this is what it showed last:'}
-        display(live, raw=True)
-        self.place = display(self.still(), display_id=self.name)
+        shown = view(self.hits, self.page.query.value, f' {self.page.said}')
+        return View(shown.text, shown.html + self.page.map.value)
 
 # %% ../../nbs/51a_memory.look.ipynb #02eb1e06
 def delete(bank, hit: Hit) -> str:
@@ -349,9 +355,9 @@ def undo(bank, operation: Operation) -> str:
 class Inspector(Searcher):
     "A bank in a notebook: ask it, and put right what is wrong."
 
-    def __init__(self, bank, query: str = '', k: int = 5, clock: Callable[[], float] = time.time):
+    def __init__(self, *args, **options):
         self.editors = {}  # id of a memory -> the editor that is open for it
-        super().__init__(bank, query, k, clock)
+        super().__init__(*args, **options)
 
     def doing(self, act: Callable, *args) -> Callable[[], None]:
         "What a button does: act, say what happened or why it did not, and search again."
@@ -364,22 +370,21 @@ class Inspector(Searcher):
     def edit(self, hit: Hit):
         "Open an editor."
         def close(text):
-            said = correct(self.bank, hit, text)
+            said = correct(self.bank, hit, text)  # or the editor stays
             del self.editors[hit.id]
             return said
         self.editors[hit.id] = editor(hit, lambda text: self.doing(close, text)())
 
-    def renew(self):
-        super().renew()
-        for old in self.page.head.children[2:]: close_all(old)
-        self.page.head.children = self.page.head.children[:2]
-        if last := undoable(self.bank):
-            about = f'operation {last.id}, {ago(self.clock() - last.time)}'
-            self.page.head.children += (button(f'undo {told(last)}', self.doing(undo, self.bank, last), about),)
+    def renew(self, operation: int):
+        "Another map, and another undo button."
+        query, count, *old = self.page.head.children
+        last = undoable(self.bank)
+        new = last and button(f'undo {told(last)}', self.doing(undo, self.bank, last), f'operation {last.id}, {ago(self.clock() - last.time)}')
+        self.page.head.children = [query, count, *([new] if new else [])]
+        for button_ in old: close_all(button_)
+        super().renew(operation)
 
-    def rows(self) -> list:
-        elsewhere = self.editors.keys() - {hit.id for hit in self.hits}
-        return [self.editors[i] for i in sorted(elsewhere)] + super().rows()
+    def rows(self) -> list: return [self.editors[i] for i in sorted(self.editors.keys() - {hit.id for hit in self.hits})] + super().rows()
 
     def row(self, hit: Hit):
         if hit.id in self.editors: return self.editors[hit.id]
