@@ -192,7 +192,7 @@ LOOKS = '''<style>
 .shutka-row { position: relative; }
 .shutka-row > button { position: absolute; top: 0; right: 0; }
 .shutka-row > button:nth-of-type(1) { right: 60px; }
-.shutka-row .shutka-about { padding-right: 130px; min-height: 22px; }
+.shutka-row .shutka-about { padding: 3px 130px 3px 0; line-height: 1.35; overflow-wrap: anywhere; }
 .shutka-small { height: 22px; line-height: 20px; font-size: 85%; padding: 0 8px; background: none; border: 1px solid var(--jp-border-color2, #ccc); border-radius: 3px; }
 .shutka-small:hover { background: var(--jp-layout-color2, #eee); }
 .shutka-bank textarea { font-family: var(--jp-code-font-family, monospace); font-size: var(--jp-code-font-size, 13px); line-height: 1.35; }
@@ -258,7 +258,7 @@ class Page:
         self.name, self.said, self.place = f'shutka-{uuid4().hex}', '', None
         self.query = Text(query, placeholder='a question, a name, or code; Enter searches', continuous_update=False, layout=Layout(flex='1 1 auto'))
         self.count = BoundedIntText(k, min=1, max=100, tooltip='how many hits at most', layout=Layout(width='60px'))
-        self.rows, self.map = VBox(layout=Layout(flex='1 1 400px', min_width='0')), HTML(layout=Layout(flex='0 0 360px'))
+        self.rows, self.map = VBox(layout=Layout(flex='1 1 400px', min_width='0')), HTML()
         self.head, self.message = HBox([self.query, self.count]), HTML()
         looks = HTML(f'{LOOKS}<style>.{self.name} {{ display: none }}</style>', layout=Layout(display='none'))
         self.whole = VBox([looks, self.head, self.message, HBox([self.rows, self.map], layout=Layout(flex_flow='row wrap'))])
@@ -270,6 +270,10 @@ class Page:
         self.message.value = f'<span style="{ALARM if alarm else QUIET}">{escape(said)}</span>'
         self.rows.children = rows
         for row in set(before) - set(rows): close_all(row)
+
+    def draw(self, chart: str):
+        "Put a map beside the hits, or why there is none below them."
+        self.map.value, self.map.layout.flex = chart, '0 0 360px' if '<img' in chart else '1 1 100%'
 
     def display(self, still: View):
         "Show the widgets, and the still below them."
@@ -307,7 +311,7 @@ class Searcher:
         try: said = ' · '.join(filter(None, [said, self.read()]))
         except UserError as e: self.hits, alarm = [], alarm or str(e)
         self.page.show(self.rows(), alarm or said, bool(alarm))
-        self.page.map.value = self.map()
+        self.page.draw(self.map())
         self.page.renew(self.still())
 
     def read(self) -> str:
