@@ -1,4 +1,5 @@
 "Metrics and evaluation: cases nobody wants to read in a notebook."
+import os
 import subprocess
 import sys
 
@@ -7,9 +8,11 @@ import pytest
 
 from shutka import metrics as of
 from shutka.core import UserError
+from shutka.evaluate.model import evaluate_run
 from shutka.evaluate.retrieval import Pool, evaluate, hybrid, make_pool, table, zscores
 from shutka.metrics import chance, interval, metrics, ranks
 from shutka.plots import plot_retrieval, plot_run
+from shutka.train.run import main, result
 
 
 def pair(i, doc=None, body=None, form='function'):
@@ -133,3 +136,14 @@ def test_representation_refuses(words_, code):
 def test_a_body_does_not_hold_its_own_name():
     recursive = pair(7, body='{ return n < 2 ? 1 : n * f7(n - 1, first, second) }')
     assert 'f7' not in make_pool([pair(0), recursive], 'p').bodies[make_pool([pair(0), recursive], 'p').queries.index('does thing number 7')]
+
+
+def test_an_examination_depends_on_the_model_alone(small):
+    "Another process, with another order of its sets and another number of threads, writes the same result."
+    run = small()
+    assert main(run.out) == 0
+    before = evaluate_run(run.out)
+    result(run.out, examined='')
+    env = os.environ | {'PYTHONHASHSEED': '1', 'OMP_NUM_THREADS': '1'}
+    subprocess.run([sys.executable, '-c', f'from shutka.evaluate.model import evaluate_run; evaluate_run({run.out!r})'], env=env, check=True)
+    assert result(run.out) == before

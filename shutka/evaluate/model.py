@@ -50,6 +50,7 @@ def pools_of(
     if not pools: raise UserError(f"{out} must hold out at least 8 documented functions to evaluate on; give held_out or more code")
     return pools
 
+# %% ../../nbs/62_evaluate.model.ipynb #77ef6bd4
 def evaluate_run(
     out: str | Path,  # a trained run folder
 ) -> dict:            # result.json
@@ -58,7 +59,6 @@ def evaluate_run(
     if found.get('examined') == mark: return found
     model, pools = load_model(Path(out)/'model'), pools_of(out)
     shape = {p.name: representation(*(np.asarray(x) for x in encoder(model)(list(p.queries), list(p.bodies)))) for p in pools}
-    # four digits: the last ones of a float32 sum depend on how busy the machine is
     return result(out, examined=mark, rows=examine(model, pools), representation={pool: {k: float(f'{v:.4g}') for k, v in of.items()} for pool, of in shape.items()})
 
 # %% ../../nbs/62_evaluate.model.ipynb #63c9b363
