@@ -1,0 +1,423 @@
+"""A bank is killed again and again, at random and at every point where that could hurt; its disk fills up, its files are damaged and taken away.
+
+`make faults` kills it a thousand times.
+"""
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections import Counter
+from contextlib import closing, nullcontext, suppress
+from pathlib import Path
+
+import memory_child
+import numpy as np
+import pytest
+from memory_child import DEADLY, LATE, D, Words
+from test_store import READONLY, privately
+
+from shutka.core import UserError
+from shutka.memory.bank import Bank
+from shutka.memory.sync import follow
+
+KILLS, MANY, A_BANK = 40, 1000, 20  # in the tests, in `make faults`, of one folder
+
+
+# the log's own truth, without SQLite
+
+class Model:
+    "What a bank must hold after what was said to be done."
+
+    def __init__(self): self.log, self.undone, self.items, self.deleted_by, self.encoder, self.has_vectors = [], {}, {}, {}, 0, False
+
+    @property
+    def live(self): return sorted(i for i in self.items if i not in self.deleted_by)
+
+    def to_undo(self, which):
+        "Number of the operation that undo would reverse, or None if it must refuse."
+        if which is None: which = max((n for n, o in enumerate(self.log, 1) if not self.undone[n] and o[0] not in ('undo', 'encoder', 'compact')), default=0)
+        if not 1 <= which <= len(self.log) or self.undone[which]: return None
+        kind, added, deleted, _ = self.log[which - 1]
+        if kind in ('encoder', 'compact') or any(i in self.deleted_by for i in added) or any(i not in self.deleted_by or self.items[i][0] == '' for i in deleted): return None
+        return which
+
+    def expects(self, told):
+        "(kind, added, deleted, undoes) of the operation that must come of something announced; None if there must be none."
+        kind, n = told['begins'], len(told.get('add', []))
+        added = [*range(len(self.items) + 1, len(self.items) + 1 + n)]
+        if kind in ('add', 'update', 'delete', 'sync'): return kind, added, sorted(told.get('delete', [])), None
+        if kind == 'compact': return kind, [], [], None
+        if kind == 'reencode': return 'encoder', [], [], None
+        if kind != 'undo' or not (which := self.to_undo(told['which'])): return None
+        return kind, sorted(self.log[which - 1][2]), sorted(self.log[which - 1][1]), which
+
+    def apply(self, told, operation):
+        "Take an operation in."
+        kind, added, deleted, undoes = operation
+        if kind == 'compact':
+            for i, by in self.deleted_by.items():
+                if by <= len(self.log) - told['keep']: self.items[i][0] = ''
+        if kind == 'encoder': self.encoder, self.has_vectors = told['to'], True
+        for i, (text, about) in zip(added, told.get('add', [])):
+            self.items[i], self.has_vectors = [text, self.items[told['delete'][0]][1] if about is None else about], True
+        self.log.append(operation)
+        self.undone[len(self.log)] = False
+        for i in added: self.deleted_by.pop(i, None)
+        for i in deleted: self.deleted_by[i] = len(self.log)
+        while undoes: self.undone[undoes], undoes = not self.undone[undoes], self.log[undoes - 1][3]
+
+
+def agrees(bank, items):
+    "Every memory is found as numpy finds it, and by the number in its text; items: id -> (text, metadata), of the live ones."
+    ids = sorted(items)
+    assert bank.store.live().tolist() == ids
+    if not ids: return
+    vectors = bank.encoder.encode([items[i][0] for i in ids])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    everywhere = {'source': sorted({about['source'] for _, about in items.values()})}  # then an IVF index looks into every list
+    for i, cosines in zip(ids, vectors @ vectors.T):
+        for k, where in ((1, {}), (5, everywhere)):
+            hits = bank.search(items[i][0], k, 'dense', where)
+            np.testing.assert_allclose([h.score for h in hits], np.sort(cosines)[::-1][:k], atol=1e-5)
+            np.testing.assert_allclose([cosines[np.searchsorted(ids, h.id)] for h in hits], [h.score for h in hits], atol=1e-5)
+            assert len({h.id for h in hits}) == len(hits)
+        number, = re.findall(r'(?<!\d)\d{9}(?!\d)', items[i][0])[:1]
+        assert i in {h.id for h in bank.search(number, 3, 'words')}, (i, number)
+
+
+def check(folder, model, pending, readonly):
+    "Open what a killed process left, and look at all of it; returns whether what was begun and not acknowledged is there."
+    with warnings.catch_warnings(), Bank(folder, readonly=readonly) as bank:
+        warnings.simplefilter('error')  # a kill never leaves an index that only looks whole
+        more = bank.store.last_operation() - len(model.log)
+        if more:
+            assert more == 1 and pending and (operation := model.expects(pending)), (more, pending)
+            model.apply(pending, operation)
+        assert bank.verify() == []
+        assert [(o.id, (o.kind, o.added, o.deleted, o.undoes), o.undone) for o in bank.operations(10**6)[::-1]] == [(n, o, model.undone[n]) for n, o in enumerate(model.log, 1)]
+        assert [(i.text, i.metadata, i.deleted) for i in bank.get(model.items)] == [(*model.items[i], i in model.deleted_by) for i in model.items]
+        assert bank.store.encoder() == ((f'words {model.encoder}', D) if model.has_vectors else None)
+        bank.encoder = ENCODERS[model.encoder]
+        agrees(bank, {i: model.items[i] for i in model.live})
+    return more
+
+
+ENCODERS = Words(0), Words(1)
+ANY = 'any moment'
+POINTS = [*DEADLY, *LATE, *[ANY] * 12]
+
+
+def until_dead(process, folder, seed, point):
+    "What a child says until it dies; unless it kills itself, that is when the clock has run down which starts when what belongs to the point begins."
+    draw, began, took, clocks, child = random.Random(seed), {}, {}, [], None
+
+    def kill(child, how=signal.SIGKILL):
+        with suppress(ProcessLookupError): os.kill(child, how)
+
+    def kill_after(seconds, *how):
+        clocks.append(threading.Timer(seconds, kill, (child, *how)))
+        clocks[-1].start()
+
+    print(json.dumps(dict(folder=str(folder), seed=seed, point=point)), file=process.stdin, flush=True)
+    try:
+        for line in process.stdout:
+            try: told = json.loads(line)
+            except ValueError: continue  # empty, or half a line: it was killed while it spoke
+            match told:
+                case {'child': child}:
+                    kill_after(60, signal.SIGABRT)  # it hangs
+                    if point == ANY: kill_after(draw.uniform(0, .4))
+                case {'begins': kind}:
+                    if kind == LATE.get(point) and kind in took: kill_after(draw.uniform(0, 1.1) * took[kind])
+                    began[kind] = time.perf_counter()
+                case {'ends': kind}: took[kind] = time.perf_counter() - began[kind]
+                case {'died': _}: child = None
+            yield told
+            if not child: break
+    finally:
+        for clock in clocks: clock.cancel()
+        if child: kill(child)  # what it said was wrong, and nobody listens any more
+
+
+def one_kill(process, folder, seed, point, model):
+    "Let a child work until it dies, and the model with it; returns what was begun and not acknowledged, if anything was."
+    pending, where = None, None
+    with closing(until_dead(process, folder, seed, point)) as story:
+        for told in story:
+            match told:
+                case {'begins': _}: pending = told
+                case {'refused': why}:
+                    assert model.expects(pending) is None, why
+                    pending = None
+                case {'ends': _, 'operation': operation}:
+                    if operation:
+                        number, added, deleted = operation
+                        expected = model.expects(pending)
+                        assert expected and (number, added, deleted) == (len(model.log) + 1, *expected[1:3]), (told, expected)
+                        model.apply(pending, expected)
+                    pending = None
+                case {'point': where}: pass
+    torn = told['died'] == -signal.SIGXFSZ  # by the kernel, in a write
+    assert torn or told['died'] == -signal.SIGKILL and (where == point or point not in DEADLY), (told, point, where)
+    return pending
+
+
+@pytest.mark.parametrize('kills', [KILLS, pytest.param(MANY, marks=pytest.mark.faults)])
+def test_killed(tmp_path, capsys, kills):
+    "Nothing acknowledged is lost, nothing is half done, every memory is found, whenever the process that writes is killed."
+    points = random.Random(0).sample(POINTS, len(POINTS))
+    acknowledged, kept, during = 0, 0, Counter()
+    process = subprocess.Popen([sys.executable, memory_child.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
+    with process, closing(process.stdin):
+        for seed in range(kills):
+            if seed % A_BANK == 0: folder, model = tmp_path/str(seed)/'bank', Model()
+            before, point = len(model.log), points[seed % len(points)]
+            pending = one_kill(process, folder, seed, point, model)
+            acknowledged += len(model.log) - before
+            during[point, pending and pending['begins']] += 1
+            kept += check(folder, model, pending, readonly=bool(seed % 2 and (folder/'bank.sqlite').exists()))
+            if seed % A_BANK == A_BANK - 1: leaves_nothing_behind(folder)
+    with capsys.disabled(): print(f'\n{kills} kills, {acknowledged} acknowledged operations, 0 lost; {kept} operations were kept that were not acknowledged yet')
+    for (point, what), n in sorted(during.items(), key=str): print(f'{n:5} at: {point}; during: {what or "nothing"}')
+
+
+def leaves_nothing_behind(folder):
+    "The next build and the next close remove what the killed left."
+    with Bank(folder) as bank:
+        if bank.store.encoder(): bank.rebuild()
+    assert {path.name for path in folder.iterdir()} <= {'bank.sqlite', '.writer', 'index'}
+    assert len(list((folder/'index').iterdir())) == 4  # manifest, lock, two files
+
+
+# a full disk
+
+def short(draw, n): return [memory_child.text(draw)[:80] for _ in range(n)]
+
+
+def held(bank): return {i.id: (i.text, i.metadata) for i in bank.get(bank.store.live())}
+
+
+def fills_up(folder, limited):
+    "Every change on a full disk is made or refused by name; refused, it leaves nothing. What was there is found. With room again all goes on."
+    draw, ballast = random.Random(0), folder/'ballast'
+    if not limited: ballast.write_bytes(bytes(3_000_000))
+    with Bank(folder/'bank', Words(0)) as bank:
+        with bank.store.reading() as db: db.execute('PRAGMA wal_autocheckpoint = 0')
+        bank.add(short(draw, 40), {'source': 'git:a'})
+        bank.delete([3, 4])
+        bank.rebuild()
+        if limited: resource.setrlimit(resource.RLIMIT_FSIZE, (memory_child.size(bank, 'bank.sqlite-wal') + 500_000, resource.RLIM_INFINITY))
+        for long in (3000, 1):  # until not even a short one fits
+            while True:
+                given = f'{memory_child.text(draw)[:80]} {"x" * long}'
+                before = held(bank)
+                try: i, = bank.add(given, {'source': 'git:b'})
+                except UserError as e:
+                    assert 'could not be written, and is as it was' in str(e)
+                    break
+                assert held(bank) == before | {i: (given, {'source': 'git:b'})}
+        (place := folder/'src').mkdir()
+        with suppress(OSError): (place/'a.ts').write_text('/** Gives number 123456789. */\nexport function give() { return 123456789; }\n')
+        before, log, files = held(bank), bank.store.last_operation(), sorted((folder/'bank'/'index').iterdir())
+        assert len(before) > 42
+        changes = {'update': lambda: bank.update(1, 'y' * 100_000), 'add': lambda: bank.add(['y' * 3000] * 30), 'undo': lambda: bank.undo(1), 'reencode': lambda: bank.reencode(Words(1)),
+                   'sync': lambda: follow(bank, f'dir:{place}', False, lambda line: None), 'delete': lambda: bank.delete([*before])}
+        for change in changes.values():
+            with pytest.raises(UserError): change()
+            assert (held(bank), bank.store.last_operation(), bank.verify()) == (before, log, []) and bank.store.encoder()[0] == 'words 0'
+        for change in (bank.compact, bank.rebuild):  # these change no memory, and need room for what they write
+            with suppress(UserError): change()
+            assert (held(bank), bank.verify()) == (before, [])
+        assert sorted((folder/'bank'/'index').iterdir()) == files
+        agrees(bank, before)
+    if not limited:
+        with Bank(folder/'bank', Words(0), readonly=True) as bank: agrees(bank, before)
+    if limited: resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    else: ballast.unlink()
+    with Bank(folder/'bank', Words(0)) as bank:
+        agrees(bank, before)
+        bank.reencode(Words(1))
+        i, = bank.add(memory_child.text(draw), {'source': 'git:b'})
+        bank.compact(0)
+        assert bank.verify() == [] and held(bank).keys() == before.keys() | {i}
+        agrees(bank, held(bank))
+    leaves_nothing_behind(folder/'bank')
+    print('fine')
+
+
+def test_a_limit_on_files(tmp_path):
+    done = subprocess.run([sys.executable, __file__, tmp_path, 'limited'], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.endswith('fine\n'), done.stdout + done.stderr
+
+
+def test_a_full_disk(tmp_path):
+    done = privately('mount -t tmpfs -o size=5m tmpfs "$0"', tmp_path, __file__, tmp_path, 'really')
+    assert done.returncode == 0 and done.stdout.endswith('fine\n'), done.stdout + done.stderr
+
+
+# damage
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "A closed bank of 20 memories with an index; memories 3 and 4 are deleted, 5 was corrected and put back."
+    draw, folder = random.Random(0), tmp_path_factory.mktemp('whole')/'bank'
+    with Bank(folder, Words(0)) as bank:
+        bank.add(short(draw, 20), {'source': 'git:a'})
+        bank.delete([3, 4])
+        bank.update(5, short(draw, 1))
+        bank.undo()
+        bank.rebuild()
+    return folder
+
+
+def flipped(data, at, bit=1): return data[:at] + bytes([data[at] ^ bit]) + data[at + 1:]
+
+
+DAMAGE = {'first byte': lambda data: flipped(data, 0), 'a byte in the middle': lambda data: flipped(data, len(data) // 2), 'last byte but one': lambda data: flipped(data, len(data) - 2),
+          'half': lambda data: data[:len(data) // 2], 'last byte gone': lambda data: data[:-2], 'empty': lambda data: b'', 'longer': lambda data: data + b'?', 'missing': None}
+
+
+@pytest.mark.parametrize('how', DAMAGE)
+def test_a_damaged_index(whole, tmp_path, how):
+    "Whichever file of it: what is found is right, it is said unless nothing is there to be damaged, and the next one that writes builds it anew."
+    with Bank(whole, readonly=True) as bank: items = held(bank)
+    for n, name in enumerate(sorted(path.name for path in (whole/'index').iterdir() if path.name != '.lock')):
+        shutil.copytree(whole, folder := tmp_path/str(n)/'bank')
+        path = folder/'index'/name
+        if DAMAGE[how]: path.write_bytes(DAMAGE[how](path.read_bytes()))
+        else: path.unlink()
+        for readonly in (True, False):
+            with pytest.warns(UserWarning, match='it is damaged') if path.name != 'manifest.json' or how != 'missing' else nullcontext():
+                with Bank(folder, Words(0), readonly) as bank: agrees(bank, items)
+        with warnings.catch_warnings(), Bank(folder, Words(0)) as bank:
+            warnings.simplefilter('error')
+            agrees(bank, items)
+            assert bank.verify() == []
+        leaves_nothing_behind(folder)
+
+
+@pytest.mark.parametrize('what', ['a file', 'nothing', 'empty'])
+def test_no_index(whole, tmp_path, what):
+    shutil.copytree(whole, folder := tmp_path/'bank')
+    shutil.rmtree(folder/'index')
+    if what == 'a file': (folder/'index').write_text('')
+    if what == 'empty': (folder/'index').mkdir()
+    with Bank(folder, Words(0)) as bank, pytest.warns(UserWarning, match='without a file') if what == 'a file' else nullcontext():
+        agrees(bank, held(bank))
+        assert bank.verify() == []
+
+
+def test_a_damaged_text_is_noticed(whole, tmp_path):
+    "One bit of any text, deleted ones too."
+    with Bank(whole, readonly=True) as bank: texts = {i.id: i.text.encode() for i in bank.get(range(1, 22))}
+    data = (whole/'bank.sqlite').read_bytes()
+    for i, text in texts.items():
+        (tmp_path/'bank.sqlite').write_bytes(data.replace(text, flipped(text, i % len(text), 1 << i % 7)))  # wherever SQLite keeps a copy
+        with Bank(tmp_path) as bank: assert any(f'text of memory {i} is not the one' in fault for fault in bank.verify())
+
+
+def test_flipped_bits_are_noticed(whole, tmp_path):
+    "Anywhere in the database: refused when opened, seen by verify, refused when read; or texts, live set and log are as they were."
+    def state(bank): return [(i.id, i.text, i.deleted) for i in bank.get(range(1, 22))], bank.store.live().tolist(), [(o.id, o.added, o.deleted, o.undoes, o.undone) for o in bank.operations(10**6)]
+    with Bank(whole, readonly=True) as bank: before = state(bank)
+    data, draw, noticed = (whole/'bank.sqlite').read_bytes(), random.Random(0), 0
+    used = [at for at, byte in enumerate(data) if byte]
+    for n in range(150):
+        (tmp_path/'bank.sqlite').write_bytes(flipped(data, draw.choice(used), 1 << draw.randrange(8)))
+        try:
+            with Bank(tmp_path, readonly=bool(n % 5)) as bank: found = bank.verify() or state(bank)
+        except Exception as e: found = [str(e)]  # mostly a `UserError`; or a value that is no JSON any more, or of another type
+        assert found == before or isinstance(found, list)
+        noticed += found != before
+    assert noticed > 20
+
+
+def test_a_damaged_log_of_the_database(tmp_path):
+    "What is left of a WAL that was cut or damaged is a prefix of the operations, and an index that knows more is not believed."
+    draw, states, folder = random.Random(0), [{}], tmp_path/'bank'
+    with Bank(folder, Words(0)) as bank:
+        with bank.store.reading() as db: db.execute('PRAGMA wal_autocheckpoint = 0')
+        for n in range(20):
+            live = list(states[-1])
+            if n % 3: bank.add(short(draw, 5), {'source': 'git:a'})
+            elif live: bank.update(draw.choice(live), short(draw, 1))
+            else: bank.delete([])
+            states.append(held(bank))
+            if n in (6, 13): bank.rebuild()
+        data = (folder/'bank.sqlite-wal').read_bytes()
+        lengths = set()
+        for n in range(30):
+            (copy := tmp_path/str(n)).mkdir()
+            shutil.copy(folder/'bank.sqlite', copy)
+            shutil.copytree(folder/'index', copy/'index')
+            at = draw.randrange(len(data) // 4, len(data))
+            (copy/'bank.sqlite-wal').write_bytes(flipped(data, at) if n % 2 else data[:at])
+            with Bank(copy, Words(0)) as other:
+                lengths.add(last := other.store.last_operation())
+                assert other.verify() == [] and held(other) == states[last]
+                if n % 5 == 0:
+                    other.add(short(draw, 3), {'source': 'git:a'})
+                    agrees(other, held(other))
+    assert len(lengths) > 5
+
+
+LOOK = '''
+import sys, warnings
+sys.path.insert(0, sys.argv[2])
+warnings.simplefilter(sys.argv[3])
+from test_memory_faults import Bank, UserError, Words, agrees, held
+try: Bank(sys.argv[1], Words(0))
+except UserError as e: assert 'must be a folder that can be written (readonly=True only reads)' in str(e), e
+else: raise AssertionError('opened for writing')
+with Bank(sys.argv[1], Words(0), readonly=True) as bank:
+    agrees(bank, held(bank))
+    assert len(bank) == 18 and bank.verify() == []
+print('fine')
+'''
+
+
+@pytest.mark.parametrize('index', ['whole', 'damaged', 'missing'])
+def test_a_folder_that_cannot_be_written(whole, tmp_path, index):
+    shutil.copytree(whole, folder := tmp_path/'bank')
+    if index == 'damaged': (path := next((folder/'index').glob('*.faiss'))).write_bytes(flipped(path.read_bytes(), 500))
+    if index == 'missing': shutil.rmtree(folder/'index')
+    done = privately(READONLY, folder, '-c', LOOK, folder, str(Path(__file__).parent), 'ignore' if index == 'damaged' else 'error')
+    assert done.stdout == 'fine\n', done.stderr
+
+
+# what an operation costs
+
+def written(bank, draw):
+    "Bytes that this process writes, to whatever file, for ten memories that are added, corrected and searched for, one by one."
+    def so_far(): return int(re.search(r'wchar: (\d+)', Path('/proc/self/io').read_text())[1])
+    before = so_far()
+    for _ in range(10):
+        old, new = short(draw, 2)
+        bank.update(*bank.add(old), new)
+        assert bank.search(new, 1, 'dense')[0].text == new
+    return so_far() - before
+
+
+def test_a_change_writes_itself_and_not_the_bank(tmp_path):
+    "The bank and its index are a hundred times as large, and what is written is not."
+    draw = random.Random(0)
+    with Bank(tmp_path/'bank', Words(0)) as bank:
+        bank.add(short(draw, 40))
+        bank.rebuild()
+        small = written(bank, draw)
+        bank.add(short(draw, 4000))
+        bank.rebuild()
+        files = {path.name: path.stat().st_mtime_ns for path in (tmp_path/'bank'/'index').iterdir()}
+        assert written(bank, draw) < 3 * small
+        assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path/'bank'/'index').iterdir()}
+
+
+if __name__ == '__main__': fills_up(Path(sys.argv[1]), sys.argv[2] == 'limited')
