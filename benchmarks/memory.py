@@ -1,15 +1,17 @@
 """What the memory costs: durable adds, searching, opening, keeping in step.
 
-    python benchmarks/memory.py [--adds 20000] [--search 20000 200000] [--files 5000]
+    python benchmarks/memory.py [--adds 20000] [--search 20000 200000] [--files 5000] [--million]
 
 Adds: texts with given vectors, in batches of 100 and one by one, to a `Bank`, and to the peers that are installed, each as it comes with a folder of its own; sqlite-vec in a database with the same settings as ours (WAL,
-synchronous=FULL) beside a table for the texts (it needs pysqlite3-binary where Python's sqlite3 loads no extensions). The floor is to append the same bytes to a file and flush it. In alternation; medians, and the mean, which counts what is put off to now and then. Who flushes before it answers is
+synchronous=FULL) beside a table for the texts (it needs pysqlite3-binary where Python's sqlite3 loads no extensions). The floor is to append the same bytes to a file and flush it. SQLite writes whole pages, of each table and index
+that an add touches, so there is a second floor: to append and flush as many bytes as it writes to its log. In alternation; medians, and the mean, which counts what is put off to now and then. Who flushes before it answers is
 seen in a child process that counts calls of fsync and fdatasync, where strace is installed.
 
 Search: k = 10, one question at a time, in alternation, medians. The vectors are made: clusters of about a hundred, as far from their centre as the centre from the origin, which is easy for lists; and Gaussian ones without clusters, which is hard; each question is a stored vector with a fifth
 of noise. Recall is against `IndexFlatIP`. The texts are 20 words of 20,000, some much more frequent than others; a question has three of them. Nothing is encoded: the vectors are given.
 
-Opening: in a child process with a bank of the largest size, and with the index alone of a million vectors if `--open 1000000` is given. Sync: a git repository of small files, a bank without an encoder.
+Opening: in a child process, from nothing to the first answer (which opens the index, and reads all of its file to check its hash), the second, and the median of twenty more; with the files in the system's cache, as they were just written. With `--million` also a
+bank of a million memories: that takes four minutes, 8 GB of memory and 8 GB of disk. Sync: a git repository of small files, a bank without an encoder.
 """
 import os
 
@@ -95,6 +97,18 @@ def floor(folder):
         os.fsync(file.fileno())
     return add
 
+def log_floor(folder):
+    "Append as many bytes as SQLite writes to its log for such an add, and flush them."
+    bank, file, sizes = Bank(folder/'bank', Given()), open(folder/'file', 'ab', buffering=0), {}
+    def add(start, texts, vectors):
+        if len(texts) not in sizes:
+            bank.store._db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+            for _ in range(3): bank.add_memory(vectors, texts)
+            sizes[len(texts)] = os.urandom((folder/'bank'/'bank.sqlite-wal').stat().st_size // 3)
+        file.write(sizes[len(texts)])
+        os.fsync(file.fileno())
+    return add
+
 def ours(folder):
     bank = Bank(folder, Given())
     return lambda start, texts, vectors: bank.add_memory(vectors, texts)
@@ -131,7 +145,7 @@ def lance(folder):
         table.add(pa.table({'id': pa.array(range(start, start + len(texts))), 'text': pa.array(texts), 'vector': rows}, schema=schema))
     return add
 
-STORES = {'floor (append, fsync)': floor, 'shutka': ours, 'chromadb': chroma, 'sqlite-vec': sqlite_vec, 'lancedb': lance}
+STORES = {'floor (append, fsync)': floor, "floor, SQLite's bytes": log_floor, 'shutka': ours, 'chromadb': chroma, 'sqlite-vec': sqlite_vec, 'lancedb': lance}
 
 
 def opened(name, folder):
@@ -183,6 +197,18 @@ def alone(n, folder, label, vectors, questions, line):
     line(f'shutka, exact, {label}', ms['exact'], ms['exact'] / ms['plain'], 'IndexFlatIP (at most 1.3)')
     line(f'shutka, IVF, {label}', ms['ivf'], ms['exact'] / ms['ivf'], f"exact, faster (5 at least); recall@10 {recall:.3f}, {ivf.stats()['probes']} of {ivf.stats()['lists']} lists")
 
+def filled(folder, vectors, known):
+    "A bank of made texts with these vectors, and what it took."
+    texts, bank = spoken(len(vectors), 20, 1), Bank(folder, Given(known))
+    began = time.perf_counter()
+    for at in range(0, len(vectors), 10_000): bank.add_memory(vectors[at:at + 10_000], texts[at:at + 10_000])
+    print(f"{'filled, 10,000 at a time':44}{time.perf_counter() - began:>10.1f} s")
+    began = time.perf_counter()
+    bank.rebuild()
+    took, index = time.perf_counter() - began, bank.stats()['index']
+    print(f"{'index rebuilt from SQLite':44}{took:>10.1f} s, {index['kind']}, {index['probes']} of {index['lists']} lists, recall@10 {index['recall']:.3f} (200,000: at most 10 s)", flush=True)
+    return bank
+
 def search(n, folder):
     "Table of searching, and the bank that was searched."
     vectors, questions = made(n)
@@ -190,17 +216,11 @@ def search(n, folder):
     def line(name, ms, ratio, against): print(f'{name:44}{ms:>10.2f}{ratio:>10.2f}   {against}', flush=True)
     alone(n, folder, 'clusters', vectors, questions, line)
     alone(n, folder, 'no clusters', *made(n, clusters=False), line)
-    texts, asked = spoken(n, 20, 1), spoken(len(questions), 3, 2)
-    bank, began = Bank(folder/f'bank{n}', Given(dict(zip(asked, questions)))), time.perf_counter()
-    for at in range(0, n, 10_000): bank.add_memory(vectors[at:at + 10_000], texts[at:at + 10_000])
-    filled = time.perf_counter() - began
-    began = time.perf_counter()
-    bank.rebuild()
-    rebuilt = time.perf_counter() - began
+    asked = spoken(len(questions), 3, 2)
+    bank = filled(folder/f'bank{n}', vectors, dict(zip(asked, questions)))
     ms = timed({how: lambda q, how=how: bank.search(q, K, how) for how in ('words', 'dense', 'hybrid')}, asked)
     for how in ('words', 'dense'): line(f'Bank.search, {how}', ms[how], 1, '')
     line('Bank.search, hybrid', ms['hybrid'], ms['hybrid'] / (ms['words'] + ms['dense']), 'sum of words and dense (at most 2)')
-    print(f"{'filled, 10,000 at a time':44}{filled:>10.1f} s\n{'index rebuilt from SQLite':44}{rebuilt:>10.1f} s, {bank.stats()['index']['kind']} (200,000: at most 10)", flush=True)
     bank.close()
 
 
@@ -209,29 +229,26 @@ def resident():
     rows = dict(line.split(':') for line in Path('/proc/self/status').read_text().splitlines())
     return [int(rows[name].split()[0]) / 1024 for name in ('RssAnon', 'RssFile')]
 
-def child(kind, folder):
-    "Open a bank, or an index, ask it, and print what that took."
+def child(how, folder):
+    "Open a bank, ask it, and print what that took."
     faiss.omp_set_num_threads(2)
     (_, questions), asked = made(10_000), spoken(64, 3, 2)
     encoder, before, began = Given(dict(zip(asked, questions))), resident(), time.perf_counter()
-    if kind == 'bank': ask = partial(Bank(folder, encoder).search, k=K)
-    else:
-        index = Index.open(folder, 'x')
-        ask = lambda q: index.search(encoder.known[q][None], K)
-    times, sizes = [time.perf_counter() - began], [resident()]
-    for q in asked[:21]:
-        began = time.perf_counter()
-        ask(q)
+    bank, times, sizes = Bank(folder, encoder), [], []
+    for q in asked[:22]:
+        bank.search(q, K, how)
         times.append(time.perf_counter() - began)
-        if len(times) == 2: sizes.append(resident())
-    print(json.dumps({'open': times[0], 'first': times[1], 'next': median(times[2:]), 'before': before, 'opened': sizes[0], 'asked': sizes[1], 'all': resident()}))
+        sizes.append(resident())
+        began = time.perf_counter()
+    print(json.dumps({'first': times[0], 'second': times[1], 'next': median(times[2:]), 'before': before, 'opened': sizes[0], 'all': sizes[-1]}))
 
-def opening(label, kind, folder):
+def opening(label, folder):
     "Rows of opening in a child process."
-    runs = [json.loads(subprocess.run([sys.executable, __file__, '--child', kind, folder], check=True, capture_output=True, text=True).stdout) for _ in range(3)]
-    m = {name: median(run[name] for run in runs) for name in ('open', 'first', 'next')}
-    size = lambda name: ' + '.join(f'{x:.0f}' for x in runs[-1][name])
-    print(f"{label:36}{m['open']:>8.3f} s{m['first']:>8.3f} s{m['next'] * 1e3:>8.1f} ms   {size('before')}, {size('opened')}, {size('asked')}, {size('all')} MiB", flush=True)
+    for how in ('dense', 'hybrid'):
+        runs = [json.loads(subprocess.run([sys.executable, __file__, '--child', how, folder], check=True, capture_output=True, text=True).stdout) for _ in range(3)]
+        m = {name: median(run[name] for run in runs) for name in ('first', 'second', 'next')}
+        size = lambda name: ' + '.join(f'{x:.0f}' for x in runs[-1][name])
+        print(f"{f'{label}, {how}':36}{m['first']:>10.3f} s{m['second'] * 1e3:>8.1f} ms{m['next'] * 1e3:>8.1f} ms   {size('before')}, {size('opened')}, {size('all')} MiB", flush=True)
 
 
 def steps(n, folder):
@@ -269,7 +286,7 @@ def main():
     parser.add_argument('--adds', type=int, default=20_000)
     parser.add_argument('--search', type=int, nargs='*', default=[20_000, 200_000])
     parser.add_argument('--files', type=int, default=5_000)
-    parser.add_argument('--open', type=int, default=0)
+    parser.add_argument('--million', action='store_true')
     parser.add_argument('--child', nargs=2, help=argparse.SUPPRESS)
     parser.add_argument('--flush', nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -289,13 +306,12 @@ def main():
     with tempfile.TemporaryDirectory(dir='.') as folder:
         folder = Path(folder)
         for n in asked.search: search(n, folder)
-        if asked.search or asked.open: print(f"\n{'opening':36}{'open':>10}{'first':>10}{'next':>11}   resident, own + files: before, opened, first answer, 21 answers")
-        for n in asked.search: opening(f'Bank, {n:,} x {D}', 'bank', folder/f'bank{n}')
-        if asked.open:
-            vectors = made(asked.open)[0]
-            Index.build(folder/'open', np.arange(asked.open), vectors, 'x', 1)
-            del vectors
-            opening(f'Index alone, {asked.open:,} x {D}', 'index', folder/'open')
+        if asked.million:
+            print(f'\na bank of 1,000,000 x {D}')
+            filled(folder/'bank1000000', made(1_000_000)[0], {}).close()
+        sizes = [*asked.search, *[1_000_000] * asked.million]
+        if sizes: print(f"\n{'opening':36}{'first':>12}{'second':>11}{'next':>11}   resident, own + files: before, first answer, 22 answers (at most 1 s, 100 ms, 300 MiB)")
+        for n in sizes: opening(f'Bank, {n:,} x {D}', folder/f'bank{n}')
         if asked.files: steps(asked.files, folder)
 
 
