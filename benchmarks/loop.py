@@ -37,7 +37,7 @@ from shutka.text.words import inverse_frequency  # noqa: E402
 from shutka.train.checkpoint import pack_model, save_checkpoint  # noqa: E402
 from shutka.train.fit import Session, fit  # noqa: E402
 from shutka.train.phase import Phase  # noqa: E402
-from shutka.train.recipes import contrastive  # noqa: E402
+from shutka.train.typescript import contrastive  # noqa: E402
 
 VOCABULARY, LENGTH = 2_000, 64
 

@@ -33,7 +33,8 @@ from shutka.models.jepa import follow, info_nce, sigreg, variance_hinge  # noqa:
 from shutka.models.text_jepa import TextJEPA, untrained  # noqa: E402
 from shutka.train.fit import fit  # noqa: E402
 from shutka.train.phase import Phase, nothing  # noqa: E402
-from shutka.train.recipes import Typescript, contrastive, in_order, prepare, training  # noqa: E402
+from shutka.train.recipe import prepare  # noqa: E402
+from shutka.train.typescript import Typescript, contrastive, in_order, training  # noqa: E402
 
 
 @dataclass

@@ -123,7 +123,7 @@ def test_each_setting_is_checked_before_anything_happens(field, value):
 
 
 def test_weights_to_resume_from_must_be_there(tmp_path):
-    with pytest.raises(UserError, match='resume must be the folder'): prepare(Typescript(resume='nowhere', out=str(tmp_path/'run')))
+    with pytest.raises(UserError, match='resume must be a bundle'): prepare(Typescript(resume='nowhere', out=str(tmp_path/'run')))
     assert not (tmp_path/'run').exists()
 
 

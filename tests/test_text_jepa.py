@@ -24,9 +24,9 @@ from shutka.models.text_jepa import TextJEPA, load_model, save_model
 from shutka.text import batches
 from shutka.text.batches import Views, example, pad
 from shutka.text.words import word_ids
-from shutka.train import recipes
+from shutka.train import typescript
 from shutka.train.fit import Session, fit
-from shutka.train.recipes import Typescript, phases_of, training
+from shutka.train.typescript import Typescript, phases_of, training
 from shutka.train.run import main, steps_in, train
 
 every_mixer = pytest.mark.parametrize('mixer', ['softmax', 'linear'])
@@ -145,7 +145,7 @@ def stop_gradient(model, batch, temperature):
 @pytest.mark.parametrize('name, defect', [('contrastive', stop_gradient), ('DEPTH', '^(narrow|x_encoder|predictor)'), ('BAG', '^words.vectors')])
 def test_a_part_that_never_learns_is_noticed(small, monkeypatch, name, defect):
     run = small()
-    monkeypatch.setattr(recipes, name, defect)
+    monkeypatch.setattr(typescript, name, defect)
     with pytest.raises((AssertionError, UserError), match='y_encoder|weight'): every_tensor_learns(run)
 
 
@@ -201,9 +201,9 @@ def test_a_ternary_run(small, monkeypatch):
 
 def test_a_ternary_run_saved_as_another_is_noticed(small, monkeypatch):
     def to_ternary(model):
-        recipes.in_order(model)
-        with suppress(UserError): ternary.make_ternary(model, recipes.TERNARY)  # and the model's config does not say so
-    monkeypatch.setattr(recipes, 'to_ternary', to_ternary)
+        typescript.in_order(model)
+        with suppress(UserError): ternary.make_ternary(model, typescript.TERNARY)  # and the model's config does not say so
+    monkeypatch.setattr(typescript, 'to_ternary', to_ternary)
     run = small(ternary=.3)
     assert main(run.out) == 0
     with pytest.raises(AssertionError): saved_model_is_ternary(run.out)
@@ -236,7 +236,7 @@ def test_a_forgotten_position_is_noticed(small, monkeypatch, forgotten):
 def test_seeds_that_follow_the_session_are_noticed(small, monkeypatch):
     "Views that count what this process has seen, instead of steps of the run."
     seen = iter(range(10**6))
-    monkeypatch.setattr(recipes, 'Views', lambda *key: partial(lambda views, step, rank, world: views(next(seen), rank, world), Views(*key)))
+    monkeypatch.setattr(typescript, 'Views', lambda *key: partial(lambda views, step, rank, world: views(next(seen), rank, world), Views(*key)))
     with pytest.raises(AssertionError): goes_on_exactly(small)
 
 @pytest.mark.parametrize('steps', [1, 2, 3, 7, 10, 100])
