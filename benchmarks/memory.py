@@ -11,7 +11,7 @@ Search: k = 10, one question at a time, in alternation, medians. The vectors are
 of noise. Recall is against `IndexFlatIP`. The texts are 20 words of 20,000, some much more frequent than others; a question has three of them. Nothing is encoded: the vectors are given.
 
 Opening: in a child process, from nothing to the first answer (which opens the index, and reads all of its file to check its hash), the second, and the median of twenty more; with the files in the system's cache, as they were just written. With `--million` also a
-bank of a million memories: that takes four minutes, 8 GB of memory and 8 GB of disk. Sync: a git repository of small files, a bank without an encoder.
+bank of a million memories: that takes four minutes, several GB of memory and 4 GB of disk. Sync: a git repository of small files, a bank without an encoder.
 """
 import os
 
