@@ -184,11 +184,16 @@ def pairs(source, output, force):
 # %% ../nbs/99_cli.ipynb #05410a3b
 @cli.command()
 @click.argument('run')
-@click.option('-o', 'output', metavar='FILE.zip', help="The bundle.  [default: in the run's folder]")
-def bundle(run, output):
-    "Pack a finished run into one zip."
+@click.option('--bank', 'folder', metavar='FOLDER', type=click.Path(exists=True, file_okay=False), help='Put the memories of a bank into it, too.')
+@click.option('-o', 'output', metavar='FILE.zip', help="The bundle.  [default: in the run's folder, or RUN itself if it is a bundle]")
+def bundle(run, folder, output):
+    "Pack a finished run into one zip. RUN is its folder; with --bank it may be a bundle that was packed before."
     from shutka.export.bundle import write_bundle
-    click.echo(write_bundle(run, output))
+    packed = Path(run) if folder and Path(run).is_file() else write_bundle(run, output)
+    if folder:
+        from shutka.export.bundle import with_bank
+        with_bank(packed, folder, output or packed)
+    click.echo(output or packed)
 
 # %% ../nbs/99_cli.ipynb #86b1f3a9
 @cli.command()
@@ -434,7 +439,7 @@ def undo(operation, folder, model):
     "Take back an operation: the newest one in effect, or OPERATION, which `stats` lists. An undo can be undone."
     with _bank(folder) as bank:
         if bank.store.encoder(): bank.encoder = Model(bank, model)  # its bundle may be gone, and not needed
-        made = bank.undo(operation)
+        made = bank.undo(operation, _reading)
         kind = bank.operations(made.id - made.undoes + 1)[-1].kind
         told = f"undid operation {made.undoes}, {kind}: {len(made.added):,} came back, {len(made.deleted):,} went"
         _done(bank, made.id, told, bank.encoder and bank.encoder.loaded and model)

@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 
 from shutka.core import UserError
-from shutka.memory import bank as module
+from shutka.memory import bank as module, encoder
 from shutka.memory.bank import Bank
 from shutka.memory.index import Index
 from shutka.memory.sync import follow, plan_sync
@@ -257,7 +257,7 @@ def works(folder, seed, point):
     "Do what comes, and what leads to a point, until killed."
     say(child=os.getpid())
     draw = random.Random(seed)
-    module.PIECE = 8
+    module.PIECE = encoder.PIECE = 8
     Index.worn = property(lambda self: self.stats()['delta'] + self.stats()['removed'] > 20)
     build = Index.build
     Index.build = lambda *a, **more: build(*a, **{'ivf_from': 40} | more)

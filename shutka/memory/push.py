@@ -9,7 +9,7 @@ __all__ = ['push']
 from collections.abc import Callable, Iterator
 
 from ..core import UserError
-from .bank import PIECE, quiet
+from .encoder import PIECE, quiet
 from .qdrant import Place, QdrantStore, _by_id, _commit, _make_log, _pieces, _points, _row, _told
 from .store import Store, _json
 
