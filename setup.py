@@ -25,7 +25,7 @@ setup(
     keywords=settings['keywords'].split(),
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=['shutka', 'shutka.*']),
-    package_data={'shutka': ['bundled/**/*', 'kaggle/*.ipynb']},
+    package_data={'shutka': ['bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json']},
     install_requires=lines('requirements'),
     extras_require={'qdrant': lines('qdrant_requirements'), 'dev': lines('dev_requirements') + lines('qdrant_requirements')},
     entry_points={'console_scripts': lines('console_scripts')},

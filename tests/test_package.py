@@ -44,7 +44,7 @@ def installed(wheel, tmp_path_factory) -> tuple[Path, dict]:
 
 def test_everything_is_inside(wheel):
     inside = set(ZipFile(wheel).namelist())
-    wanted = [path for pattern in ('**/*.py', 'bundled/**/*') for path in (ROOT/'shutka').glob(pattern) if path.is_file()]
+    wanted = [path for pattern in ('**/*.py', 'bundled/**/*', 'evaluate/judge/[!.]*', 'evaluate/suites/*.json') for path in (ROOT/'shutka').glob(pattern) if path.is_file()]
     names = {path.relative_to(ROOT).as_posix() for path in wanted}
     names |= {f'shutka/kaggle/{path.name}' for path in (ROOT/'kaggle').glob('*.ipynb')}
     assert {'shutka/cli.py', 'shutka/bundled/typescript/arrays/grouping.ts', 'shutka/kaggle/typescript.ipynb'} <= names
