@@ -157,6 +157,24 @@ def test_an_older_commit_and_a_bare_clone(repository, tmp_path):
     assert pairs[0]['source'] == f"commits:{tmp_path}/bare.git@{repository.git('rev-parse', 'HEAD~1').strip()}"
 
 
+@pytest.mark.parametrize('lost', ['HEAD~1:add.ts', 'HEAD~1^{tree}', 'HEAD~1'])
+def test_a_repository_with_something_lost(repository, lost):
+    for i in range(3): repository.commit(f'Add two numbers and {"one " * i}more', {'add.ts': ADD.replace('a + b', f'a + b + {i}')})
+    name = repository.git('rev-parse', lost).strip()
+    path = repository.root/'.git'/'objects'/name[:2]/name[2:]
+    path.chmod(0o600)
+    path.unlink()
+    with pytest.raises(UserError, match='is the clone complete'): repository.read()
+
+
+def test_a_commit_without_a_message(repository):
+    repository.commit('Add two numbers', {'add.ts': ADD})
+    (repository.root/'add.ts').write_text(MEAN)
+    repository.git('commit', '-qa', '--allow-empty-message', '-m', '')
+    repository.git('commit', '-q', '--allow-empty', '-m', 'Nothing at all happens here')
+    assert repository.read()[0] == [('add', 'Add two numbers')]
+
+
 def test_stopping_early_leaves_no_process(repository):
     for i in range(20): repository.commit('Add two numbers', {'add.ts': ADD.replace('a + b', f'a + b + {i}')})
     source = instructions_of(repository.spec, Report())
@@ -284,7 +302,7 @@ def test_a_source_without_comments(tmp_path):
 
 def test_cleaning_is_that_of_doc_comments():
     assert cleaned('Adds **two** <b>numbers</b>.\r\n\r\n@param a - the first\r\n@internal no') == 'Adds two numbers. a the first'
-    assert cleaned('') == '' and cleaned('/** Starts */') == 'Starts'
+    assert cleaned('') == '' and cleaned('/** Starts */') == 'Starts' == cleaned('<!-- please\nfill in -->Starts')
 
 
 # what the suites ask

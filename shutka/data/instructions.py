@@ -53,6 +53,7 @@ def cleaned(
 ) -> str:       # one paragraph
     "A text as if it had been a doc comment: without markup, links, examples and tags; raises `LeftOut` if it is endless."
     if len(text) > LONGEST: raise LeftOut('too many words')
+    text = re.sub(r'<!--.*?-->', ' ', text, flags=re.S)
     return clean_doc(text if text.lstrip().startswith('/**') else f'/**{text}\n*/')
 
 # %% ../../nbs/14_data.instructions.ipynb #adabbe8d
