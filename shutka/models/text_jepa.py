@@ -23,7 +23,7 @@ from ..core import UserError, read_json, unknown, write_atomic, write_json
 from .attention import MIXERS
 from .decoder import Decoder, DecoderConfig, nats
 from .layers import EPS, Block, SwiGLU, masked_mean
-from .ternary import TERNARY, make_packed, make_ternary
+from .ternary import TERNARY, PackedLinear, make_packed, make_ternary
 from ..text.batches import pad
 from ..text.words import inverse_frequency, word_ids
 
@@ -253,7 +253,8 @@ def save_model(
 ) -> Path:                 # the same folder
     "Write model.json and model.safetensors."
     folder, writes = Path(folder), model.decoder and model.decoder.config
-    packed = packed and bool(model.config.ternary or writes and writes.ternary)
+    already = any(isinstance(m, PackedLinear) for m in model.modules())   # it came out of a bundle
+    packed = already or packed and bool(model.config.ternary or writes and writes.ternary)
     if packed: make_packed(model := deepcopy(model))
     about = {'decoder': asdict(writes)} if writes else {}
     write_json(folder/'model.json', {'model': 'TextJEPA', 'packed': packed, **asdict(model.config), **about})

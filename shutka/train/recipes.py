@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core import UserError, read_json
+from .instructions import Instructions
 from .recipe import Recipe, pieces_of, plan_of, prepare, steps_of
 from .typescript import Typescript
 
 # %% ../../nbs/45z_train.recipes.ipynb #72ae4f54
-RECIPES = {'typescript': Typescript}
+RECIPES = {'typescript': Typescript, 'instructions': Instructions}
 
 def load_run(
     out: str | Path,   # a run folder
