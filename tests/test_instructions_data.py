@@ -9,7 +9,18 @@ import pytest
 
 from shutka import cli
 from shutka.core import UserError, read_jsonl, write_jsonl
-from shutka.data.instructions import LeftOut, answer_pair, avoiding, check_instructions, cleaned, instructions_of, message_words, record_pair, suite_texts, without_fences
+from shutka.data.instructions import (
+    LeftOut,
+    answer_pair,
+    avoiding,
+    check_instructions,
+    cleaned,
+    instructions_of,
+    message_words,
+    record_pair,
+    suite_texts,
+    without_fences,
+)
 from shutka.data.typescript import Report, collect
 
 ADD = 'export function add(a: number, b: number) { return a + b; }\n'
