@@ -27,7 +27,7 @@ setup(
     packages=find_packages(include=['shutka', 'shutka.*']),
     package_data={'shutka': ['bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json']},
     install_requires=lines('requirements'),
-    extras_require={'qdrant': lines('qdrant_requirements'), 'dev': lines('dev_requirements') + lines('qdrant_requirements')},
+    extras_require={'qdrant': lines('qdrant_requirements'), 'kaggle': lines('kaggle_requirements'), 'dev': lines('dev_requirements') + lines('qdrant_requirements')},
     entry_points={'console_scripts': lines('console_scripts')},
     zip_safe=False,
 )

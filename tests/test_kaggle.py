@@ -8,6 +8,7 @@ import pytest
 from shutka.core import UserError
 from shutka.notebooks import parameters
 
+PREFLIGHT = 'from shutka.export.preflight import preflight\n\npreflight()'
 NOTEBOOKS = sorted((Path(__file__).parents[1]/'kaggle').glob('*.ipynb'))
 
 
@@ -32,6 +33,7 @@ def broken(path: Path) -> list[str]:
     try:
         if 'out' not in [p.name for p in parameters(path)]: found.append('no parameter out')
     except UserError as e: found.append(str(e))
+    if PREFLIGHT not in next((''.join(c['source']) for c in cells if c['cell_type'] == 'code'), ''): found.append('no preflight in the first code cell')
     for number, cell in enumerate((c for c in cells if c['cell_type'] == 'code'), 1):
         tree = python(''.join(cell['source']))
         if cell['outputs'] or cell['execution_count'] is not None: found.append(f'code cell {number} has outputs')
@@ -69,6 +71,7 @@ PARAMETERS = "out: str = 'runs/demo'  # folder of the run\nsteps: int = 1  # opt
 ])
 def test_law_is_enforced(tmp_path, title, cell, code, outputs, complaint):
     cells = [dict(cell_type='markdown', metadata={}, source=title),
+             dict(cell_type='code', metadata={}, source=PREFLIGHT, outputs=[], execution_count=None),
              dict(cell_type='code', metadata={'tags': ['parameters']}, source=cell, outputs=[], execution_count=None),
              dict(cell_type='code', metadata={}, source=code, outputs=outputs, execution_count=None)]
     path = tmp_path/'demo.ipynb'
@@ -78,9 +81,9 @@ def test_law_is_enforced(tmp_path, title, cell, code, outputs, complaint):
     assert found == [] if complaint is None else len(found) == 1 and complaint in found[0]
 
 
-def test_kernelspec_is_part_of_the_law(tmp_path):
+def test_kernelspec_and_preflight_are_part_of_the_law(tmp_path):
     cell = dict(cell_type='code', metadata={'tags': ['parameters']}, source=PARAMETERS, outputs=[], execution_count=None)
     title = dict(cell_type='markdown', metadata={}, source='# Demo')
     path = tmp_path/'demo.ipynb'
     path.write_text(json.dumps(dict(cells=[title, cell], metadata={}, nbformat=4, nbformat_minor=5)))
-    assert broken(path) == ['no kernelspec, without which plain papermill refuses']
+    assert broken(path) == ['no kernelspec, without which plain papermill refuses', 'no preflight in the first code cell']
