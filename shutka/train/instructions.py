@@ -19,9 +19,9 @@ import torch
 
 from ..core import UserError, read_json, read_jsonl, rng, unknown
 from ..data.corpus import deduplicate
-from ..data.instructions import avoiding, instructions_of, suite_texts
+from ..data.instructions import avoiding, check_instructions, instructions_of, suite_texts
 from ..data.records import Pair
-from ..data.sources import parse_specs
+from ..data.sources import check_spec, parse_specs
 from ..data.typescript import Report
 from ..models.decoder import Decoder, DecoderConfig
 from ..models.layers import Block
@@ -65,9 +65,13 @@ class Instructions(Recipe):
         super().__post_init__()
 
     def sources(self) -> list[str]:
-        "All that is collected; raises `UserError` if `resume` brings no pairs along and none are named."
+        "All that is collected; raises `UserError` for a source that is none, or if `resume` brings no pairs along and none are named."
         if not self.source and not data_of(self.resume): raise UserError(f"source must name pairs of code, since {self.resume} has none of its own")
-        return [spec for given in (self.source, self.instructions) if given for spec in parse_specs(given)] + names_and_sources(self.held_out)[1]
+        code = (parse_specs(self.source) if self.source else []) + names_and_sources(self.held_out)[1]
+        asked = parse_specs(self.instructions) if self.instructions else []
+        for spec in code: check_spec(spec)
+        for spec in asked: check_instructions(spec)
+        return code + asked
 
     def load(self, world: int) -> dict: return load_of(self, world)
     def collect(self, start: TextJEPA, progress: Callable) -> tuple[dict, dict]: return collect_rows(self, start, progress)
@@ -98,7 +102,7 @@ def pairs_of_run(
         return collect_parts(like, progress)
     folder = data_of(run.resume)
     before = read_json(Path(run.resume)/'run.json')
-    return {part: list(read_jsonl(folder/f'{part}.jsonl')) for part in PARTS}, before['data']
+    return {part: list(read_jsonl(folder/f'{part}.jsonl')) for part in PARTS}, {'source': before['settings']['source']} | before['data']
 
 def sampled(pairs: list, most: int, key: tuple) -> list:
     "At most so many, drawn by a key."

@@ -18,7 +18,6 @@ from typing import ClassVar
 import tiktoken
 
 from ..core import UserError, read_json, read_jsonl, rng, unknown, write_json, write_jsonl
-from ..data.sources import check_spec
 from ..models.bundle import encoding_in, model_in, read_bundle
 from ..models.text_jepa import TextJEPA, load_model, save_model
 from ..text.tokenizer import load_encoding, save_encoding
@@ -131,14 +130,14 @@ def plan_of(
     if world > most: raise UserError(f"processes must be at most {most}, one per {what}, got {world}")
     if run.shard and world == 1: raise UserError("shard needs two processes or more to spread weights over, and this machine starts one: set shard to false")
     if run.resume: find_start(run.resume)
-    for spec in run.sources(): check_spec(spec)
+    specs = run.sources()
     size = load_of(run, world)
     disk = disk_estimate(size['parameters'], size['learned'], optimizer=run.optimizer)
     there = sum(f.stat().st_size for f in run.checkpoints.rglob('*') if f.is_file())
     now = float(os.environ.get('SHUTKA_BEGAN', time.time()))   # `shutka run` knows when it was started
     return make_plan(here, run.out, now=now, world=world, batch=run.batch_size // world, steps=steps_of(run, n), epochs=0 if run.steps else run.epochs,
                      minutes=run.minutes, disk=max(0, disk - there),
-                     missing=missing(run.sources(), ['bitsandbytes'] * (run.optimizer == 'adamw8bit'), here.kaggle), **size)
+                     missing=missing(specs, ['bitsandbytes'] * (run.optimizer == 'adamw8bit'), here.kaggle), **size)
 
 # %% ../../nbs/45_train.recipe.ipynb #2ba1cc89
 SESSION = {'out', 'minutes', 'processes', 'shard', 'gradient_checkpointing'}  # settings of a session, not of the run
@@ -167,7 +166,7 @@ def prepare(
         if news != value: write_json(out/'run.json', news)
         return news
     if checkpoints(run.checkpoints): raise UserError(f"{run.checkpoints} holds checkpoints of another run; choose another checkpoint_dir, or remove it")
-    for spec in run.sources(): check_spec(spec)
+    run.sources()
     start, encoding = read_start(run.resume) if run.resume else (None, None)
     try: out.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise UserError(f"{out} cannot be made: {e.strerror}") from None

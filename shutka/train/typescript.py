@@ -22,7 +22,7 @@ import torch
 from ..core import Diverged, UserError, read_jsonl, rng, unknown
 from ..data.corpus import deduplicate, split
 from ..data.records import Pair
-from ..data.sources import parse_specs
+from ..data.sources import check_spec, parse_specs
 from ..data.typescript import Report, collect
 from ..metrics import dead_dimensions, effective_rank, mean_cosine, metrics, ranks
 from ..models.jepa import info_nce
@@ -55,9 +55,11 @@ class Typescript(Recipe):
         super().__post_init__()
 
     def sources(self) -> list[str]:
-        "All that is collected; raises `UserError` for an encoding that is not there."
+        "All that is collected; raises `UserError` for a source that is none, and for an encoding that is not there."
         if self.tokenizer != 'train': named_encoding(self.tokenizer)
-        return parse_specs(self.source) + names_and_sources(self.held_out)[1]
+        specs = parse_specs(self.source) + names_and_sources(self.held_out)[1]
+        for spec in specs: check_spec(spec)
+        return specs
 
     def load(self, world: int) -> dict: return load_of(self, world)
     def collect(self, start: TextJEPA | None, progress: Callable) -> tuple[dict, dict]: return collect_parts(self, progress)
