@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WIDE', 'Utf8', 'Stops', 'place', 'draw', 'Ask', 'Token', 'Piece', 'Busy', 'named', 'Stream', 'Apart', 'Together',
-           'Engine']
+           'work', 'Engine']
 
 # %% ../../nbs/80_serve.engine.ipynb #1b93702d
 import codecs
@@ -221,6 +221,20 @@ class Together:
             for stream in streams: stream.say('', 'error')
 
 # %% ../../nbs/80_serve.engine.ipynb #42bb5dac
+@torch.inference_mode()
+def work(engine):
+    "What an engine's thread does until the engine is closed."
+    together = engine.together
+    while not engine.closing:
+        with engine.change:
+            while not (engine.queue or together.streams or engine.closing): engine.change.wait()
+            if engine.queue and len(together.streams) < engine.slots: engine.new = engine.queue.popleft()
+        if engine.new: together.let_in(engine.new)
+        engine.new = None
+        together.step()
+    for stream in [*together.streams, *engine.queue]: stream.say('', 'error')
+
+# %% ../../nbs/80_serve.engine.ipynb #31e11cb6
 class Engine:
     "Writes what it is asked for, many streams at once."
     def __init__(
@@ -232,7 +246,7 @@ class Engine:
         self.model, self.slots, self.room = model, slots, room
         self.queue, self.together, self.closing = deque(), Together(model), False
         self.change, self.new = threading.Condition(), None
-        self.thread = threading.Thread(target=self._work, name='shutka-engine', daemon=True)
+        self.thread = threading.Thread(target=work, args=(self,), name='shutka-engine', daemon=True)
         self.thread.start()
 
     def submit(self, asks: Sequence[Ask], tell: Callable[[int, Piece], None]) -> list[Stream]:
@@ -251,8 +265,7 @@ class Engine:
             for stream in streams: stream.left = True
             self.queue = deque(stream for stream in self.queue if not stream.left)
 
-    def load(self) -> int:
-        "How many streams are being written or wait."
+    def load(self) -> int:   # how many streams are being written or wait
         return len(self.queue) + (self.new is not None) + len(self.together.streams)
 
     def close(self):
@@ -261,14 +274,3 @@ class Engine:
             self.closing = True
             self.change.notify()
         self.thread.join()
-
-    @torch.inference_mode()
-    def _work(self):
-        while not self.closing:
-            with self.change:
-                while not (self.queue or self.together.streams or self.closing): self.change.wait()
-                if self.queue and len(self.together.streams) < self.slots: self.new = self.queue.popleft()
-            if self.new: self.together.let_in(self.new)
-            self.new = None
-            self.together.step()
-        for stream in [*self.together.streams, *self.queue]: stream.say('', 'error')

@@ -102,9 +102,14 @@ LENGTH = 4096  # tokens read and written, where the model itself has no limit
 class JepaPrompts:
     "Prompts for a text-JEPA's decoder."
     def __init__(self, config, layout: Layout):
-        self.config, self.layout, self.length, self.memories = config, layout, LENGTH, layout.memories
+        self.config, self.layout, self.length, self.memories, self.vocabulary = config, layout, LENGTH, layout.memories, layout.encoding.n_vocab
 
     def tokens(self, text: str) -> list[int]: return self.layout.tokens(text)
+
+    def text(self, ids: Sequence[int]) -> str:
+        "What tokens say; raises `UserError` for a number that stands for nothing."
+        try: return self.layout.encoding.decode(list(ids))
+        except KeyError as e: raise UserError(f"{e} is no token of this model") from None
 
     def chat(self, messages: Sequence[tuple[str, str]], memories: Sequence[str]) -> Prompt:
         "Code that answers the last message of the user; raises `TooLong`."
@@ -141,7 +146,6 @@ class JepaSeat(JepaPrompts):
 
     def spell(self, token: int) -> bytes: return b'' if token in self.ends else self.spelled[token]
     def speech(self) -> Utf8: return Utf8(self.spell)
-    def text(self, ids: Sequence[int]) -> str: return self.layout.encoding.decode(list(ids))
     def join(self, states: list | None, state: list) -> list: return state if states is None else [stacked(*pair) for pair in zip(states, state)]
     def part(self, states: list, rows: list[int]) -> list: return [some_rows(state, rows) for state in states]
 
@@ -188,7 +192,7 @@ SNIPPET = 1500  # characters of a memory at most
 class CausalPrompts:
     "Prompts for a causal model."
     def __init__(self, tokenizer, length: int):
-        self.tokenizer, self.length, self.memories = tokenizer, length, 2
+        self.tokenizer, self.length, self.memories, self.vocabulary = tokenizer, length, 2, len(tokenizer)
         self.marks = next((m for m in MARKS if not set(m) - tokenizer.get_vocab().keys()), None)
 
     def tokens(self, text: str) -> list[int]: return self.tokenizer.encode(text, add_special_tokens=False)
