@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -295,23 +296,87 @@ def test_meta(store):
     ('DELETE FROM operations WHERE id = 1', 'gaps'), ('DELETE FROM vectors WHERE item = 2', 'memory 2 has no vector'), ('UPDATE vectors SET vector = zeroblob(8)', 'damaged'),
     ('UPDATE vectors SET vector = zeroblob(7)', 'damaged'), ('DELETE FROM words', 'words of memory 1'), ('UPDATE words SET text = "other" WHERE rowid = 2', 'words of memory 2'),
     ('INSERT INTO words (rowid, text) VALUES (99, "x")', 'belong to no memory'), ('UPDATE operations SET undone = 1', 'what is undone'),
+    ('UPDATE items SET metadata = "[]" WHERE id = 3', 'metadata or the text of memory 3'), ('UPDATE items SET id = 4 WHERE id = 3', 'not there'), ("UPDATE items SET metadata = CAST('{}' AS BLOB) WHERE id = 1", 'of memory 1'),
+    ('UPDATE vectors SET vector = -vector, crc32 = crc32 WHERE item = 2', 'vector of memory 2 is damaged'), ('UPDATE vectors SET (vector, crc32) = (SELECT vector, crc32 FROM vectors WHERE item = 2)', 'vector of memory 1 is damaged'),
+    ('UPDATE items SET added_by = 2 WHERE id = 1', 'not those of the log'), ('UPDATE operations SET time = time + 1 WHERE id = 1', 'operation 1'), ('UPDATE operations SET detail = "[" WHERE id = 2', 'operation 2'),
+    ('UPDATE operations SET undoes = 2 WHERE id = 2', 'operation 2'), ("UPDATE operations SET kind = x'00' WHERE id = 1", 'operation 1'), ('DELETE FROM changes WHERE item = 2', 'operation 1'),
+    ('UPDATE encoders SET current = 0', 'an encoder'), ('UPDATE encoders SET dimension = 3', 'an encoder'), ('UPDATE encoders SET fingerprint = 7', 'an encoder'),
+    ('UPDATE meta SET value = "1"', 'value of a'), ('UPDATE words_data SET block = replace(block, "function", "functioo")', 'index of words'), ("UPDATE words_data SET block = x'0000' WHERE id = 1", 'index of words'),
+    ("UPDATE words_docsize SET sz = x'09'", 'index of words'), ('UPDATE words_config SET v = 3', 'fts5'),
     ('UPDATE changes SET live = 1', 'to what it was'), ('DELETE FROM items WHERE id = 1', 'not there'), ('UPDATE items SET text = NULL WHERE id = 1', 'memory 1 has no text'),
 ])
 def test_verify_sees(store, sql, fault):
+    "Every kind of damage; and nothing but a `UserError` comes of reading it, or of writing."
+    def everything(store): return [lambda: store.get([1, 2, 3]), store.vectors, lambda: store.vectors(ids=[2]), store.operations, store.encoder, lambda: store.meta('a'), store.counts,
+                                   lambda: store.words_search('two', 3), lambda: store.changed_since(1), store.undo, lambda: store.apply('delete', delete=[1])]
+    store.set_meta('a', 5)
     store.close()
     other = sqlite3.connect(store.folder/'bank.sqlite')
     other.execute(sql)
     other.commit()
     other.close()
-    with Store(store.folder) as store: assert any(fault in line for line in store.verify())
+    with Store(store.folder) as store:
+        assert any(fault in line for line in store.verify())
+        for read in everything(store):
+            with suppress(UserError): read()
 
 
-@pytest.mark.parametrize('sql', ["UPDATE words SET text = 'other' WHERE rowid = 2", 'DELETE FROM words WHERE rowid = 2'])
+def test_a_damaged_table_is_refused(store):
+    "Whatever the definition of a table says, readable or not."
+    store.close()
+    for old, new in ((b'deleted_by IS NULL', b'deleted_by IS NUL0'), (b'CREATE TABLE meta', b'CREATE TABLE met\xe1'), (b'tokenize="unicode61', b'tokenize="uni\xe3ode61')):
+        data = (store.folder/'bank.sqlite').read_bytes()
+        (store.folder/'bank.sqlite').write_bytes(data.replace(old, new))
+        for readonly in (True, False):
+            with pytest.raises(UserError, match='bank.sqlite'): Store(store.folder, readonly)
+        (store.folder/'bank.sqlite').write_bytes(data)
+    Store(store.folder).close()
+
+
+def test_a_hash_stands_for_a_history(store, tmp_path):
+    "Two banks that went the same way have the same hash, until one goes another; an undo does not change what was."
+    store.close()
+    shutil.copytree(store.folder, tmp_path/'copy')
+    with Store(store.folder) as one, Store(tmp_path/'copy') as two:
+        assert [one.history(n) for n in (1, 2)] == [two.history(n) for n in (1, 2)] and len({one.history(n) for n in (1, 2)}) == 2 and one.history(3) == ''
+        before = one.history(2)
+        for store in (one, two): store.undo()
+        assert one.history(2) == before and one.history(3) != two.history(3)  # not at the same moment
+        for store in (one, two): store.apply('add', [('let x', {}, [1, 0])])
+        assert one.history(4) != two.history(4)
+
+
+@pytest.mark.parametrize('sql', ["UPDATE words SET text = 'other' WHERE rowid = 2", 'DELETE FROM words WHERE rowid = 2',
+                                 "UPDATE words_data SET block = replace(block, 'function', 'functioo')", "UPDATE words_docsize SET sz = x'09'"])
 def test_compact_mends_words(store, sql):
     with store.writing() as db: db.execute(sql)
-    assert 'words of memory 2' in store.verify()[0]
+    assert 'bank.compact mends that' in store.verify()[0]
+    store.close()
+    store = Store(store.folder)
     store.compact()
     assert not store.verify() and store.words_search('two', 1)[0][0] == 2
+    store.close()
+
+
+@pytest.mark.parametrize('wrong', [b'"source": "b"', b'"source"; "a"', b'"source": "\xff"'])
+def test_damaged_memories_can_be_deleted(tmp_path, wrong):
+    "Then the others go on, and compacting forgets what was damaged. Even if SQLite has them in an index, under what they were."
+    with Store(tmp_path) as store:
+        add(store, 'one', source='a')
+        add(store, 'two', source='c')
+        with store.writing() as db: db.execute('UPDATE vectors SET vector = zeroblob(8) WHERE item = 1')
+    data = (tmp_path/'bank.sqlite').read_bytes()
+    (tmp_path/'bank.sqlite').write_bytes(data.replace(b'"source": "a"', wrong))
+    store = Store(tmp_path)
+    assert any('memory 1' in line for line in store.verify())
+    with pytest.raises(UserError, match=r'bank.sqlite cannot be read: .*; bank.verify\(\) names'): store.get([1])
+    with pytest.raises(UserError, match='the vector of memory 1'): store.vectors()
+    store.apply('delete', delete=[1])
+    assert len(store.vectors()[0]) == 1 and store.counts() == {('c', None): 1} and len(store.live({'source': 'c'})) == 1
+    with pytest.raises(UserError, match='could not be written, and is as it was'): store.undo()
+    store.compact(0)
+    assert store.verify() == [] and store.get([1])[0].metadata == {}
+    store.close()
 
 
 def test_what_is_no_bank(tmp_path):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from ..core import UserError
 from .encoder import PIECE, quiet
 from .qdrant import Place, QdrantStore, _by_id, _commit, _make_log, _pieces, _points, _row, _told
-from .store import Store, _json
+from .store import Store, as_json
 
 # %% ../../nbs/54a_memory.push.ipynb #106baf30
 def _time(store: Store, operation: int) -> float:
@@ -39,7 +39,7 @@ def _rows(store: Store, ids: list[int]) -> Iterator[list]:
     "Memories of a bank, for the log of a server."
     for some in (ids[at:at + PIECE] for at in range(0, len(ids), PIECE)):
         vectors = store.vectors(ids=some)[1] if store.encoder() else [None] * len(some)
-        for item, vector in zip(store.get(some), vectors): yield _row(item.id, item.text, _json(item.metadata, 'metadata'), item.created, vector)
+        for item, vector in zip(store.get(some), vectors): yield _row(item.id, item.text, as_json(item.metadata, 'metadata'), item.created, vector)
 
 def _begin_anew(remote: QdrantStore):
     "Forget what a server has; the log goes last, or what is left would look like somebody else's."
@@ -66,7 +66,7 @@ def push(
             known = _by_id(place, here, with_payload=False)
         new, sent = [i for i in here if i not in known], 0
         def send(rows, mark, **more):
-            with remote.writing() as place: _commit(place, 'push', rows, encoder=store.encoder(), detail=_json(mark, 'mark'), **more)
+            with remote.writing() as place: _commit(place, 'push', rows, encoder=store.encoder(), detail=as_json(mark, 'mark'), **more)
             progress(sent + len(rows), len(new))
         pieces = _pieces(_rows(store, new))
         rows = next(pieces, [])

@@ -26,7 +26,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
 from ..core import UserError
-from .store import FIXED, Item, Operation, _given, _ids, _json, _where, unit
+from .store import FIXED, Item, Operation, as_filter, as_ids, as_json, as_rows, unit
 from ..text.words import words
 
 # %% ../../nbs/54_memory.qdrant.ipynb #859759b6
@@ -59,7 +59,7 @@ def _conditions(
     where: dict,                     # metadata key -> a value, or a list of values
 ) -> list[models.Filter]:            # all must hold
     "A filter in Qdrant's terms; raises `UserError` for what the store's filters refuse."
-    _where(where)
+    as_filter(where)
     has = lambda tags: models.FieldCondition(key='tags', match=models.MatchAny(any=tags or ['']))  # no tag is empty
     every = []
     for key, value in where.items():
@@ -363,7 +363,7 @@ class QdrantReader(QdrantLog):
 
     def get(self, ids: Iterable[int]) -> list[Item]:
         "Items by their ids, in that order, deleted ones too; raises `UserError` for unknown ones."
-        with self.reading() as place: return _items(place, _ids(ids))
+        with self.reading() as place: return _items(place, as_ids(ids))
 
     def __len__(self) -> int:
         "How many items are live."
@@ -381,7 +381,7 @@ class QdrantReader(QdrantLog):
 
     def vectors(self, encoder: str | None = None, ids: Iterable[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         "Ids and vectors (n, d), of all live items if no ids are given; raises `UserError` for another encoder, and for ids that have none."
-        with self.reading() as place: return _vectors(place, encoder, ids if ids is None else _ids(ids))
+        with self.reading() as place: return _vectors(place, encoder, ids if ids is None else as_ids(ids))
 
     def words_search(self, query: str, k: int, where: dict = {}) -> list[tuple[int, float]]:
         "Ids and scores (BM25) of live items that share words with a query, the best first."
@@ -452,7 +452,7 @@ class QdrantStore(QdrantReader):
 
     def apply(self, kind: str, add: Iterable[tuple] = (), delete: Iterable[int] = (), detail: dict = {}, encoder: tuple[str, int] | None = None) -> Operation:
         "Add (text, metadata, vector or None) and delete ids in one operation, durable when it returns; raises `UserError` before anything changed."
-        (texts, vectors), delete, detail, now = _given(kind, add), _ids(delete), _json(detail, 'detail'), time.time()
+        (texts, vectors), delete, detail, now = as_rows(kind, add), as_ids(delete), as_json(detail, 'detail'), time.time()
         with self.writing() as place:
             _refuse_unless_live(place, delete)
             made = _encoder_for(place, encoder, vectors)
