@@ -6,7 +6,7 @@
 __all__ = ['given_option', 'file_option', 'output_option', 'force_option', 'bank_option', 'model_option', 'cli', 'data', 'memory',
            'command', 'main', 'writing', 'run', 'plan', 'watch', 'report', 'pairs', 'instructions', 'bundle',
            'evaluate', 'encode', 'Model', 'add', 'search', 'delete', 'update', 'sync', 'undo', 'stats', 'verify',
-           'reencode', 'export', 'qdrant', 'kaggle', 'kaggle_push', 'kaggle_wheels', 'hub', 'hub_push']
+           'reencode', 'export', 'qdrant', 'kaggle', 'kaggle_push', 'kaggle_wheels', 'hub', 'hub_push', 'serve']
 
 # %% ../nbs/99_cli.ipynb #31d2d9fe
 import errno
@@ -617,6 +617,20 @@ def hub_push(bundle, repo, public, license):
     "Send a bundle to the Hub in one commit: its zip, its files, and a model card."
     from shutka.export.hub import push_to_hub
     click.echo(push_to_hub(bundle, repo, private=not public, license=license, progress=click.echo))
+
+# %% ../nbs/99_cli.ipynb #aa7013bc
+@cli.command()
+@click.argument('path', metavar='BUNDLE', type=click.Path(exists=True))
+@click.option('--bank', metavar='FOLDER', type=click.Path(file_okay=False), help="The memory.  [default: if the bundle has one, a folder beside it, NAME.memory]")
+@click.option('--host', default='localhost', show_default=True, help='Where to listen; beyond this machine a key is a must.')
+@click.option('--port', default=8000, show_default=True, type=click.IntRange(0, 65535), help='0: any that is free.')
+@click.option('--api-key', 'key', envvar='SHUTKA_API_KEY', metavar='KEY', help='Ask for this key; better in SHUTKA_API_KEY.')
+@click.option('--name', default='shutka-v2', show_default=True, help='The model, as clients ask for it.')
+@click.option('--cors', 'origins', multiple=True, metavar='ORIGIN', help='Let web pages of this origin read answers; may be repeated.')
+def serve(path, bank, host, port, key, name, origins):
+    "Serve a model to editors. BUNDLE is a zip, or the folder of a run or of a Hugging Face causal model."
+    from shutka.serve.server import serve
+    serve(path, bank, host, port, key, name, origins, say=click.echo)
 
 # %% ../nbs/99_cli.ipynb #93977838
 if __name__ == '__main__' and '__file__' in globals(): main()

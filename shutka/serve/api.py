@@ -239,8 +239,9 @@ def missing(error: UserError) -> ApiError: return ApiError(404, str(error), 'ids
 def change(service: Service, body: UpdateRequest) -> dict:
     "Replace a memory."
     bank = service.memory()
-    try: bank.get(body.id)
+    try: (item,) = bank.get(body.id)
     except UserError as e: raise missing(e) from None
+    if item.deleted: raise missing(UserError(f"the memory with id {body.id} must be there, and was deleted"))
     return {'object': 'memory.updated', 'ids': bank.update(body.id, body.texts, body.metadata)}
 
 def forget(service: Service, body: DeleteRequest) -> dict:
