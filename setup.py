@@ -14,6 +14,8 @@ def lines(key: str) -> list[str]:
     return [line.strip() for line in settings[key].splitlines() if line.strip()]
 
 
+extras = {name: lines(f'{name}_requirements') for name in ('qdrant', 'serve', 'kaggle')}
+
 setup(
     name=settings['lib_name'],
     version=settings['version'],
@@ -27,7 +29,7 @@ setup(
     packages=find_packages(include=['shutka', 'shutka.*']),
     package_data={'shutka': ['bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json']},
     install_requires=lines('requirements'),
-    extras_require={'qdrant': lines('qdrant_requirements'), 'kaggle': lines('kaggle_requirements'), 'dev': lines('dev_requirements') + lines('qdrant_requirements')},
+    extras_require={**extras, 'dev': lines('dev_requirements') + extras['qdrant'] + extras['serve']},
     entry_points={'console_scripts': lines('console_scripts')},
     zip_safe=False,
 )
