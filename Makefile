@@ -1,4 +1,4 @@
-# `make` alone says what can be made. A fresh clone needs Python 3.11 or newer, and nothing else; node and npm for one of the tests.
+# `make` alone says what can be made. A fresh clone needs Python 3.11 or newer, and nothing else; Node.js 20 and npm for the evaluation suites and their tests.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/installed
