@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['CONDITIONS', 'asked', 'nats_of', 'worth', 'examine_writer', 'write', 'parses', 'share_that_parses', 'evaluate_writer',
-           'writer_table']
+           'examples', 'writer_table']
 
 # %% ../../nbs/62a_evaluate.writer.ipynb #c74c91ef
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..core import UserError, sha256
+from ..core import UserError, read_jsonl, sha256
 from ..data.syntax import parse
 from ..models.decoder import Sampling, generate, nats
 from ..models.text_jepa import TextJEPA, load_model
@@ -105,8 +106,8 @@ def share_that_parses(
 # %% ../../nbs/62a_evaluate.writer.ipynb #3582f095
 def evaluate_writer(
     out: str | Path,   # the folder of a trained run of instructions
-    asked: int = 256,  # functions of each part, at most
-    written: int = 64, # functions that are written out
+    asked: int = 128,  # functions of each part, at most
+    written: int = 24, # functions that are written out
 ) -> dict:             # result.json
     "Examine a run's decoder on unseen files and packages, and write the rows into result.json; what was examined already is not examined again."
     run, found, mark = load_run(out), result(out), sha256(Path(out)/'model'/'model.safetensors')
@@ -116,10 +117,20 @@ def evaluate_writer(
         passages = passages_of(run, part, model)[:asked]
         if len(passages) < 2: continue
         rows += [{'pool': name, **row} for row in examine_writer(model, passages, layout)]
-        codes = [write(model, layout, p, most=layout.code) for p in passages[:written]]
+        codes = [write(model, layout, p, most=min(128, layout.code)) for p in passages[:written]]
         rows.append({'pool': name, 'condition': 'parses', 'written': share_that_parses(codes),
                      'nearest memory': share_that_parses([p.memories[0] if p.memories else '' for p in passages[:written]]), 'functions': len(codes)})
     return result(out, writer_examined=mark, writer=rows)
+
+def examples(
+    out: str | Path,   # the folder of a trained run of instructions
+    n: int = 3,        # how many
+) -> str:              # to be printed
+    "What a run's model writes for some doc comments of unseen files."
+    run, model = load_run(out), load_model(Path(out)/'model')
+    layout, passages = layout_of(run), passages_of(run, 'files', model)[:n]
+    docs = [p['doc'] for p in islice(read_jsonl(Path(out)/'data'/'files.jsonl'), n)]
+    return '\n\n'.join(f'/** {doc} */\n{write(model, layout, p, most=layout.code)}' for doc, p in zip(docs, passages))
 
 def writer_table(
     rows: list[dict],   # `writer` of result.json
