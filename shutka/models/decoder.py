@@ -54,20 +54,31 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config.width, mixer(config.width, config.heads, causal=True), scale=.3) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.width, eps=EPS)
         nn.init.normal_(self.tokens.weight, std=.02)
-        nn.init.normal_(self.front.weight, std=.02)   # an embedding has length one
+        nn.init.normal_(self.front.weight, std=.02 * config.embedding ** .5)
+        self.register_buffer('word_of', torch.zeros(config.vocabulary + len(SPECIAL), dtype=torch.long))   # of each token, the row in the encoder's table; 0: none
+        self.trust, self.recall = nn.Parameter(torch.tensor(5.)), nn.Parameter(torch.tensor(.5))
         if config.ternary: make_ternary(self, TERNARY)
 
-    def before(self, embedding: Tensor) -> Tensor:
-        "(b, d) of length one, or zeros -> (b, p, e) what stands in front."
+    def before(self, told: Tensor) -> Tensor:
+        "(b, d or more) -> (b, p, e) what stands in front."
+        embedding = told[:, :self.config.embedding] * self.config.embedding ** -.5
         return self.front(embedding).unflatten(1, (self.config.front, -1)) + self.blank
+
+    def likely(self, ids: Tensor, told: Tensor) -> Tensor:
+        "(b, l) tokens, (b, d or d + v) -> (b, v) what is added to the logits everywhere: expected words, and tokens of memories."
+        starts = (ids == self.config.token('code')) | (ids == self.config.token('prefix'))
+        given = (starts.cumsum(dim=1) == 0) & starts.any(dim=1, keepdim=True) & (ids < self.config.vocabulary)
+        seen = torch.zeros(len(ids), len(self.word_of), device=ids.device, dtype=told.dtype).scatter_add_(1, ids, given.to(told.dtype))
+        expected = told[:, self.config.embedding:]
+        return self.recall * seen.log1p() + (self.trust * expected if expected.shape[1] else 0)
 
     def logits(self, h: Tensor) -> Tensor:
         "(..., e) -> (..., v) of the token that follows."
         return F.linear(self.norm(h), self.tokens.weight)
 
-    def hidden(self, ids: Tensor, embedding: Tensor) -> Tensor:
+    def hidden(self, ids: Tensor, told: Tensor) -> Tensor:
         "(b, l) tokens -> (b, l, e) what is known before each of them."
-        h = torch.cat([self.before(embedding), self.tokens(ids[:, :-1])], dim=1)
+        h = torch.cat([self.before(told), self.tokens(ids[:, :-1])], dim=1)
         mask = torch.ones(h.shape[:2], dtype=torch.bool, device=h.device)
         for block in self.blocks: h = block(h, mask)
         return h[:, self.config.front - 1:]
@@ -75,16 +86,16 @@ class Decoder(nn.Module):
     def forward(
         self,
         ids: Tensor,         # (b, l) tokens; padding only at the end of a row
-        embedding: Tensor,   # (b, d) of length one; zeros tell nothing
+        told: Tensor,        # (b, d) an embedding of length one, or (b, d + v) with the words it expects; zeros tell nothing
     ) -> Tensor:             # (b, l, v)
         "The logits of each of these tokens, knowing all that stands before."
-        return self.logits(self.hidden(ids, embedding))
+        return self.logits(self.hidden(ids, told)) + self.likely(ids, told)[:, None]
 
 # %% ../../nbs/35a_models.decoder.ipynb #80828b4d
 def nats(
     model: Decoder,
     ids: Tensor,          # (b, l) tokens; padding only at the end of a row
-    embedding: Tensor,    # (b, d) of length one; zeros tell nothing
+    told: Tensor,         # (b, d) or (b, d + v), as for `Decoder`
     counts: Tensor,       # (b, l) true where a token is to be learned
 ) -> Tensor:              # (b,) summed over the tokens that count
     "Cross-entropy of each row."
@@ -93,7 +104,7 @@ def nats(
     for some in order.chunk(4):
         l = int(lengths[some].max())
         row, place = counts[some, :l].nonzero(as_tuple=True)
-        logits = model.logits(model.hidden(ids[some, :l], embedding[some])[row, place])
+        logits = model.logits(model.hidden(ids[some, :l], told[some])[row, place]) + model.likely(ids[some, :l], told[some])[row]
         each = F.cross_entropy(logits.float(), ids[some][row, place], reduction='none')
         sums.append(each.new_zeros(len(some)).index_add(0, row, each))
     return torch.cat(sums)[order.argsort()]
@@ -102,11 +113,11 @@ def nats(
 def begin(
     model: Decoder,
     ids: Tensor,               # (b, l) tokens of the context, without padding; l may be 0
-    embedding: Tensor,         # (b, d) of length one; zeros tell nothing
-) -> tuple[Tensor, list]:      # (b, v) logits of the token that follows, and the state of each block
+    told: Tensor,              # (b, d) or (b, d + v), as for `Decoder`
+) -> tuple[Tensor, list]:      # (b, v) logits of the token that follows; the state of each block, and last what is likely everywhere
     "Read a context, in parallel."
-    h = torch.cat([model.before(embedding), model.tokens(ids)], dim=1)
-    return _through(model, h, [None] * len(model.blocks))
+    h = torch.cat([model.before(told), model.tokens(ids)], dim=1)
+    return _through(model, h, [None] * len(model.blocks) + [model.likely(ids, told)])
 
 def proceed(
     model: Decoder,
@@ -121,7 +132,7 @@ def _through(model: Decoder, h: Tensor, states: list) -> tuple[Tensor, list]:
     for block, state in zip(model.blocks, states):
         h, state = block.step(h, state)
         after.append(state)
-    return model.logits(h[:, -1:])[:, 0], after
+    return model.logits(h[:, -1]) + states[-1], after + states[-1:]
 
 # %% ../../nbs/35a_models.decoder.ipynb #ac9aa770
 @dataclass(frozen=True, kw_only=True)
@@ -161,14 +172,14 @@ def speakable(
 def generate(
     model: Decoder,                 # in evaluation mode
     context: list[int],             # tokens
-    embedding: Tensor,              # (1, d) of length one; zeros tell nothing
+    told: Tensor,                   # (1, d) or (1, d + v), as for `Decoder`
     most: int = 256,                # tokens at most
     sampling: Sampling = Sampling(),
     seed: int = 0,                  # of what is drawn
 ) -> Iterator[int]:                 # tokens, without the end
     "Write on, token by token, until the end or as many as allowed."
     generator, device = torch.Generator().manual_seed(seed), model.blank.device
-    logits, states = begin(model, torch.tensor([context], dtype=torch.long, device=device), embedding)
+    logits, states = begin(model, torch.tensor([context], dtype=torch.long, device=device), told)
     for _ in range(most):
         token = choose(speakable(logits[0].float().cpu(), model.config), sampling, generator)
         if token == model.config.token('end'): return

@@ -27,7 +27,7 @@ from ..models.decoder import Decoder, DecoderConfig
 from ..models.layers import Block
 from ..models.recompute import recompute_blocks
 from ..models.ternary import TERNARY, make_packed, make_ternary
-from ..models.text_jepa import TextJEPA, Writer, load_config, load_model
+from ..models.text_jepa import TextJEPA, Writer, give_words, load_config, load_model
 from ..text.passages import Layout, Passage, Passages, batch_of, code_of, context, neighbours, passage, whole
 from ..text.tokenizer import load_encoding
 from .phase import Phase
@@ -148,6 +148,7 @@ def skeleton_of(run: Instructions) -> TextJEPA:
     encoding, model = load_encoding(Path(run.out)/'encoding.json'), TextJEPA(config)
     if packed: make_packed(model)   # it came out of a bundle
     model.decoder = Decoder(DecoderConfig(vocabulary=encoding.n_vocab, embedding=config.width, **WRITERS[run.size]))
+    give_words(model.decoder, encoding, config.rows)
     return model
 
 def start_model(run: Instructions) -> TextJEPA:
