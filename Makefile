@@ -18,8 +18,12 @@ ready test faults: export MKL_CBWR ?= AVX2
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## train a small model on the bundled TypeScript, offline, in under a minute; the results lie in demo/
-	shutka run typescript -p out demo -p batch_size 128 -p epochs 16
+demo: $(READY)  ## offline, in minutes: train on the bundled TypeScript, fill a memory, learn to write, evaluate, answer a request; all of it lies in demo/
+	shutka run typescript -p out demo/typescript -p batch_size 128 -p epochs 16
+	shutka memory sync dir:shutka/bundled/typescript --bank demo/memory --model demo/typescript/shutka-typescript.zip
+	shutka run instructions -p resume demo/typescript -p out demo/instructions -p steps 60 -p tokens 128
+	shutka bundle demo/instructions/shutka-instructions.zip --bank demo/memory -o demo/shutka.zip
+	python tools/ask.py demo/shutka.zip 'how many days the month of a date has'
 
 test: $(READY)  ## run every notebook and every test
 	nbdev-test

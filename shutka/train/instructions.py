@@ -66,6 +66,7 @@ class Instructions(Recipe):
 
     def sources(self) -> list[str]:
         "All that is collected; raises `UserError` for a source that is none, or if `resume` brings no pairs along and none are named."
+        find_start(self.resume)
         if not self.source and not data_of(self.resume): raise UserError(f"source must name pairs of code, since {self.resume} has none of its own")
         code = (parse_specs(self.source) if self.source else []) + names_and_sources(self.held_out)[1]
         asked = parse_specs(self.instructions) if self.instructions else []

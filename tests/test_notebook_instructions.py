@@ -1,0 +1,112 @@
+"Phase 2 from the first cell to the zip, on top of a run of phase 1 that was hardly trained; once more, and refused where it cannot begin."
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import shutka
+from shutka.core import UserError, read_json, sha256
+from shutka.models.decoder import DecoderConfig
+from shutka.models.text_jepa import TextJEPA, give_words, save_model
+from shutka.notebooks import run_notebook
+from shutka.text.tokenizer import named_encoding
+from shutka.train.instructions import WRITERS, Instructions, start_model
+from shutka.train.recipe import prepare
+from shutka.train.typescript import Typescript
+
+from small import SMALL
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='module')
+def phase1(tmp_path_factory):
+    "A run of phase 1 with a small model that was never trained."
+    run = Typescript(max_samples=60, steps=1, batch_size=8, out=str(tmp_path_factory.mktemp('phase1')/'run'))
+    prepare(run, progress=lambda line: None)
+    torch.manual_seed(0)
+    save_model(TextJEPA(SMALL), Path(run.out)/'model')
+    return run.out
+
+
+@pytest.fixture
+def tiny(monkeypatch): monkeypatch.setitem(WRITERS, 'tiny', {'width': 16, 'heads': 2, 'depth': 1})
+
+
+@pytest.fixture(scope='module')
+def finished(phase1, tmp_path_factory):
+    "What a small run was given, and its folder."
+    place = tmp_path_factory.mktemp('phase2')
+    (place/'asked.jsonl').write_text(json.dumps({'instruction': 'Reverses the letters of a word.', 'output': 'function reverse(s: string) { return [...s].reverse().join("") }'}) + '\n')
+    given = dict(resume=phase1, instructions=f'jsonl:{place}/asked.jsonl', steps='3', batch_size='4', code_samples='30', tokens='32', processes='1', out=str(place/'run'))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYTHONPATH', str(ROOT))
+        patch.chdir(place)
+        assert run_notebook('instructions', given) == 0
+    return given, place/'run'
+
+
+def test_what_it_leaves(finished):
+    _, out = finished
+    result, data = read_json(out/'result.json'), read_json(out/'run.json')['data']
+    assert result['status'] == 'ok' and result['steps'] == 3 and result['bundle']['sha256'] == sha256(out/'shutka-instructions.zip')
+    assert data['instructions'] == 1 and data['pairs']['train'] <= 31
+    conditions = [r['condition'] for r in result['writer'] if r['pool'] == 'unseen files']
+    assert conditions == ['everything', 'words of another', 'no words', 'memories of another', 'no memories', 'nothing', 'parses']
+    text = ''.join(''.join(o['text']) for c in read_json(out/'notebook.ipynb')['cells'] for o in c.get('outputs', []) if 'text' in o)
+    for words in ('devices', 'nats per token', 'unseen packages', 'hybrid', 'shutka-instructions.zip'): assert words in text
+
+
+def test_the_bundle_writes_and_its_encoder_is_that_of_phase_1(finished, phase1):
+    from shutka.memory.encoder import fingerprint
+    _, out = finished
+    model = shutka.load(out/'shutka-instructions.zip')
+    assert model.decoder and fingerprint(model) == fingerprint(shutka.models.text_jepa.load_model(Path(phase1)/'model'))
+    assert phase1 not in ''.join(read_json(out/'run.json')['data']['skipped']) and 'How well it writes' in shutka.export.bundle.read_bundle(out/'shutka-instructions.zip')['README.md'].decode()
+
+
+def test_the_same_command_again_leaves_all_as_it_is(finished, tmp_path, monkeypatch):
+    given, out = finished
+    before = {p: sha256(p) for p in out.rglob('*') if p.is_file() and p.suffix not in ('.ipynb', '.html')}
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    assert run_notebook('instructions', given, tmp_path/'again.ipynb') == 0
+    assert {p: sha256(p) for p in before} == before
+
+
+def test_own_code_is_no_memory_and_nothing_held_out_is_trained_on(phase1, tmp_path, tiny):
+    from shutka.core import read_jsonl
+    from shutka.text.passages import code_of
+    run = Instructions(resume=phase1, batch_size=4, steps=1, out=str(tmp_path/'run'))
+    prepare(run, progress=lambda line: None)
+    parts = {part: list(read_jsonl(tmp_path/'run'/'data'/f'{part}.jsonl')) for part in ('train', 'files', 'packages')}
+    train = [code_of(p) for p in parts['train']]
+    for pairs in parts.values():
+        for p in pairs: assert all(train[i] != code_of(p) for i in p['near'])
+    assert not set(train) & {code_of(p) for part in ('files', 'packages') for p in parts[part]}
+
+
+def test_a_decoder_of_the_same_shape_goes_on_learning(phase1, tmp_path, tiny):
+    encoding = named_encoding('typescript-8k')
+    model = TextJEPA(SMALL, DecoderConfig(vocabulary=encoding.n_vocab, embedding=SMALL.width, **WRITERS['tiny']))
+    give_words(model.decoder, encoding, SMALL.rows)
+    second = tmp_path/'second'
+    run = Instructions(resume=phase1, batch_size=4, steps=1, out=str(second))
+    prepare(run, progress=lambda line: None)
+    save_model(model, second/'start')
+    assert torch.equal(start_model(run).decoder.tokens.weight, model.decoder.tokens.weight)
+    other = Instructions(resume=phase1, batch_size=4, steps=1, size='small', out=str(second))
+    assert start_model(other).decoder.config.width == WRITERS['small']['width']
+
+
+@pytest.mark.parametrize('settings, told', [({'resume': ''}, 'resume must be the run'), ({'learn': 'all of it'}, 'learn'), ({'size': 'huge'}, 'size'),
+                                            ({'code_samples': -1}, 'code_samples')])
+def test_settings_that_cannot_be(settings, told):
+    with pytest.raises(UserError, match=told): Instructions(**({'resume': 'runs/a'} | settings))
+
+
+def test_what_it_cannot_start_from(phase1, tmp_path):
+    for resume, told in (('nowhere', 'resume must be a bundle'), (f'{phase1}/model', 'source must name pairs')):
+        with pytest.raises(UserError, match=told): prepare(Instructions(resume=resume, out=str(tmp_path/'run')), progress=lambda line: None)
+    with pytest.raises(UserError, match='neither|commits|known|source'): prepare(Instructions(resume=phase1, instructions='comits:.', out=str(tmp_path/'run')), progress=lambda line: None)
+    assert not (tmp_path/'run').exists()
