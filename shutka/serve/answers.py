@@ -148,7 +148,7 @@ def embeddings(
     tokens: int,           # that were read
 ) -> bytes:                # JSON
     "Vectors as an answer."
-    if packed: rows = (f'"{base64.b64encode(v).decode()}"' for v in vectors.astype('<f4'))
-    else: rows = (json.dumps(v) for v in vectors.astype(float).tolist())
-    data = ','.join(f'{{"object":"embedding","index":{i},"embedding":{row}}}' for i, row in enumerate(rows))
-    return f'{{"object":"list","data":[{data}],"model":{json.dumps(model)},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}'.encode()
+    if packed: rows = (b'"%b"' % base64.b64encode(v) for v in vectors.astype('<f4'))
+    else: rows = (json.dumps(v).encode() for v in vectors.astype(float).tolist())
+    data = b','.join(b'{"object":"embedding","index":%d,"embedding":%b}' % one for one in enumerate(rows))
+    return b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (data, json.dumps(model).encode(), tokens, tokens)

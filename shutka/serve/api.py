@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
+import torch
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
@@ -204,7 +205,7 @@ def embed(service: Service, body: EmbeddingRequest) -> Response:
     width = encoder.config.width
     if not all(texts): raise ApiError(400, "input must not have an empty text", 'input')
     if (body.dimensions or 1) > width: raise ApiError(400, f"dimensions must be at most {width}, got {body.dimensions}", 'dimensions')
-    vectors = encoder.encode(texts, side='words' if body.input_type == 'query' else 'code')
+    with torch.inference_mode(): vectors = encoder.encode(texts, side='words' if body.input_type == 'query' else 'code')
     if body.dimensions: vectors = shortened(vectors, body.dimensions)
     return Response(embeddings(vectors, body.encoding_format == 'base64', service.name, sum(map(count, texts))), media_type='application/json')
 
@@ -216,7 +217,7 @@ def rank(service: Service, body: RerankRequest) -> dict:
     "Documents with their scores, the best first."
     service.check(body.model)
     encoder, texts = service.encoder(), [d if isinstance(d, str) else d.text for d in body.documents]
-    dense = encoder.encode([body.query], side='words') @ encoder.encode(texts, side='code').T
+    with torch.inference_mode(): dense = encoder.encode([body.query], side='words') @ encoder.encode(texts, side='code').T
     asked, have = words(body.query), [words(text) for text in texts]
     lexical = bm25([asked], have)[0] if asked and any(have) else np.zeros(len(texts))
     scores = fuse(dict(enumerate(lexical.tolist())), dict(enumerate(dense[0].tolist())))

@@ -49,6 +49,7 @@ def decent(value):
         elif isinstance(one, str) and not one.isascii() and re.search('[\ud800-\udfff]', one): raise ValueError("a text must be Unicode, without halves of surrogate pairs")
     return value
 
+# %% ../../nbs/80b_serve.requests.ipynb #1509d871
 class Strict(BaseModel):
     model_config = ConfigDict(strict=True)
     _decent = model_validator(mode='before')(decent)

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['CURSOR', 'is_loopback', 'check_installed', 'check_key', 'listen', 'continue_config', 'vscode_config', 'welcome',
-           'run', 'serve']
+           'share_heap', 'run', 'serve']
 
 # %% ../../nbs/81a_serve.server.ipynb #8f5581d7
+import ctypes
 import ipaddress
 import json
 import logging
+import platform
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -92,6 +94,10 @@ def welcome(url: str, name: str, writes: bool, reads: bool, length: int, key: st
     return '\n\n'.join([*parts, CURSOR])
 
 # %% ../../nbs/81a_serve.server.ipynb #06c65138
+def share_heap():
+    "One heap for all threads, where the C library is glibc; to be called before there are any."
+    if platform.libc_ver()[0] == 'glibc': ctypes.CDLL(None).mallopt(-8, 1)   # M_ARENA_MAX
+
 def run(app, listening: socket.socket):
     "Serve an app until SIGTERM or Ctrl-C."
     import uvicorn
@@ -116,6 +122,7 @@ def serve(
     check_installed()
     check_key(host, key)
     address = '127.0.0.1' if host == 'localhost' else host
+    share_heap()
     with listen(address, port) as listening:
         import torch
         from shutka.serve.api import Service, make_app
