@@ -31,7 +31,7 @@ from ..models.text_jepa import TextJEPA, Writer, give_words, load_config, load_m
 from ..text.passages import Layout, Passage, Passages, batch_of, code_of, context, neighbours, passage, whole
 from ..text.tokenizer import load_encoding
 from .phase import Phase
-from .recipe import Recipe, find_start, steps_of
+from .recipe import Recipe, batches, find_start, steps_of
 from .typescript import PARTS, Typescript, collect_parts, names_and_sources
 
 # %% ../../nbs/45b_train.instructions.ipynb #16110775
@@ -230,11 +230,7 @@ def phases_of(
     last = round(run.ternary * steps)
     parts = [('write', lambda model: None, run.lr, steps - last, 1 - run.ternary), ('ternary', decoder_ternary, run.lr / 10, last, 1. if run.ternary else 0.)]
 
-    def batch(step, rank, world, offset):
-        "A batch as tensors; the offset keeps the phases from seeing the same ones."
-        return {name: torch.from_numpy(array) for name, array in rows(step + offset, rank, world).items()}
-
-    return [Phase(name=name, batch=partial(batch, offset=i * 10**6), loss=partial(written, tokens=tokens), lr=lr, steps=count, until=until, learn=LEARNS[run.learn],
+    return [Phase(name=name, batch=batches(rows, i), loss=partial(written, tokens=tokens), lr=lr, steps=count, until=until, learn=LEARNS[run.learn],
                   start=start, warmup=min(50, max(1, count // 5)) if count else 50, check=check, every=max(1, min(200, (count or 2000) // 5)),
                   score='-val_loss', patience=run.patience, min_delta=run.min_delta)
             for i, (name, start, lr, count, until) in enumerate(parts) if count or until and not steps]

@@ -34,7 +34,7 @@ from ..text.batches import Views, bare_body, example
 from ..text.tokenizer import named_encoding, train_encoding
 from ..text.words import inverse_frequency
 from .phase import Phase
-from .recipe import Recipe, steps_of
+from .recipe import Recipe, batches, steps_of
 
 # %% ../../nbs/45a_train.typescript.ipynb #42257000
 @dataclass(frozen=True, kw_only=True)
@@ -221,11 +221,7 @@ def phases_of(
              ('order', DEPTH, in_order, run.lr / 30, steps - bag - last, 1 - run.ternary),
              ('ternary', DEPTH, to_ternary, run.lr / 30, last, 1. if run.ternary else 0.)]
 
-    def batch(step, rank, world, offset):
-        "A batch as tensors; the offset keeps the phases from seeing the same ones."
-        return {side: torch.from_numpy(rows) for side, rows in views(step + offset, rank, world).items()}
-
-    return [Phase(name=name, batch=partial(batch, offset=i * 10**6), loss=loss, lr=lr, steps=count, until=until, learn=learn, start=start,
+    return [Phase(name=name, batch=batches(views, i), loss=loss, lr=lr, steps=count, until=until, learn=learn, start=start,
                   weight_decay=0., warmup=min(20, max(1, count // 5)) if count else 20, check=check, every=max(1, min(50, (count or 500) // 5)),
                   score='mrr', patience=run.patience, min_delta=run.min_delta)
             for i, (name, learn, start, lr, count, until) in enumerate(parts) if count or until and not steps]
