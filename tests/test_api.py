@@ -223,8 +223,8 @@ def test_a_client_that_goes_away_frees_its_slot(url, service):
     body = {'model': 'shutka-v2', 'messages': ASK, 'max_tokens': ENDLESS}
     assert until(lambda: service.engine.load() == 0)
     with httpx.stream('POST', f'{url}/v1/chat/completions', json=body | {'stream': True, 'n': 4}) as response:
-        next(response.iter_lines())
-        assert service.engine.load() == 4
+        next(lines := response.iter_lines())   # kept: without it the connection would be closed
+        assert service.engine.load() == 4 and lines
     assert until(lambda: service.engine.load() == 0)
     with pytest.raises(httpx.ReadTimeout): httpx.post(f'{url}/v1/chat/completions', json=body, timeout=.3)   # not a stream
     assert until(lambda: service.engine.load() == 0)
@@ -403,10 +403,10 @@ def test_shutka_serve(tmp_path):
         assert answer['model'] == 'mine' and len(answer['x_shutka']['memories']) == 1   # as many as in its training
         httpx.post(f'{url}/memory', json={'texts': 'const kept = 1'})
         with httpx.stream('POST', f'{url}/chat/completions', json={'messages': ASK, 'max_tokens': ENDLESS, 'stream': True}) as response:
-            next(response.iter_lines())
+            next(lines := response.iter_lines())
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0 and time.monotonic() - began < 6
+            assert process.wait(10) == 0 and time.monotonic() - began < 6 and lines
     finally: process.kill()
     with Bank(tmp_path/'my.memory', readonly=True) as bank: assert len(bank) == 4   # what was added stays
 

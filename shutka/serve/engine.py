@@ -257,7 +257,7 @@ class Engine:
             for stream in streams: stream.left = True
             self.queue = deque(stream for stream in self.queue if not stream.left)
 
-    def load(self) -> int: return len(self.queue) + (self.new is not None) + len(self.together.streams)
+    def load(self) -> int: return len(self.queue) + len({self.new, *self.together.streams} - {None})
 
     def close(self):
         "Stop; who is still there hears `error`."
