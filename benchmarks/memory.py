@@ -185,16 +185,35 @@ def timed(ways, questions, rounds=40):
     "Median milliseconds of each way to answer one question."
     return {name: 1e3 * median(t) for name, t in alternate(rounds, {name: lambda turn, way=way: way(questions[turn % len(questions)]) for name, way in ways.items()}, warm=4).items()}
 
+def graph(vectors, questions, right):
+    "hnswlib's graph of the vectors, searched as widely as a recall of .95 takes; None if it is not installed."
+    try: import hnswlib
+    except ImportError: return None
+    made = hnswlib.Index(space='ip', dim=D)
+    made.init_index(len(vectors), M=16, ef_construction=100)
+    made.set_num_threads(2)
+    began = time.perf_counter()
+    made.add_items(vectors, np.arange(len(vectors)))
+    print(f"{'hnswlib, built in memory':44}{time.perf_counter() - began:>10.1f} s", flush=True)
+    for ef in (10, 20, 40, 80, 160, 320, 640):
+        made.set_ef(ef)
+        if (recall := found_of(right, made.knn_query(questions, K)[0])) >= .95: break
+    return made, ef, recall
+
+def found_of(right, found): return mean(len(set(a) & set(b)) / K for a, b in zip(right.tolist(), found.tolist()))
+
 def alone(n, folder, label, vectors, questions, line):
     "Rows of the index without a bank."
     plain = faiss.IndexFlatIP(D)
     plain.add(vectors)
     exact, ivf = (Index.build(folder/f'{name}{n}', np.arange(n), vectors, 'x', 1, ivf_from=start) for name, start in (('flat', n + 1), ('ivf', 1)))
-    ms = timed({name: lambda q, index=index: index.search(q[None], K) for name, index in (('plain', plain), ('exact', exact), ('ivf', ivf))}, questions)
     right, found = plain.search(questions, K)[1], ivf.search(questions, K)[0]
-    recall = mean(len(set(a) & set(b)) / K for a, b in zip(right.tolist(), found.tolist()))
+    ways = {name: lambda q, index=index: index.search(q[None], K) for name, index in (('plain', plain), ('exact', exact), ('ivf', ivf))}
+    if hnsw := graph(vectors, questions, right): ways['hnsw'] = lambda q: hnsw[0].knn_query(q[None], K)
+    ms, recall = timed(ways, questions), found_of(right, found)
     line(f'IndexFlatIP, {label}', ms['plain'], 1, '')
     line(f'shutka, exact, {label}', ms['exact'], ms['exact'] / ms['plain'], 'IndexFlatIP (at most 1.3)')
+    if hnsw: line(f'hnswlib, {label}', ms['hnsw'], ms['ivf'] / ms['hnsw'], f'shutka, IVF; recall@10 {hnsw[2]:.3f}, ef {hnsw[1]}; all in memory, and nothing can be removed for good')
     line(f'shutka, IVF, {label}', ms['ivf'], ms['exact'] / ms['ivf'], f"exact, faster (5 at least); recall@10 {recall:.3f}, {ivf.stats()['probes']} of {ivf.stats()['lists']} lists")
 
 def filled(folder, vectors, known):
