@@ -243,7 +243,9 @@ def test_the_first_declaration(code, name): assert answer_pair('Do what I want.'
 @pytest.mark.parametrize('code, why', [('def add(a, b):\n    return a + b', 'broken'), ('add(1, 2)', 'no declaration'), ('', 'no code'), ('  \n', 'no code'), ('```py\na\n```', 'no code'), ('const one = () => 1', 'no declaration'),
                                        ('function ( {', 'broken'), ('\0', 'broken'), ('function f() { return "\ud800"; }', None)])
 def test_answers_without_one(code, why):
-    if why is None: return answer_pair('Do what I want.', code + '\nfunction g(a) { return a + 1; }', '', 'a.jsonl:1')
+    if why is None:
+        assert answer_pair('Do what I want.', code + '\nfunction g(a) { return a + 1; }', '', 'a.jsonl:1')['name'] in ('f', 'g')
+        return
     with pytest.raises(LeftOut, match=why): answer_pair('Do what I want.', code, '', 'a.jsonl:1')
 
 
