@@ -33,7 +33,8 @@ def small(tmp_path, monkeypatch, pairs):
     from small import SMALL
 
     from shutka.models.text_jepa import SIZES
-    from shutka.train.recipes import Typescript, prepare
+    from shutka.train.recipe import prepare
+    from shutka.train.typescript import Typescript
     monkeypatch.setitem(SIZES, 'tiny', SMALL)
 
     def make(name='run', **settings):

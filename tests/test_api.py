@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from as_nobody import NOBODY
 from serving import CODE, bundle, gpt, seat_of, serving, tiny, until
 
 from shutka.memory.bank import Bank
@@ -381,10 +383,10 @@ def test_no_input_breaks_it(url):
 
 # --- as a program
 
-def started(*words, folder):
+def started(*words, folder, program=('-m', 'shutka.cli'), env={}):
     "`shutka serve` as a process, and what it printed until it listened."
-    process = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'serve', *map(str, words)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env=os.environ | {'PYTHONUNBUFFERED': '1'})
+    process = subprocess.Popen([sys.executable, *program, 'serve', *map(str, words)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env=os.environ | {'PYTHONUNBUFFERED': '1'} | env)
     printed = []
     for line in process.stdout:
         printed.append(line)
@@ -409,6 +411,26 @@ def test_shutka_serve(tmp_path):
             assert process.wait(10) == 0 and time.monotonic() - began < 6 and lines
     finally: process.kill()
     with Bank(tmp_path/'my.memory', readonly=True) as bank: assert len(bank) == 4   # what was added stays
+
+
+def test_another_user_serves_it_in_another_folder(tmp_path):
+    if os.getuid() != 0: pytest.skip('only root can become another user')
+    made, there = bundle(tmp_path/'my.zip', memories=True), Path(tempfile.mkdtemp())
+    shutil.copy(made, there/'theirs.zip')
+    for place in (there, there/'theirs.zip'): os.chown(place, NOBODY, NOBODY)
+    process, printed = started('theirs.zip', '--port', 0, folder=there, program=[str(HERE/'as_nobody.py')], env={'HOME': str(there), 'WARM': str(made)})
+    try:
+        url = printed.split('answers on ')[1].split()[0]
+        assert until(lambda: not socket.socket().connect_ex(('127.0.0.1', int(url.split(':')[2].split('/')[0]))))
+        answer = httpx.post(f'{url}/chat/completions', json={'messages': ASK, 'max_tokens': 2}, timeout=20).json()
+        assert answer['usage']['completion_tokens'] and len(answer['x_shutka']['memories']) == 1
+        process.terminate()
+        assert process.wait(10) == 0
+        files = [file for file in there.rglob('*') if file.name != 'theirs.zip']
+        assert files and {file.stat().st_uid for file in files} == {NOBODY}
+    finally:
+        process.kill()
+        shutil.rmtree(there)
 
 
 @pytest.mark.parametrize('words, error', [(['--host', '0.0.0.0'], 'must have a key'), (['--port', '1', '--host', '203.0.113.1', '--api-key', 'a'], 'must be free')])

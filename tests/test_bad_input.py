@@ -16,7 +16,8 @@ from shutka import cli
 from shutka.core import UserError, read_json, sha256
 from shutka.evaluate.model import evaluate_run
 from shutka.export.bundle import read_bundle, write_bundle
-from shutka.train.recipes import Typescript, prepare
+from shutka.train.recipe import prepare
+from shutka.train.typescript import Typescript
 from shutka.train.run import main, result
 
 ROOT = Path(__file__).parents[1]
@@ -254,8 +255,8 @@ def test_a_bundle_that_agrees_with_its_manifest_and_is_no_model(name, data, tmp_
 
 
 def test_a_bundle_names_no_folder_of_this_machine():
-    from shutka.export.bundle import _portable
+    from shutka.export.bundle import portable
     run = {'recipe': 'Typescript', 'plan': {'folder': '/home/me'}, 'data': {}, 'settings': {
         'source': 'dir:/home/me/src,hf:code-search-net/code_search_net/javascript,hf:./mine/rows', 'held_out': 'git:../x/repo', 'out': '/home/me/run'}}
-    assert _portable(run)['settings'] == {'source': 'dir:src,hf:code-search-net/code_search_net/javascript,hf:rows', 'held_out': 'git:repo'}
-    assert '/home' not in json.dumps(_portable(run))
+    assert portable(run)['settings'] == {'source': 'dir:src,hf:code-search-net/code_search_net/javascript,hf:rows', 'held_out': 'git:repo'}
+    assert '/home' not in json.dumps(portable(run))

@@ -179,7 +179,9 @@ def test_filters(bank, how):
 
 def test_as_many_hits_as_asked_for(bank):
     bank.add(texts(130))
-    for how in module.HOW: assert [len(bank.search('function', k, how)) for k in (1, 10, 130, 500)] == [1, 10, 130, 130]
+    for how in module.HOW:
+        assert [len(bank.search('function', k, how)) for k in (1, 10, 130, 500, 2**62)] == [1, 10, 130, 130, 130]
+        assert bank.search('function', np.int64(3), how) == bank.search('function', 3, how)
 
 
 def test_undo_is_seen_by_the_next_search(bank):
@@ -197,14 +199,18 @@ def test_an_empty_bank_answers_nothing(bank):
     assert bank.search('date') == [] and bool(bank) and bank.verify() == []
 
 
-@pytest.mark.parametrize('query', ['"', "'; DROP TABLE items; --", 'a AND (b OR', 'NEAR(', '*', '(', 'x:y', '{}', '日本', '\x00', '-'])
-def test_a_question_has_no_syntax(bank, query):
+@pytest.mark.parametrize(('query', 'ids'), [('"', []), ("'; DROP TABLE items; --", []), ('a AND (b OR', [1]), ('NEAR(', []), ('*', []), ('(', []), ('x:y', []), ('text:a', [1]), ('{}', []), ('日本', [2]), ('\x00', []), ('-', [])])
+def test_a_question_has_no_syntax(bank, query, ids):
+    "Its words are looked for, whatever stands between them; and it has a direction, so that both memories are near or far."
     bank.add(['let a = 1', 'function 日本() {}'])
-    for how in module.HOW: bank.search(query, how=how)
+    assert [hit.id for hit in bank.search(query, how='words')] == ids
+    for how in ('dense', 'hybrid'): assert sorted(hit.id for hit in bank.search(query, how=how)) == [1, 2]
+    assert bank.verify() == []
 
 
 @pytest.mark.parametrize('wrong, why', [
-    (dict(query=''), 'must be a text'), (dict(query=None), 'must be a text'), (dict(query='a', k=0), 'above 0'), (dict(query='a', k=2.), 'above 0'),
+    (dict(query=''), 'must be a text'), (dict(query=None), 'must be a text'), (dict(query='a', k=0), 'k must be 1 or more, got 0'), (dict(query='a', k=2.), 'k must be a whole number, got 2.0'),
+    (dict(query='a', k=2**70), 'k must fit into 64 bits'),
     (dict(query='a', how='sparse'), 'unknown way'), (dict(query='a', where={'a b': 1}), 'must be a name')])
 def test_searches_refused(bank, wrong, why):
     bank.add('let a')
@@ -436,9 +442,10 @@ def test_export_and_import(bank, tmp_path):
         agrees(second)
         second.undo()
         assert len(second) == 1
-        for line in ('{"metadata": {}}', '{"text": "a", "vector": [1]}', '{"text": 7}', '{"text": "a", "metadata": 7}', '{'):
+        for line, why in (('{"metadata": {}}', 'record 2 must have text and metadata, it has metadata'), ('{"text": "a", "vector": [1]}', 'record 2 must have text and metadata, it has text, vector'),
+                          ('{"text": 7}', 'must be a str, got int'), ('{"text": "a", "metadata": 7}', 'metadata 1 must be a dict, got int'), ('{', 'bad.jsonl:2: not valid JSON')):
             (tmp_path/'bad.jsonl').write_text('{"text": "good"}\n' + line + '\n')
-            with pytest.raises(UserError): second.import_(tmp_path/'bad.jsonl')
+            with pytest.raises(UserError, match=why): second.import_(tmp_path/'bad.jsonl')
         assert len(second) == 1
 
 

@@ -270,7 +270,8 @@ def model(monkeypatch):
         if path != 'model.zip': raise UserError(f"{path} does not exist")
         return types.SimpleNamespace(encode=encode)
 
-    module.load, module.write_bundle = load, lambda run, out=None: Path(out or f'{run}/bundle.zip')
+    module.load, module.write_bundle = load, lambda run, out=None, bank=None: Path(out or f'{run}/bundle.zip')
+    module.with_bank = lambda bundle, bank, path: Path(path)
     monkeypatch.setitem(sys.modules, 'shutka.export.bundle', module)
 
 

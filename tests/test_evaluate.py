@@ -2,13 +2,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shutka import metrics as of
-from shutka.core import UserError
-from shutka.evaluate.model import evaluate_run
+from shutka.core import UserError, read_jsonl, write_jsonl
+from shutka.evaluate.model import evaluate_run, pools_of
 from shutka.evaluate.retrieval import Pool, evaluate, hybrid, make_pool, table, zscores
 from shutka.metrics import chance, interval, metrics, ranks
 from shutka.plots import plot_retrieval, plot_run
@@ -87,6 +88,22 @@ def test_what_may_not_enter_a_pool(other):
 
 def test_a_pool_needs_two():
     with pytest.raises(UserError): make_pool([pair(0), pair(0)], 'p')
+
+def test_a_part_with_too_little_to_ask_about_is_left_out(small):
+    "Nine documented functions whose bodies have three words, eight of which say the same, and seven that can be asked about."
+    run = small()
+    part = Path(run.out)/'data'/'packages.jsonl'
+    like = next(p for p in read_jsonl(Path(run.out)/'data'/'files.jsonl') if p['form'] == 'function')
+    few = [[like | pair(i, f'Gives the field number {i} of it.', f'{{ return a.b{i}; }}') for i in range(9)],
+           [like | pair(i, 'Gives a field.') for i in range(9)],
+           [like | pair(i) for i in range(7)]]
+    for pairs in few:
+        write_jsonl(part, pairs)
+        assert [pool.name.split(' (')[0] for pool in pools_of(run.out)] == ['unseen files']
+    write_jsonl(part, [like | pair(i) for i in range(8)])
+    assert [pool.name.split(' (')[0] for pool in pools_of(run.out)] == ['unseen files', 'unseen packages']
+    for name in ('files', 'packages'): write_jsonl(part.with_name(f'{name}.jsonl'), few[0])
+    with pytest.raises(UserError, match='must hold out at least 8 documented functions'): pools_of(run.out)
 
 def test_queries_without_a_single_known_word():
     rows = evaluate(Pool(name='odd', queries=('!!!', 'alpha'), bodies=('alpha beta', 'gamma delta')), {})

@@ -14,7 +14,7 @@ import pytest
 
 from shutka.core import UserError
 from shutka.memory import index as module
-from shutka.memory.index import LOCK, MANIFEST, Index, digest
+from shutka.memory.index import LOCK, MANIFEST, Index, file_digest
 
 D = 16
 KINDS = {'flat': 10**9, 'ivf': 100}  # kind -> ivf_from
@@ -229,14 +229,14 @@ def test_a_changed_number_in_the_manifest(built, tmp_path):
 
 
 def test_large_files_are_hashed_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, 'PIECE', 1 << 20)
+    monkeypatch.setattr(module, 'CHUNK', 1 << 20)
     data = bytearray(np.random.default_rng(0).bytes((5 << 20) // 2))
     hashes = set()
     for at in (None, 0, (1 << 20) - 1, 1 << 20, len(data) - 1):
         changed = bytearray(data)
         if at is not None: changed[at] ^= 1
         (tmp_path/'file').write_bytes(changed)
-        hashes.add(digest(tmp_path/'file'))
+        hashes.add(file_digest(tmp_path/'file'))
     assert len(hashes) == 5
 
 

@@ -49,12 +49,6 @@ def test_law(path):
     assert broken(path) == []
 
 
-def test_shipped():
-    "The package has the same notebooks as the repository."
-    shipped = Path(__file__).parents[1]/'shutka'/'kaggle'
-    assert sorted(p.name for p in shipped.glob('*.ipynb')) == [p.name for p in NOTEBOOKS]
-
-
 PARAMETERS = "out: str = 'runs/demo'  # folder of the run\nsteps: int = 1  # optimizer steps"
 
 

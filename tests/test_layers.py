@@ -13,7 +13,7 @@ LIGHT = set('0129')  # layers that a command needs before it knows what to do; m
 
 
 def layers() -> dict[str, tuple[int, str]]:
-    "Module -> layer, by the names of the notebooks: 'shutka.data.augment' -> (16, 'a')."
+    "Module -> layer, by the names of the notebooks: 'shutka.data.lockfile' -> (11, 'a')."
     names = [re.fullmatch(r'(\d\d)([a-z]?)_([a-z_.]+)', path.stem) for path in (ROOT/'nbs').glob('[0-9]*.ipynb')]
     return {f'shutka.{name[3]}': (int(name[1]), name[2]) for name in names}
 

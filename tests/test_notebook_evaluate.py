@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from judged import needs_node
 from small import SMALL
 
-from shutka.core import UserError, read_json, read_jsonl, write_jsonl
-from shutka.evaluate.sandbox import node
+from shutka.core import read_json, read_jsonl, write_jsonl
 from shutka.evaluate.suites import SUITES, read_suite
 from shutka.export.bundle import with_bank
 from shutka.memory.bank import Bank
@@ -18,10 +18,6 @@ from shutka.models.text_jepa import TextJEPA, save_model
 from shutka.notebooks import run_notebook
 from shutka.text.tokenizer import named_encoding, save_encoding
 
-try: node()
-except UserError as e: no_node = str(e)
-else: no_node = ''
-needs_node = pytest.mark.skipif(bool(no_node), reason=no_node)
 ROOT = Path(__file__).parents[1]
 FEW = dict(items='2', n='2', k='2')
 METHODS = ['model', 'retrieval only', 'shuffled']
@@ -53,7 +49,7 @@ def remember(model: TextJEPA):
 
 @pytest.mark.net
 @needs_node
-def test_a_run_and_its_continuation(capfd):
+def test_a_run_and_its_continuation():
     remember(made(writes=True))
     with_bank('model.zip', 'bank', 'both.zip')
     words = [word for name, value in FEW.items() for word in ('-p', name, value)]

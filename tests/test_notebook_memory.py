@@ -30,8 +30,8 @@ def shown(kind='execute_result', path='runs/memory/notebook.ipynb') -> list[dict
 def test_offline_and_again_with_a_model(capfd):
     assert run_notebook('memory', {}) == 0
     said = capfd.readouterr().out
-    for words in ('searched by words only', '30 added', '1 changed, 16 deleted, 13 unchanged', '30 snippets before, 14 after', '3 are gone',
-                  'is replaced by [32]', 'undone: [32] is gone', '14 snippets', 'no faults'): assert words in said
+    for words in ('searched by words only', '30 added', '1 changed, 16 deleted, 13 unchanged', '30 memories before, 14 after', '3 are gone',
+                  'is replaced by [32]', 'undone: [32] is gone', '14 memories', 'no faults'): assert words in said
     result = read_json('runs/memory/result.json')
     assert result['status'] == 'ok' and result['before'] == {'added': 30} and result['after'] == {'changed': 1, 'deleted': 16, 'unchanged': 13}
     assert all('<pre' in data['text/html'] for data in shown())
@@ -50,7 +50,7 @@ def test_offline_and_again_with_a_model(capfd):
     write_json('model/manifest.json', {p.name: sha256(p) for p in sorted(Path('model').iterdir())})
     assert run_notebook('memory', {'bundle': 'model'}) == 0
     said = capfd.readouterr().out
-    assert 'made vectors for 14 snippets' in said and 'search: hybrid, no faults' in said
+    assert 'made vectors for 14 memories' in said and 'search: hybrid, no faults' in said
     _, still, drawn = shown('display_data')
     assert 'src="data:image/png;base64,' in still['text/html'] and 'image/png' in drawn
 

@@ -13,10 +13,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LARGEST_OUTPUT, LARGEST_NOTEBOOK = 60_000, 300_000  # bytes
 every_notebook = pytest.mark.parametrize('path', sorted((ROOT/'nbs').glob('*.ipynb')), ids=lambda path: path.stem)
+PAGES = [*sorted((ROOT/'nbs').glob('*.ipynb')), *sorted((ROOT/'kaggle').glob('*.ipynb')), ROOT/'README.md', ROOT/'CONTRIBUTING.md']
 every_module = pytest.mark.parametrize('path', sorted((ROOT/'shutka').rglob('*.py')), ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def cells(path: Path) -> list[dict]: return json.loads(path.read_text(encoding='utf-8'))['cells']
+
+
+def prose(path: Path) -> str:
+    "What is written for people: a page, or the text cells of a notebook."
+    if path.suffix == '.md': return path.read_text(encoding='utf-8')
+    return '\n'.join(''.join(cell['source']) for cell in cells(path) if cell['cell_type'] == 'markdown')
 
 
 def outputs(path: Path) -> list[dict]: return [output for cell in cells(path) for output in cell.get('outputs', [])]
@@ -49,6 +56,20 @@ def test_cleaned(path):
 def test_explicit_names(path):
     code = [''.join(cell['source']) for cell in cells(path) if cell['cell_type'] == 'code']
     assert [text for text in code if re.search(r'^\s*from \S+ import \*', text, flags=re.M)] == []
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_prose_points_at_is_there(path):
+    "Notebooks by their names, `00_core`, and whatever a link leads to that is no address on the web."
+    named = {name.rstrip('.').removesuffix('.ipynb') for name in re.findall(r'(?<![\w.])\d\d[a-z]?_[a-z][a-z_.]*', prose(path))}
+    linked = set(re.findall(r'\]\((?![a-z]+:|#)([^)\s#]+)', prose(path)))
+    assert sorted(named - {found.stem for found in (ROOT/'nbs').glob('*.ipynb')}) == []
+    assert sorted(link for link in linked if not (path.parent/link).exists()) == []
+
+
+def test_the_book_lists_every_notebook():
+    listed = re.findall(r'\]\((\d[^/)]*)\)', prose(ROOT/'nbs'/'index.ipynb'))
+    assert sorted(listed) == sorted(path.name for path in (ROOT/'nbs').glob('[0-9]*.ipynb'))
 
 
 @every_module

@@ -4,18 +4,16 @@ import os
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from judged import needs_node
 
 from shutka.core import UserError
 from shutka.evaluate import sandbox
 from shutka.evaluate.sandbox import Judge, Outcome, agree, fits, install, node
 
-try: node()
-except UserError as e: no_node = str(e)
-else: no_node = ''
-needs_node = pytest.mark.skipif(bool(no_node), reason=no_node)
 ROOT = Path(__file__).parents[1]
 
 
@@ -71,7 +69,7 @@ def test_values(judge, expression, shown):
 @needs_node
 def test_types_are_erased_and_calls_reach_what_is_not_exported(judge):
     code = 'enum E { A = 3 } const f = <T>(x: T): T => x; class C { constructor(readonly x: number) {} }'
-    assert list(map(str, judge.run(code, ['f<number>(E.A)', 'new C(4).x', 'let y: string = "a"; return f(y)', 'E'])))[:3] == ['3', '4', '"a"']
+    assert list(map(str, judge.run(code, ['f<number>(E.A)', 'new C(4).x', 'let y: string = "a"; return f(y)', 'E']))) == ['3', '4', '"a"', '{3: "A", A: 3}']
 
 
 def test_agree():
@@ -86,77 +84,77 @@ def test_agree():
 
 # ---- what it withstands: f() should be 42, and no hostile answer gets there; the next answer is judged as if nothing had been
 
-HOSTILE = {
-    'loop': 'const f = () => { for (;;); }',
-    'loop at the top': 'for (;;); const f = () => 42',
-    'loop of promises': 'const f = async () => { for (;;) await null }',
-    'loop in a getter of the result': 'const f = () => ({ get a() { for (;;); } })',
-    'loop in what is thrown': 'const f = () => { throw { get name() { for (;;); } } }',
-    'loop that catches everything': 'const f = () => { for (;;) try { for (;;); } catch {} }',
-    'regular expression': 'const f = () => /^(a+)+$/.test("a".repeat(40) + "b") ? 42 : 42',
-    'promise that never settles': 'const f = () => new Promise(() => {})',
-    'top-level await that never settles': 'await new Promise(() => {}); const f = () => 42',
-    'memory by an array': 'const f = () => { const a = []; for (;;) a.push(new Array(10000).fill(1)) }',
-    'memory by a string': 'const f = () => { let s = "x"; for (;;) s += s }',
-    'memory by repeat': 'const f = () => "x".repeat(2 ** 30 - 1).length',
-    'memory by a buffer': 'const f = () => new ArrayBuffer(2 ** 31)',
-    'memory at the top': 'let s = "x"; for (;;) s += s; const f = () => 42',
-    'recursion': 'const f = (): number => f() + 1',
-    'recursion through the engine': 'const f = (): any => [1].map(() => f())',
-    'recursion of the result': 'const f = () => { const a: any = []; a.push(a); return a }',
-    'deep result': 'const f = () => { let a: any = 42; for (let i = 0; i < 1e5; i++) a = [a]; return a }',
-    'huge result': 'const f = () => "x".repeat(5e6)',
-    'huge sparse result': 'const f = () => { const a = []; a.length = 2 ** 32 - 1; return a }',
-    'huge number': 'const f = () => 7n ** 300000n',
-    'half a character': 'const f = () => "\\ud800"',
-    'half a character thrown': 'const f = () => { throw new Error("\\ud800") }',
-    'exit': 'const f = () => { process.exit(0); return 42 }',
-    'kill': 'const f = () => { process.kill(process.ppid, 9); return 42 }',
-    'require': 'const f = () => require("fs").readFileSync("/etc/passwd", "utf8") && 42',
-    'import': 'import fs from "node:fs"; const f = () => fs && 42',
-    'dynamic import': 'const f = async () => { await import("node:fs"); return 42 }',
-    'import of a file': 'import x from "/etc/passwd"; const f = () => x ? 42 : 42',
-    'network': 'const f = async () => { await fetch("http://127.0.0.1"); return 42 }',
-    'worker': 'const f = () => { new Worker("x"); return 42 }',
-    'WebAssembly': 'const f = () => { new WebAssembly.Memory({ initial: 1 }); return 42 }',
-    'the way out of vm': 'const f = () => { (f as any).constructor.constructor("return process")().exit(0); return 42 }',
-    'the way out by an error': 'const f = () => { try { null!.x } catch (e: any) { e.constructor.constructor("return process")().exit(0) } return 42 }',
-    'PASS': 'console.log("PASS"); const f = () => { console.log(JSON.stringify({ kind: "value", value: "42" })); return "PASS" }',
-    'a forged reply': 'const f = () => `{"kind":"value","value":"42"}\\n{"kind":"value","value":"42"}`',
-    'a forged value': 'const f = () => ({ kind: "value", value: 42, number: 42, toJSON: () => 42, valueOf: () => 42, toString: () => "42" })',
-    'a boxed value': 'const f = () => new Number(42)',
-    'Symbol.toPrimitive': 'const f = () => ({ [Symbol.toPrimitive]: () => 42, [Symbol.toStringTag]: "Number" })',
-    'equal to everything': 'const f = () => ({ equals: () => true, "==": () => true, asymmetricMatch: () => true, __eq__: () => true })',
-    'Object.is': 'Object.is = () => true; Number.isFinite = () => false; const f = () => 41',
-    'JSON': 'JSON.stringify = () => "42"; JSON.parse = () => 42; const f = () => "x"',
-    'prototypes': 'Object.prototype.valueOf = () => 42; Object.prototype.toString = () => "42"; (Object.prototype as any).kind = "value"; (Object.prototype as any).value = "42"; Array.prototype.join = () => "42"; const f = () => [1]',
-    'String': '(globalThis as any).String = () => "42"; String.prototype.toString = () => "42"; const f = () => 41',
-    'Map': 'Map.prototype.forEach = () => {}; Object.defineProperty(Map.prototype, "size", { get: () => 42 }); const f = () => new Map([[1, 2]])',
-    'then': '(Object.prototype as any).then = (done: any) => done(42); const f = () => ({})',
-    'Promise': 'Promise.prototype.then = () => 42 as any; const f = () => Promise.resolve(41)',
-    'proxy that throws': 'const f = () => new Proxy({}, { ownKeys() { throw 42 }, get() { throw 42 } })',
-    'proxy without an end': 'const f = () => new Proxy([], { get: (_, k) => k === "length" ? Infinity : 42, has: () => true })',
-    'revoked proxy': 'const f = () => { const p = Proxy.revocable([], {}); p.revoke(); return p.proxy }',
-    'another answer': 'export const $answer = () => 42; const f = () => 41',
-    'the end of the module': 'const f = () => 41 /*',
-    'the end of a string': 'const f = () => 41; `',
-    'globalThis frozen': 'Object.freeze(globalThis); Object.preventExtensions(Object.prototype); const f = () => 41',
-    'eval': 'const f = () => eval("process.exit(0)") || 42',
-    'clean-up later': 'new FinalizationRegistry(() => { for (;;); }).register({}, 1); const f = () => 41',
-    'nothing': '',
-    'no function': 'const g = () => 42',
-    'no JavaScript': 'SELECT 42',
-    'too long': f'const f = () => 42 //{"x" * 20_000}',
+HOSTILE = {  # how f() ends, and the answer
+    'loop': ('time', 'const f = () => { for (;;); }'),
+    'loop at the top': ('time', 'for (;;); const f = () => 42'),
+    'loop of promises': ('time', 'const f = async () => { for (;;) await null }'),
+    'loop in a getter of the result': ('time', 'const f = () => ({ get a() { for (;;); } })'),
+    'loop in what is thrown': ('crash', 'const f = () => { throw { get name() { for (;;); } } }'),   # stopped while it is asked for its name
+    'loop that catches everything': ('time', 'const f = () => { for (;;) try { for (;;); } catch {} }'),
+    'regular expression': ('time', 'const f = () => /^(a+)+$/.test("a".repeat(40) + "b") ? 42 : 42'),
+    'promise that never settles': ('never', 'const f = () => new Promise(() => {})'),
+    'top-level await that never settles': ('never', 'await new Promise(() => {}); const f = () => 42'),
+    'memory by an array': ('throws InternalError', 'const f = () => { const a = []; for (;;) a.push(new Array(10000).fill(1)) }'),
+    'memory by a string': ('throws InternalError', 'const f = () => { let s = "x"; for (;;) s += s }'),
+    'memory by repeat': ('throws InternalError', 'const f = () => "x".repeat(2 ** 30 - 1).length'),
+    'memory by a buffer': ('throws RangeError', 'const f = () => new ArrayBuffer(2 ** 31)'),
+    'memory at the top': ('throws InternalError', 'let s = "x"; for (;;) s += s; const f = () => 42'),
+    'recursion': ('throws InternalError', 'const f = (): number => f() + 1'),
+    'recursion through the engine': ('throws InternalError', 'const f = (): any => [1].map(() => f())'),
+    'recursion of the result': ('throws RangeError', 'const f = () => { const a: any = []; a.push(a); return a }'),
+    'deep result': ('throws RangeError', 'const f = () => { let a: any = 42; for (let i = 0; i < 1e5; i++) a = [a]; return a }'),
+    'huge result': ('throws RangeError', 'const f = () => "x".repeat(5e6)'),
+    'huge sparse result': ('throws RangeError', 'const f = () => { const a = []; a.length = 2 ** 32 - 1; return a }'),
+    'huge number': ('throws RangeError', 'const f = () => 7n ** 300000n'),
+    'half a character': ('"?"', 'const f = () => "\\ud800"'),
+    'half a character thrown': ('throws Error', 'const f = () => { throw new Error("\\ud800") }'),
+    'exit': ('throws ReferenceError', 'const f = () => { process.exit(0); return 42 }'),
+    'kill': ('throws ReferenceError', 'const f = () => { process.kill(process.ppid, 9); return 42 }'),
+    'require': ('throws ReferenceError', 'const f = () => require("fs").readFileSync("/etc/passwd", "utf8") && 42'),
+    'import': ('throws ReferenceError', 'import fs from "node:fs"; const f = () => fs && 42'),
+    'dynamic import': ('throws ReferenceError', 'const f = async () => { await import("node:fs"); return 42 }'),
+    'import of a file': ('throws ReferenceError', 'import x from "/etc/passwd"; const f = () => x ? 42 : 42'),
+    'network': ('throws ReferenceError', 'const f = async () => { await fetch("http://127.0.0.1"); return 42 }'),
+    'worker': ('throws ReferenceError', 'const f = () => { new Worker("x"); return 42 }'),
+    'WebAssembly': ('throws ReferenceError', 'const f = () => { new WebAssembly.Memory({ initial: 1 }); return 42 }'),
+    'the way out of vm': ('throws ReferenceError', 'const f = () => { (f as any).constructor.constructor("return process")().exit(0); return 42 }'),
+    'the way out by an error': ('throws ReferenceError', 'const f = () => { try { null!.x } catch (e: any) { e.constructor.constructor("return process")().exit(0) } return 42 }'),
+    'PASS': ('"PASS"', 'console.log("PASS"); const f = () => { console.log(JSON.stringify({ kind: "value", value: "42" })); return "PASS" }'),
+    'a forged reply': ('"{\\"kind\\":\\"value\\",\\"value\\":\\"42\\"}\\n{\\"kind\\":\\"value\\",\\"value\\":\\"42\\"}"', 'const f = () => `{"kind":"value","value":"42"}\\n{"kind":"value","value":"42"}`'),
+    'a forged value': ('{kind: "value", value: 42, number: 42, toJSON: function, valueOf: function, toString: function}', 'const f = () => ({ kind: "value", value: 42, number: 42, toJSON: () => 42, valueOf: () => 42, toString: () => "42" })'),
+    'a boxed value': ('{}', 'const f = () => new Number(42)'),
+    'Symbol.toPrimitive': ('{}', 'const f = () => ({ [Symbol.toPrimitive]: () => 42, [Symbol.toStringTag]: "Number" })'),
+    'equal to everything': ('{equals: function, ==: function, asymmetricMatch: function, __eq__: function}', 'const f = () => ({ equals: () => true, "==": () => true, asymmetricMatch: () => true, __eq__: () => true })'),
+    'Object.is': ('41', 'Object.is = () => true; Number.isFinite = () => false; const f = () => 41'),
+    'JSON': ('"x"', 'JSON.stringify = () => "42"; JSON.parse = () => 42; const f = () => "x"'),
+    'prototypes': ('[1]', 'Object.prototype.valueOf = () => 42; Object.prototype.toString = () => "42"; (Object.prototype as any).kind = "value"; (Object.prototype as any).value = "42"; Array.prototype.join = () => "42"; const f = () => [1]'),
+    'String': ('41', 'String.prototype.toString = () => "42"; (globalThis as any).String = () => "42"; const f = () => 41'),
+    'Map': ('Map {1 => 2}', 'Map.prototype.forEach = () => {}; Object.defineProperty(Map.prototype, "size", { get: () => 42 }); const f = () => new Map([[1, 2]])'),
+    'then': ('{}', '(Object.prototype as any).then = (done: any) => done(42); const f = () => ({})'),
+    'Promise': ('41', 'Promise.prototype.then = () => 42 as any; const f = () => Promise.resolve(41)'),
+    'proxy that throws': ('throws number', 'const f = () => new Proxy({}, { ownKeys() { throw 42 }, get() { throw 42 } })'),
+    'proxy without an end': ('throws RangeError', 'const f = () => new Proxy([], { get: (_, k) => k === "length" ? Infinity : 42, has: () => true })'),
+    'revoked proxy': ('throws TypeError', 'const f = () => { const p = Proxy.revocable([], {}); p.revoke(); return p.proxy }'),
+    'another answer': ('throws SyntaxError', 'export const $answer = () => 42; const f = () => 41'),
+    'the end of the module': ('broken', 'const f = () => 41 /*'),
+    'the end of a string': ('broken', 'const f = () => 41; `'),
+    'globalThis frozen': ('41', 'Object.freeze(globalThis); Object.preventExtensions(Object.prototype); const f = () => 41'),
+    'eval': ('throws ReferenceError', 'const f = () => eval("process.exit(0)") || 42'),
+    'clean-up later': ('41', 'new FinalizationRegistry(() => { for (;;); }).register({}, 1); const f = () => 41'),
+    'nothing': ('throws ReferenceError', ''),
+    'no function': ('throws ReferenceError', 'const g = () => 42'),
+    'no JavaScript': ('broken', 'SELECT 42'),
+    'too long': ('broken', f'const f = () => 42 //{"x" * 20_000}'),
 }
 
 
 @pytest.mark.net
 @needs_node
-@pytest.mark.parametrize('code', HOSTILE.values(), ids=HOSTILE)
-def test_withstands(judge, code):
+@pytest.mark.parametrize('ends, code', HOSTILE.values(), ids=HOSTILE)
+def test_withstands(judge, ends, code):
     want = Outcome('value', 42)
-    [got] = judge.run(code, ['f()'], seconds=.5, megabytes=32)
-    assert not fits(got, want), got
+    [got] = judge.run(code, ['f()'], seconds=.5 if ends in ('time', 'crash') else 5, megabytes=32)
+    assert str(replace(got, message='')) == ends and not fits(got, want), got
     str(got).encode()
     process = judge.worker.process
     assert process is not None and process.poll() is None  # the judge has not even noticed
@@ -181,12 +179,10 @@ def test_hangs(judge, code, monkeypatch):
 
 @pytest.mark.net
 @needs_node
-def test_a_type_that_is_a_bomb(judge, monkeypatch):
-    "The compiler gives up by itself, or is ended."
-    monkeypatch.setattr(sandbox, 'COMPILE', 5)
+def test_a_type_that_is_a_bomb(judge):
+    "The compiler gives up by itself."
     bomb = 'type D = 0|1|2|3|4|5|6|7|8|9; type N = `${D}${D}${D}${D}`; type M = [N, N] extends [infer A, infer B] ? `${A & string}${B & string}` : never; const f: M = "1";'
-    assert judge.check(bomb)
-    monkeypatch.undo()
+    assert judge.check(bomb) == ['line 1: TS2590: Expression produces a union type that is too complex to represent.']
     assert judge.check('const a = 1') == []
 
 
@@ -217,7 +213,7 @@ def test_calls_do_not_see_each_other(judge):
 
 @pytest.mark.net
 @needs_node
-def test_leaves_nothing(tmp_path):
+def test_leaves_nothing():
     with Judge() as judge:
         judge.run('', ['1'])
         place, process = Path(judge.worker.place.name), judge.worker.process
@@ -280,7 +276,7 @@ def test_without_a_network(monkeypatch, tmp_path):
 
 @pytest.mark.net
 @needs_node
-def test_damaged(tmp_path, monkeypatch):
+def test_damaged(tmp_path):
     (tmp_path/'judge'/'node_modules').mkdir(parents=True)
     with pytest.raises(UserError, match='the judge does not start; delete'), Judge(tmp_path/'judge') as judge: judge.run('', ['1'])
 

@@ -1,5 +1,7 @@
 """What a bank's truth must survive: wrong input, kills at any moment, a full disk, two writers, a folder that cannot be written.
 
+What is true of a store on a server too stands in test_qdrant.py, and runs on both.
+
 As a script, `python test_store.py works FOLDER SEED` changes a bank at random until it is killed, and prints what was acknowledged.
 """
 import json
@@ -58,14 +60,19 @@ REFUSED = {
     'no vector': (dict(add=[new, (*new[:2], None)]), '1 of 2 do not'),
     'another encoder': (dict(add=[new], encoder=('second', 2)), 'reencode'),
     'another dimension': (dict(add=[new], encoder=('first', 3)), 'reencode'),
+    'an encoder of half a character': (dict(add=[new], encoder=('\ud800', 2)), 'fingerprint must be valid Unicode'),
+    'an encoder without dimension': (dict(add=[new], encoder=('first',)), 'its fingerprint and dimension'),
+    'half a dimension': (dict(add=[new], encoder=('first', 2.5)), 'dimension must be a whole number, got 2.5'),
     'unknown id': (dict(delete=[1, 99]), 'id 99'),
     'id zero': (dict(delete=[0]), 'id 0'),
     'negative id': (dict(delete=[-1]), 'id -1'),
-    'huge id': (dict(delete=[10**30]), 'there is none'),
+    'huge id': (dict(delete=[10**30]), 'an id must fit into 64 bits, got 10{30}$'),
     'deleted before': (dict(delete=[3]), 'deleted by operation 2'),
     'twice the same': (dict(delete=[1, 2, 1]), 'each id must come once'),
-    'half an id': (dict(delete=[1.5]), 'whole numbers'),
-    'a text as id': (dict(delete=['1']), 'whole numbers'),
+    'endless id': (dict(delete=[10**5000]), 'an id must fit into 64 bits, got one of 16610 bits'),
+    'half an id': (dict(delete=[1.5]), 'an id must be a whole number, got 1.5'),
+    'a text as id': (dict(delete=['1']), "an id must be a whole number, got '1'"),
+    'no list of ids': (dict(delete=None), 'ids must be whole numbers, got None'),
     'empty text': (dict(add=[('', {}, [1, 2])]), 'must not be empty'),
     'white text': (dict(add=[(' \n\t', {}, [1, 2])]), 'must not be empty'),
     'bytes': (dict(add=[(b'let x', {}, [1, 2])]), 'must be a str, got bytes'),
@@ -82,19 +89,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize('name', REFUSED)
-def test_refused_by_name_and_nothing_changes(store, name):
-    before = state(store)
-    wrong, why = REFUSED[name]
-    with pytest.raises(UserError, match=why): store.apply('change', **{'delete': [1]} | wrong)
-    assert state(store) == before
-
-
-@pytest.mark.parametrize('kind', ['', None, 'undo', 'compact', 'encoder'])
-def test_kinds_that_are_the_stores_own(store, kind):
-    with pytest.raises(UserError, match='kind'): store.apply(kind, delete=[1])
-
-
 def test_readers_and_closed_stores_change_nothing(store):
     with Store(store.folder, readonly=True) as reader:
         for call in (lambda: reader.apply('delete', delete=[1]), reader.undo, reader.compact, lambda: reader.set_meta('a', 1),
@@ -106,146 +100,21 @@ def test_readers_and_closed_stores_change_nothing(store):
             with pytest.raises(UserError, match='was closed'): call()
 
 
-def test_unknown_things_are_refused(store):
-    for call, why in ((lambda: store.get([1, 99]), 'id 99'), (lambda: store.vectors('second'), 'has none'), (lambda: store.vectors(ids=[99]), 'memory 99'),
-                      (lambda: store.undo(99), 'operation 99'), (lambda: store.changed_since(99), 'ends with operation 2'), (lambda: store.changed_since(-1), 'not in it'),
-                      (lambda: store.words_search('one', 0), 'above 0'), (lambda: store.live({'a b': 1}), 'must be a name'), (lambda: store.live({'a': {}}), 'filter a'),
-                      (lambda: store.set_meta('a', {1}), 'value of a'), (lambda: store.use_encoder('first', 3), 'dimension 2'), (lambda: store.use_encoder('x', 0), 'above 0'),
-                      (lambda: store.use_encoder('', 2), 'fingerprint'), (lambda: store.compact(-1), '0 or more')):
-        with pytest.raises(UserError, match=why): call()
+@pytest.mark.parametrize(('call', 'why'), [
+    (lambda store: store.set_meta('a', {1}), 'value of a'), (lambda store: store.set_meta('\ud800', 1), 'a key must be valid Unicode'), (lambda store: store.set_meta(5, 1), 'a key must be a str, got int'),
+    (lambda store: store.meta('\ud800'), 'a key must be valid Unicode'), (lambda store: store.meta(5), 'a key must be a str, got int'),
+    (lambda store: store.use_encoder('first', 3), 'dimension 2'), (lambda store: store.use_encoder('x', 0), 'dimension must be 1 or more, got 0'), (lambda store: store.use_encoder('', 2), 'fingerprint'),
+    (lambda store: store.use_encoder('\ud800', 2), 'fingerprint must be valid Unicode'), (lambda store: store.use_encoder('x', 2**70), f'dimension must fit into 64 bits, got {2**70}'),
+    (lambda store: store.use_encoder('x', 2.), 'dimension must be a whole number, got 2.0'), (lambda store: store.history(10**30), 'an operation must fit into 64 bits'), (lambda store: store.history('1'), 'an operation must be a whole number'),
+    (lambda store: store.compact(-1), 'keep must be 0 or more, got -1'), (lambda store: store.compact(10**30), 'keep must fit into 64 bits, got 10{30}$'), (lambda store: store.compact(1.5), 'keep must be a whole number, got 1.5')])
+def test_refused_by_name(store, call, why):
+    before = state(store)
+    with pytest.raises(UserError, match=why): call(store)
+    assert state(store) == before
 
 
-def test_vectors_need_an_encoder_and_an_encoder_needs_vectors(tmp_path):
-    with Store(tmp_path) as store:
-        with pytest.raises(UserError, match='fingerprint and dimension'): store.apply('add', [new])
-        with pytest.raises(UserError, match='must come with a vector'): store.apply('add', [('let x', {}, None)], encoder=ENCODER)
-        with pytest.raises(UserError, match='of that encoder'): store.vectors()
-        assert store.encoder() is None
-        store.apply('add', [('let x', {}, None)])
-        with pytest.raises(UserError, match='no vectors yet'): store.apply('add', [new], encoder=ENCODER)
-        assert store.encoder() is None and store.words_search('x', 1)[0][0] == 1 and not store.verify()
-
-
-# what is kept
-
-def test_vectors_come_back_with_length_one_and_the_callers_stay(tmp_path):
-    given = np.random.default_rng(0).standard_normal((50, 7)) * np.logspace(-300, 300, 50)[:, None]
-    copy = given.copy()
-    with Store(tmp_path) as store:
-        ids = store.apply('add', [(f'text {i}', {}, v) for i, v in enumerate(given)], encoder=('e', 7)).added
-        assert np.array_equal(given, copy)
-        have, array = store.vectors()
-        assert have.tolist() == ids and array.dtype == np.float32 and np.allclose(np.linalg.norm(array, axis=1), 1, atol=1e-6)
-        assert np.array_equal(array, unit(given, 7))
-        assert np.array_equal(store.vectors(ids=[9, 3, 9])[1], array[[8, 2, 8]])
-        assert store.vectors(ids=[])[1].shape == (0, 7)
-
-
-@pytest.mark.parametrize('text', ['let a = "\0"', "'; DROP TABLE items; --", '日本語 größte 🙂', 'x' * 1_000_000, '\r\n\tif', '؀'])
-def test_texts_come_back_as_they_were(tmp_path, text):
-    with Store(tmp_path) as store: store.apply('add', [(text, {'name': text, 'deep': {'list': [1, None, True]}}, None)])
-    with Store(tmp_path, readonly=True) as store:
-        item, = store.get([1])
-        assert (item.text, item.metadata, item.deleted) == (text, {'name': text, 'deep': {'list': [1, None, True]}}, False)
-        assert abs(item.created - time.time()) < 60 and not store.verify()
-
-
-def test_ids_are_never_used_again(tmp_path):
-    seen = set()
-    for _ in range(3):
-        with Store(tmp_path) as store:
-            ids = add(store, 'one', 'two')
-            assert not seen & set(ids)
-            seen |= set(ids)
-            store.apply('delete', delete=ids)
-            store.compact(keep=0)
-    with Store(tmp_path) as store:
-        with pytest.raises(UserError): store.apply('add', [('x', {}, [0, 0])])
-        ids = add(store, 'three')
-        store.undo()
-        assert ids == [7] and add(store, 'four') == [8] and not store.verify()
-
-
-def test_filters(tmp_path):
-    with Store(tmp_path) as store:
-        for i, metadata in enumerate([{'source': 'a', 'version': '1'}, {'source': 'a', 'version': '2'}, {'source': "b'\"", 'n': 1}, {'n': 1.5}, {'flag': True, 'list': ['a']}]):
-            store.apply('add', [(f'text {i}', metadata, None)])
-        for where, ids in (({}, [1, 2, 3, 4, 5]), ({'source': 'a'}, [1, 2]), ({'source': "b'\""}, [3]), ({'source': ['a', "b'\""]}, [1, 2, 3]), ({'source': None}, [4, 5]),
-                           ({'source': ["b'\"", None]}, [3, 4, 5]), ({'source': 'a', 'version': '2'}, [2]), ({'version': 2}, []), ({'n': 1}, [3]), ({'n': [1, 1.5]}, [3, 4]),
-                           ({'flag': True}, [5]), ({'source': []}, []), ({'list': 'a'}, []), ({'größe': 1}, [])):
-            assert store.live(where).tolist() == ids, where
-            assert sorted(i for i, _ in store.words_search('text', 9, where)) == ids, where
-        assert store.counts() == {(None, None): 2, ('a', '1'): 1, ('a', '2'): 1, ("b'\"", None): 1}
-
-
-# words
-
-@pytest.mark.parametrize('query', ['"', '""', "'", 'a" OR "b', 'one AND', 'NOT', 'NEAR(one two)', 'one*', '*', '^one', 'text:one', '{text}: one', '-one', '(', ')', 'one + two',
-                                   '', ' ', '\0', '्', 'größte 🙂 日本語', '\ud800', 'x ' * 5000, ' '.join(map(str, range(3000)))])
-def test_no_query_has_a_meaning_of_its_own(store, query):
-    found = store.words_search(query, 5)
-    assert {i for i, _ in found} <= {1, 2}
-    assert bool(found) == any(word in query.lower().split('(') or word in query.lower() for word in ('one', 'two'))
-
-
-def test_words_search_ranks_and_forgets(tmp_path):
-    with Store(tmp_path) as store:
-        add(store, 'getUserNames(users)', 'parse_dates', 'unrelated thing', 'größte Übung', 'user')
-        assert [i for i, _ in store.words_search('the names of a USER', 5)] == [1, 5]
-        assert [i for i, _ in store.words_search('parsing the date', 5)] == [2]
-        assert [i for i, _ in store.words_search('übung', 5)] == [4] and not store.words_search('ubung', 5)
-        scores = [score for _, score in store.words_search('user names', 5)]
-        assert scores == sorted(scores, reverse=True) and len(store.words_search('user names', 1)) == 1
-        store.apply('delete', delete=[1])
-        assert [i for i, _ in store.words_search('names of a user', 5)] == [5]
-        store.undo()
-        assert [i for i, _ in store.words_search('names of a user', 5)] == [1, 5] and not store.verify()
-
-
-# undo
-
-def test_undo_of_everything(store):
-    store.apply('update', [new], delete=[1])
-    assert store.live().tolist() == [2, 4]
-    for live in ([1, 2], [1, 2, 3], []):  # the update, the delete, the add
-        undo = store.undo()
-        assert store.live().tolist() == live and undo.kind == 'undo' and not store.verify()
-    with pytest.raises(UserError, match='nothing'): store.undo()
-    assert [(o.id, o.undoes, o.undone) for o in store.operations()] == [(6, 1, False), (5, 2, False), (4, 3, False), (3, None, True), (2, None, True), (1, None, True)]
-    assert store.undo(6).added == [1, 2, 3]   # an undo of an undo
-    assert store.undo(7).deleted == [1, 2, 3]  # and of that
-    assert [o.id for o in store.operations() if o.undone] == [7, 3, 2, 1] and not store.verify()
-    with pytest.raises(UserError, match='undone before'): store.undo(1)
-
-
-def test_undo_out_of_order(store):
-    add(store, 'four')
-    assert store.undo(2).added == [3] and store.live().tolist() == [1, 2, 3, 4]
-    store.apply('delete', delete=[4])
-    with pytest.raises(UserError, match='before operation 5'): store.undo(3)
-    store.undo(5)
-    assert store.undo(3).deleted == [4] and not store.verify()
-
-
-def test_an_operation_without_changes_is_remembered_and_can_be_undone(store):
-    operation = store.apply('sync', detail={'commit': 'abc'})
-    assert (operation.added, operation.deleted, operation.detail) == ([], [], {'commit': 'abc'})
-    assert store.undo().undoes == operation.id
-    assert [(o.detail, o.undone) for o in store.operations(kind='sync')] == [({'commit': 'abc'}, True)]
-    assert len(store.operations(limit=1)) == 1
-
-
-@pytest.mark.parametrize('seed', range(5))
-def test_what_changed_since(tmp_path, seed):
-    "The difference of the live sets, between any two moments."
-    draw, past = random.Random(seed), [set()]
-    with Store(tmp_path) as store:
-        while len(past) < 25:
-            work(store, draw, only=('add', 'delete', 'update', 'undo'))
-            past += [set(store.live().tolist())] * (store.last_operation() - len(past) + 1)
-        for n, then in enumerate(past):
-            here, gone = store.changed_since(n)
-            assert (set(here.tolist()), set(gone.tolist())) == (past[-1] - then, then - past[-1])
+def test_numpys_numbers_are_numbers(store):
+    assert store.history(np.int64(2)) == store.history(2) and len(store.use_encoder('second', np.int64(3))) == 2 and store.compact(np.int64(100)).id == 3
 
 
 # encoders and compaction
@@ -302,7 +171,7 @@ def test_meta(store):
     ('UPDATE operations SET undoes = 2 WHERE id = 2', 'operation 2'), ("UPDATE operations SET kind = x'00' WHERE id = 1", 'operation 1'), ('DELETE FROM changes WHERE item = 2', 'operation 1'),
     ('UPDATE encoders SET current = 0', 'an encoder'), ('UPDATE encoders SET dimension = 3', 'an encoder'), ('UPDATE encoders SET fingerprint = 7', 'an encoder'),
     ('UPDATE meta SET value = "1"', 'value of a'), ('UPDATE words_data SET block = replace(block, "function", "functioo")', 'index of words'), ("UPDATE words_data SET block = x'0000' WHERE id = 1", 'index of words'),
-    ("UPDATE words_docsize SET sz = x'09'", 'index of words'), ('UPDATE words_config SET v = 3', 'fts5'),
+    ("UPDATE words_docsize SET sz = x'09'", 'index of words'), ('UPDATE words_config SET v = 3', 'fts5'), ("UPDATE words_content SET c0 = x'00' WHERE id = 1", 'words of memory 1'),
     ('UPDATE changes SET live = 1', 'to what it was'), ('DELETE FROM items WHERE id = 1', 'not there'), ('UPDATE items SET text = NULL WHERE id = 1', 'memory 1 has no text'),
 ])
 def test_verify_sees(store, sql, fault):
@@ -404,7 +273,8 @@ def test_what_is_no_bank(tmp_path):
 
 def test_damaged_pages_are_named_or_harmless(tmp_path):
     "Random bytes in the file: an answer as before, or an error that says what is wrong; never anything else."
-    with Store(tmp_path/'whole') as store: add(store, *(f'function number{i}() {{}}' for i in range(200)))
+    texts = [f'function number{i}() {{}}' for i in range(200)]
+    with Store(tmp_path/'whole') as store: add(store, *texts)
     whole = (tmp_path/'whole'/'bank.sqlite').read_bytes()
     for seed in range(30):
         draw = random.Random(seed)
@@ -413,8 +283,11 @@ def test_damaged_pages_are_named_or_harmless(tmp_path):
         at = draw.randrange(len(whole))
         (folder/'bank.sqlite').write_bytes(whole[:at] + draw.randbytes(64) + whole[at + 64:] if seed % 3 else whole[:at])
         try:
-            with Store(folder) as store: assert all(isinstance(fault, str) for fault in store.verify())
-        except UserError: pass
+            with Store(folder) as store:
+                faults = store.verify()
+                assert all(isinstance(fault, str) for fault in faults)
+                if not faults: assert [item.text for item in store.get(store.live())] == texts
+        except UserError as e: assert 'bank.sqlite' in str(e)
 
 
 # many at a time
@@ -547,12 +420,12 @@ def test_a_folder_that_cannot_be_written(store):
     assert 'must be a folder that can be written' in lines[0] and lines[1] == '[1, 2] 2 []'
 
 
-@pytest.mark.parametrize('left', ['all', 'no -shm'])
-def test_a_folder_that_cannot_be_written_and_was_not_closed(store, tmp_path, left):
+@pytest.mark.parametrize(('left', 'expected'), [('all', '[1, 2] 2 []'), ('no -shm', 'copy the folder to where it can be written')])
+def test_a_folder_that_cannot_be_written_and_was_not_closed(store, tmp_path, left, expected):
     shutil.copytree(store.folder, tmp_path/'copy')
     if left != 'all': (tmp_path/'copy'/'bank.sqlite-shm').unlink()
     lines = privately(READONLY, tmp_path/'copy', '-c', LOOK, tmp_path/'copy').stdout.splitlines()
-    assert lines[1] == '[1, 2] 2 []' or 'copy the folder to where it can be written' in lines[1]
+    assert expected in lines[1]
     with Store(tmp_path/'copy', readonly=True) as reader: assert reader.live().tolist() == [1, 2]
 
 
@@ -561,9 +434,9 @@ def test_a_folder_that_cannot_be_written_and_was_not_closed(store, tmp_path, lef
 def encode(texts, fingerprint): return [vector(text, int(fingerprint)) for text in texts]
 
 
-def work(store, draw, only=('add', 'add', 'delete', 'update', 'undo', 'undo', 'redo', 'encoder', 'compact')):
+def work(store, draw):
     "One random operation; or none, where it was none that can be done."
-    kind, live = draw.choice(only), store.live().tolist()
+    kind, live = draw.choice(['add', 'add', 'delete', 'update', 'undo', 'undo', 'redo', 'encoder', 'compact']), store.live().tolist()
     fingerprint, dimension = store.encoder() or ('2', 2)
     texts = [f'function f{draw.randrange(10**9)}() {{}}' * draw.choice([1, 1, 50]) for _ in range(draw.randint(1, 20))]
     triples = [(text, {'source': draw.choice('ab')}, v) for text, v in zip(texts, encode(texts, fingerprint))]

@@ -4,11 +4,12 @@ import re
 from itertools import combinations
 
 import pytest
+from judged import needs_node
 
 from shutka.core import UserError
 from shutka.data.syntax import parse
 from shutka.evaluate import suites
-from shutka.evaluate.sandbox import Judge, node
+from shutka.evaluate.sandbox import Judge
 from shutka.evaluate.suites import (
     SUITES,
     declared,
@@ -23,10 +24,6 @@ from shutka.evaluate.suites import (
     write_results,
 )
 
-try: node()
-except UserError as e: no_node = str(e)
-else: no_node = ''
-needs_node = pytest.mark.skipif(bool(no_node), reason=no_node)
 ITEMS = [item for suite in SUITES for item in read_suite(suite)]
 every_suite = pytest.mark.parametrize('suite', SUITES)
 
@@ -177,11 +174,28 @@ def test_a_method_must_answer():
         list(run_suites({'lazy': lambda item, n: ['']}, [item_of('isLeapYear')], judge=None, n=3))
 
 
-@pytest.mark.parametrize('answer', ['{0}', 'Here it is:\n\n```typescript\n{0}\n```\nEnjoy.', '```\n{0}', '{1}', '```ts\n{1}\n```'])
+@pytest.mark.parametrize('answer', [
+    '{0}', 'Here it is:\n\n```typescript\n{0}\n```\nEnjoy.', '```\n{0}', '{1}', '```ts\n{1}\n```',
+    'First\n```sh\nnpm i slugify\n```\nthen\n```ts\n{0}\n```', '```ts title="a.ts"\n{0}\n```', '~~~ts\n{0}\n~~~', '```json\n{"a": 1}\n```\n\n```\n{1}\n```',
+    'Sure: ```ts\n{0}\n```', '```ts\n{0}```\nEnjoy.', '```java\n{0}\n```', '```ts\r\n{0}\r\n```',
+])
 def test_answers_in_every_dress(answer):
     item = item_of('slugify')
     rest = item.reference.removeprefix(item.signature)
     assert program(item, answer.replace('{0}', item.reference).replace('{1}', rest)).split() == item.reference.split()
+
+
+@pytest.mark.parametrize('dress', ['{}', 'Here:\n```ts\n{}\n```'])
+def test_an_example_in_a_comment_is_not_the_answer(dress):
+    item = item_of('slugify')
+    commented = f'/** Like this:\n * ```ts\n * slugify("A b")\n * ```\n */\n{item.reference}\n'
+    assert program(item, dress.format(commented)).strip() == commented.strip()
+
+
+def test_no_suite_is_its_own_control():
+    reference = lambda item, n: [item.reference] * n
+    with pytest.raises(UserError, match='answers to other items need two items or more of each suite, algorithmic has 1'):
+        shuffled(reference, [*read_suite('programming'), read_suite('algorithmic')[0]])
 
 
 def test_long_and_broken_answers():

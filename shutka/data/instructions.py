@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from ..core import UserError, unknown
 from .records import KINDS, Document, Pair
-from .sources import BUILT, LANGUAGES, OPENERS, _git_command, _row_text, check_spec, decode, git_blobs, git_commit, parse_specs
+from .sources import BUILT, LANGUAGES, OPENERS, check_spec, decode, git_blobs, git_command, git_commit, parse_specs, row_text
 from .typescript import Report, clean_doc, collect, file_pairs, pairs_of
 
 # %% ../../nbs/14_data.instructions.ipynb #9c25cd7a
@@ -143,7 +143,7 @@ def history(
 ) -> Iterator[Change]:
     "The commits that led to one, newest first, without merges; raises `UserError` if git breaks off."
     wanted = ['log', '-z', '--no-merges', '--root', '--raw', '--no-abbrev', '--no-renames', '--no-show-signature', '--encoding=UTF-8', '--format=%H%x00%B']
-    with subprocess.Popen(**_git_command(root, *wanted, commit, '--', *(f'*{suffix}' for suffix in LANGUAGES)), stdout=subprocess.PIPE) as log:
+    with subprocess.Popen(**git_command(root, *wanted, commit, '--', *(f'*{suffix}' for suffix in LANGUAGES)), stdout=subprocess.PIPE) as log:
         parts, change = _until_nul(log.stdout), None
         for part in parts:
             if part.lstrip().startswith(b':'):  # ':' and modes before and after, ids before and after, how; a part of its own has the path
@@ -240,7 +240,7 @@ def answer_pair(
     code = without_fences(answer)
     if not code.strip(): raise LeftOut('no code', where)
     file, parses = PurePosixPath(where).name, False
-    for text, language in ((code, 'typescript'), (code, 'tsx'), (_row_text(name, code.strip(), ''), 'tsx')):
+    for text, language in ((code, 'typescript'), (code, 'tsx'), (row_text(name, code.strip(), ''), 'tsx')):
         try: pairs = file_pairs(Document(kind='document', text=text, path=file, package=file.partition('.')[0], source=f'jsonl:{where}', language=language))
         except SyntaxError: continue
         if pairs: return next((p for p in pairs if p['form'] not in ('interface', 'type')), pairs[0]) | {'doc': words}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core import UserError
-from ..models.bundle import FILES, read_bundle, write_zip
+from ..models.bundle import FILES, read_bundle
 
 # %% ../../nbs/73_export.hub.ipynb #f8d610a7
 SCORES = {'mrr': 'mrr', 'r@1': 'recall_at_1', 'r@5': 'recall_at_5', 'r@10': 'recall_at_10', 'ndcg@10': 'ndcg_at_10'}  # our name -> the Hub's

@@ -7,7 +7,6 @@ __all__ = ['SLUG', 'LOGIN', 'Kernel', 'metadata', 'install_line', 'with_values',
            'push']
 
 # %% ../../nbs/74_export.kaggle.ipynb #0fd7bc28
-import json
 import os
 import re
 import shutil

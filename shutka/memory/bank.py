@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['WIDE', 'HOW', 'catch_up', 'name_of', 'last_seen', 'in_step', 'Follower', 'fuse', 'read_lines', 'reencoded', 'Joined',
-           'find', 'facts', 'index_faults', 'faults', 'lines', 'Reader', 'vectors_for', 'Writer', 'Bank', 'attach']
+           'find', 'facts', 'index_faults', 'faults', 'lines', 'Reader', 'vectors_for', 'Writer', 'Keeper', 'Bank',
+           'attach']
 
 # %% ../../nbs/53_memory.bank.ipynb #7a2917b8
 import sys
@@ -19,7 +20,7 @@ from ..core import UserError, read_jsonl, unknown, write_jsonl
 from .encoder import PIECE, dimension, encode, fingerprint, glance, quiet
 from .index import MANIFEST, Index, read_facts
 from .look import Hit, View, inspector, plot_bank, view
-from .store import Item, Operation, Store
+from .store import Item, Operation, Store, whole
 from .sync import Changes, sync
 
 # %% ../../nbs/53_memory.bank.ipynb #d600a7fd
@@ -196,11 +197,10 @@ class Joined:
 # %% ../../nbs/53_memory.bank.ipynb #518a44cd
 HOW = ('hybrid', 'dense', 'words')
 
-def _check(query: str, k: int, how: str):
+def _check(query: str, how: str):
     "Raise `UserError` for what is no question."
     if how not in HOW: raise unknown('way to search', how, HOW)
     if not isinstance(query, str) or not query.strip(): raise UserError(f"a question must be a text, got {query!r}")
-    if not isinstance(k, int) or k < 1: raise UserError(f"k must be a whole number above 0, got {k!r}")
 
 def _direction(
     bank: Joined,
@@ -219,7 +219,9 @@ def _dense(
 ) -> dict[int, float]:      # id -> cosine
     "The nearest memories."
     if not bank.store.encoder(): return {}
-    (ids,), (cosines,) = bank._near.follow().search(question, k, among=bank.store.live(where) if where else None)
+    index = bank._near.follow()
+    k = min(k, max(1, index.stats()['live']))  # an index answers with k places, however few memories there are
+    (ids,), (cosines,) = index.search(question, k, among=bank.store.live(where) if where else None)
     return {i: s for i, s in zip(ids.tolist(), cosines.tolist()) if i >= 0}
 
 # %% ../../nbs/53_memory.bank.ipynb #4a09a7b9
@@ -231,7 +233,8 @@ def find(
     where: dict,              # metadata key -> value or list of values; None: the key is not there
 ) -> list[Hit]:               # the best first
     "The memories that answer a question; raises `UserError` for another encoder than the bank's, naming `reencode`."
-    _check(query, k, how := how or ('words' if bank.encoder is None else 'hybrid'))
+    _check(query, how := how or ('words' if bank.encoder is None else 'hybrid'))
+    k = whole(k, 'k', 1)
     wide, lexical, dense = max(k, WIDE) if how == 'hybrid' else k, {}, {}
     if how != 'words':
         question = _direction(bank, query)
@@ -381,8 +384,8 @@ class Writer(Reader):
         return self.apply('import', read_lines(path), detail={'path': str(path)}, progress=progress).added
 
 # %% ../../nbs/53_memory.bank.ipynb #82424555
-class Bank(Writer):
-    "A folder of memories: change it, ask it."
+class Keeper(Writer):
+    "A bank that is kept in step with its sources, and in order."
 
     def sync(self, spec: str, dry: bool = False, progress: Callable[[str], object] = print) -> Changes:
         "Bring the bank into step with 'npm:NAME[@RANGE]', 'git:REPO', 'dir:PATH' or a lockfile; raises `UserError` before anything changed."
@@ -404,6 +407,10 @@ class Bank(Writer):
         if not self.store.encoder(): raise UserError("an index must have vectors, and this bank has none")
         self._near.build(self._near.folder, pq=pq)
         self.store.set_meta('pq', pq)  # also when much has changed
+
+# %% ../../nbs/53_memory.bank.ipynb #ba0c5589
+class Bank(Keeper):
+    "A folder of memories: change it, ask it."
 
     def add_memory(self, embeddings, texts: str | Sequence[str], metadata: dict | Sequence[dict] | None = None) -> list[int]:
         "Add memories with embeddings (n, d) that the bank's encoder made, of any length; returns their ids."

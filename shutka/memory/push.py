@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from ..core import UserError
 from .encoder import PIECE, quiet
-from .qdrant import Place, QdrantStore, _by_id, _commit, _make_log, _pieces, _points, _row, _told
+from .qdrant import Mirror, QdrantStore, as_row, commit, in_pieces, live_points, make_log, points_by_id, told
 from .store import Store, as_json
 
 # %% ../../nbs/54a_memory.push.ipynb #106baf30
@@ -20,18 +20,18 @@ def _time(store: Store, operation: int) -> float:
 
 def _difference(
     store: Store,                # of the bank
-    place: Place,                # the server
+    mirror: Mirror,              # the server
     mark: dict | None,           # of the server's newest operation, if that is a push
 ) -> tuple[list[int], list[int]]:   # ids that the server lacks, ids that it has too many
     "What must change on the server; raises `UserError` if it is no mirror of this bank."
-    if place.done:
-        no = lambda why: UserError(f"{place.name} on the server must be a mirror of this bank, and {why}; replace it, or choose another name")
+    if mirror.done:
+        no = lambda why: UserError(f"{mirror.name} on the server must be a mirror of this bank, and {why}; replace it, or choose another name")
         if mark is None: raise no("was changed in another way")
         if mark['upto'] > store.last_operation(): raise no("is of another bank, or of a later state of this one")
         if mark['time'] != _time(store, mark['upto']): raise no("is of another bank")
-        if place.encoder != store.encoder(): raise no("has vectors of another encoder")
+        if mirror.encoder != store.encoder(): raise no("has vectors of another encoder")
         if mark['whole']: return tuple(ids.tolist() for ids in store.changed_since(mark['upto']))
-    here, there = set(store.live().tolist()), {point.id for point in _points(place, with_payload=False)}
+    here, there = set(store.live().tolist()), {point.id for point in live_points(mirror, with_payload=False)}
     return sorted(here - there), sorted(there - here)
 
 # %% ../../nbs/54a_memory.push.ipynb #34e0cdf3
@@ -39,13 +39,13 @@ def _rows(store: Store, ids: list[int]) -> Iterator[list]:
     "Memories of a bank, for the log of a server."
     for some in (ids[at:at + PIECE] for at in range(0, len(ids), PIECE)):
         vectors = store.vectors(ids=some)[1] if store.encoder() else [None] * len(some)
-        for item, vector in zip(store.get(some), vectors): yield _row(item.id, item.text, as_json(item.metadata, 'metadata'), item.created, vector)
+        for item, vector in zip(store.get(some), vectors): yield as_row(item.id, item.text, as_json(item.metadata, 'metadata'), item.created, vector)
 
 def _begin_anew(remote: QdrantStore):
     "Forget what a server has; the log goes last, or what is left would look like somebody else's."
-    with _told():
+    with told():
         for collection in (remote.collection, f'{remote.collection}-log'): remote.client.delete_collection(collection)
-        _make_log(remote.client, remote.collection)
+        make_log(remote.client, remote.collection)
 
 # %% ../../nbs/54a_memory.push.ipynb #da7928d5
 def push(
@@ -59,16 +59,16 @@ def push(
     with store.reading():
         upto = store.last_operation()
         mark = {'upto': upto, 'time': _time(store, upto), 'whole': True}
-        with remote.writing() as place:
+        with remote.writing() as mirror:
             newest = remote.operations(1)
             seen = newest[0].detail if newest and newest[0].kind == 'push' else None
-            here, gone = _difference(store, place, seen)
-            known = _by_id(place, here, with_payload=False)
+            here, gone = _difference(store, mirror, seen)
+            known = points_by_id(mirror, here, with_payload=False)
         new, sent = [i for i in here if i not in known], 0
         def send(rows, mark, **more):
-            with remote.writing() as place: _commit(place, 'push', rows, encoder=store.encoder(), detail=as_json(mark, 'mark'), **more)
+            with remote.writing() as mirror: commit(mirror, 'push', rows, encoder=store.encoder(), detail=as_json(mark, 'mark'), **more)
             progress(sent + len(rows), len(new))
-        pieces = _pieces(_rows(store, new))
+        pieces = in_pieces(_rows(store, new))
         rows = next(pieces, [])
         for following in pieces:
             send(rows, mark | {'whole': False})

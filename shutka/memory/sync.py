@@ -217,6 +217,7 @@ class Changes:
         counted = ', '.join(f"{self.counts[k]:,} {k}" for k in COUNTED)
         return f"{self.source}{self.version and ' '}{self.version}: {counted}"
 
+# %% ../../nbs/52_memory.sync.ipynb #28fc89f3
 def compare(
     old: list,             # live items of a source, as the store gives them
     new: list[Snippet],    # what it should be
@@ -322,6 +323,7 @@ def plan_packages(
                 if parts[-1]: progress(str(parts[-1]))
     return parts, failed
 
+# %% ../../nbs/52_memory.sync.ipynb #7ecc1369
 def plan_lockfile(
     store: Store,                        # of a bank, to read from
     known: Known,                        # what it knows

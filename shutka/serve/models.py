@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tiktoken
 import torch
 from torch import Tensor
@@ -23,13 +22,14 @@ from torch.nn import functional as F
 from ..core import UserError, read_json
 from ..export.bundle import open_bank, read_memory
 from ..memory.bank import Bank
-from ..models.bundle import encoding_in, model_in, read_bundle
+from ..models.bundle import encoding_in, is_bundle, model_in, read_bundle
 from ..models.decoder import begin, proceed
 from ..models.text_jepa import TextJEPA, load_model
 from .engine import Apart, Utf8
 from ..text.passages import Layout, context, gap
 from ..text.tokenizer import load_encoding
 from ..text.words import word_ids, words
+from ..train.run import model_at
 
 # %% ../../nbs/80a_serve.models.ipynb #d5872b9e
 @dataclass(frozen=True, kw_only=True)
@@ -262,19 +262,22 @@ def layout_of(
 
 # %% ../../nbs/80a_serve.models.ipynb #c4ae6421
 def open_seat(
-    path: str | Path,     # a bundle, the folder of a bundle, of a run or of a causal model
+    path: str | Path,     # a bundle, the folder of a bundle, of a run, of a checkpoint or of a causal model
     device: str = 'cpu',  # where the model is to live
 ) -> tuple[JepaSeat | CausalSeat, dict[str, bytes]]:   # and the files of the bundle, {} if it is none
     "A model, ready to be served; raises `UserError` if there is none or it is damaged."
     path = Path(path)
     if not path.exists(): raise UserError(f"{path} does not exist")
-    if path.is_file() or (path/'manifest.json').is_file():
+    if (path/'state.json').is_file():
+        model, out = model_at(path), path.parent.parent
+        return JepaSeat(model.to(device), layout_of(load_encoding(out/'encoding.json'), read_json(out/'run.json'))), {}
+    if is_bundle(path):
         content = read_bundle(path)
         run = json.loads(content.get('run.json', b'{}'))
         return JepaSeat(model_in(content, path).to(device), layout_of(encoding_in(content), run)), content
     if (path/'config.json').is_file(): return causal(path, device), {}
     place = next((p for p in (path, path/'model') if (p/'model.json').is_file()), None)
-    if place is None: raise UserError(f"{path} must be a bundle, or the folder of a run or of a causal model, and it has no manifest.json, model.json or config.json")
+    if place is None: raise UserError(f"{path} must be a bundle, or the folder of a run, a checkpoint or a causal model, and it has no manifest.json, model.json, state.json or config.json")
     beside = next((p for p in (place, place.parent) if (p/'encoding.json').is_file()), None)
     if beside is None: raise UserError(f"{place} must have an encoding.json in it or beside it")
     run = read_json(beside/'run.json') if (beside/'run.json').is_file() else {}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..core import UserError, read_json
 from .instructions import Instructions
-from .recipe import Recipe, pieces_of, plan_of, prepare, steps_of
+from .recipe import Recipe
 from .typescript import Typescript
 
 # %% ../../nbs/45z_train.recipes.ipynb #72ae4f54

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'ASKED', 'CHECKS', 'BAG', 'DEPTH', 'WORDS', 'Typescript', 'names_and_sources', 'held_out_packages',
-           'collect_parts', 'load_of', 'start_model', 'checker', 'collapsed', 'contrastive', 'bag_only', 'in_order',
+           'collect_parts', 'size_of', 'start_model', 'checker', 'collapsed', 'contrastive', 'bag_only', 'in_order',
            'to_ternary', 'phases_of', 'training']
 
 # %% ../../nbs/45a_train.typescript.ipynb #4faf64f3
@@ -34,7 +34,7 @@ from ..text.batches import Views, bare_body, example
 from ..text.tokenizer import named_encoding, train_encoding
 from ..text.words import inverse_frequency
 from .phase import Phase
-from .recipe import Recipe, batches, steps_of
+from .recipe import Recipe, phases_in, sampled, steps_of
 
 # %% ../../nbs/45a_train.typescript.ipynb #42257000
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Typescript(Recipe):
         for spec in specs: check_spec(spec)
         return specs
 
-    def load(self, world: int) -> dict: return load_of(self, world)
+    def size_of(self, world: int) -> dict: return size_of(self, world)
     def collect(self, start: TextJEPA | None, progress: Callable) -> tuple[dict, dict]: return collect_parts(self, progress)
     def skeleton(self) -> TextJEPA: return TextJEPA(SIZES[self.size])
     def training(self) -> tuple[TextJEPA, list[Phase]]: return training(self)
@@ -112,8 +112,7 @@ def collect_parts(
     kept, dropped = deduplicate([*pairs, *held])
     packages = held_out_packages(run.held_out, sorted({p['package'] for p in kept}), sorted({p['package'] for p in held}), run.seed)
     parts = split(kept, packages, files=300, share=.25, seed=run.seed)   # enough for a pool of 256
-    train = parts.train
-    if run.max_samples and len(train) > run.max_samples: train = rng(run.seed, 'sample').sample(train, run.max_samples)
+    train = sampled(parts.train, run.max_samples, run.seed, 'sample')
     if len(train) < 2: raise UserError(f"there must be at least 2 pairs to train on, got {len(train)} from {run.source}")
     facts = {'collected': str(report), 'skipped': report.skipped, 'dropped': dict(dropped), 'held_out': packages,
              'pairs': {'train': len(train), 'files': len(parts.files), 'packages': len(parts.packages)},
@@ -121,7 +120,7 @@ def collect_parts(
     return dict(zip(PARTS, (train, parts.files, parts.packages))), facts
 
 # %% ../../nbs/45a_train.typescript.ipynb #1838cc2a
-def load_of(
+def size_of(
     run: Typescript,  # its size and what saves memory
     world: int,       # processes
 ) -> dict:            # for `memory_estimate`
@@ -217,14 +216,10 @@ def phases_of(
     steps, loss = steps_of(run, n), partial(contrastive, temperature=SIZES[run.size].temperature)
     last = round(run.ternary * steps)
     bag = min(math.ceil(WORDS * steps), steps - last)
-    parts = [('words', BAG, bag_only, run.lr, bag, WORDS),
-             ('order', DEPTH, in_order, run.lr / 30, steps - bag - last, 1 - run.ternary),
-             ('ternary', DEPTH, to_ternary, run.lr / 30, last, 1. if run.ternary else 0.)]
-
-    return [Phase(name=name, batch=batches(views, i), loss=loss, lr=lr, steps=count, until=until, learn=learn, start=start,
-                  weight_decay=0., warmup=min(20, max(1, count // 5)) if count else 20, check=check, every=max(1, min(50, (count or 500) // 5)),
-                  score='mrr', patience=run.patience, min_delta=run.min_delta)
-            for i, (name, learn, start, lr, count, until) in enumerate(parts) if count or until and not steps]
+    parts = [{'name': 'words', 'learn': BAG, 'start': bag_only, 'lr': run.lr, 'steps': bag, 'until': WORDS},
+             {'name': 'order', 'learn': DEPTH, 'start': in_order, 'lr': run.lr / 30, 'steps': steps - bag - last, 'until': 1 - run.ternary},
+             {'name': 'ternary', 'learn': DEPTH, 'start': to_ternary, 'lr': run.lr / 30, 'steps': last, 'until': 1. if run.ternary else 0.}]
+    return phases_in(run, views, parts, steps, warmup=20, every=50, loss=loss, check=check, score='mrr', weight_decay=0.)
 
 # %% ../../nbs/45a_train.typescript.ipynb #91291cf8
 def training(

@@ -1,0 +1,10 @@
+"What tests of TypeScript answers share: `needs_node` skips where there is no Node.js."
+import pytest
+
+from shutka.core import UserError
+from shutka.evaluate.sandbox import node
+
+try: node()
+except UserError as e: no_node = str(e)
+else: no_node = ''
+needs_node = pytest.mark.skipif(bool(no_node), reason=no_node)

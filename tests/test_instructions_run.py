@@ -1,0 +1,56 @@
+"Phase 2 as a run: its weights spread over two processes, its last part in ternary weights."
+from pathlib import Path
+
+import pytest
+import torch
+from small import SMALL
+
+from shutka.models.decoder import generate, nats
+from shutka.models.text_jepa import TextJEPA, load_model, save_model
+from shutka.train.instructions import Instructions
+from shutka.train.recipe import prepare
+from shutka.train.run import launch, steps_in
+from shutka.train.typescript import Typescript
+
+
+def quiet(line): pass
+
+
+@pytest.fixture(scope='module')
+def phase1(tmp_path_factory):
+    "A run of phase 1 with a small model that was never trained."
+    run = Typescript(max_samples=60, steps=1, batch_size=8, out=str(tmp_path_factory.mktemp('phase1')/'run'))
+    prepare(run, progress=quiet)
+    torch.manual_seed(0)
+    save_model(TextJEPA(SMALL), Path(run.out)/'model')
+    return run.out
+
+
+@pytest.fixture
+def trained(phase1, tmp_path, monkeypatch):
+    "Trains a decoder: `trained(name, **settings)` is the run."
+    monkeypatch.setenv('PYTHONPATH', str(Path(__file__).parents[1]))
+
+    def make(name, **settings):
+        run = Instructions(**dict(resume=phase1, code_samples=30, tokens=32, batch_size=4, steps=3, processes=1, out=str(tmp_path/name)) | settings)
+        prepare(run, progress=quiet)
+        assert launch(run)['status'] == 'trained'
+        return run
+    return make
+
+
+def test_weights_spread_over_two_processes_are_the_same_run(trained):
+    one, two = (steps_in(Path(run.out)/'log.jsonl') for run in (trained('one'), trained('two', processes=2, shard=True)))
+    assert [r['loss'] for r in two] == pytest.approx([r['loss'] for r in one], rel=1e-4)
+
+
+def test_a_ternary_decoder_is_packed_and_writes_the_same(trained, tmp_path):
+    model = load_model(f"{trained('run', ternary=.3).out}/model")
+    assert model.decoder.config.ternary
+    save_model(model, tmp_path/'packed', packed=True)
+    packed = load_model(tmp_path/'packed')
+    assert (tmp_path/'packed'/'model.safetensors').stat().st_size < (Path(tmp_path)/'run'/'model'/'model.safetensors').stat().st_size
+    ids, told = torch.randint(1000, (2, 20)), torch.nn.functional.normalize(torch.randn(2, SMALL.width), dim=1)
+    counts = torch.ones_like(ids, dtype=torch.bool)
+    with torch.no_grad(): torch.testing.assert_close(nats(packed.decoder, ids, told, counts), nats(model.decoder, ids, told, counts), rtol=1e-5, atol=1e-4)
+    assert list(generate(packed.decoder, [1, 2], told[:1], 20)) == list(generate(model.decoder, [1, 2], told[:1], 20))
