@@ -18,7 +18,7 @@ KEYS = {'': 'model_name config epochs_completed final_train_loss final_val_loss 
 GPU = {'name': 'Tesla T4', 'utilisation': 90, 'memory_gb': 2.1, 'memory_percent': 14., 'temperature': None}
 LOOK = {'time': 1000., 'cpu_percent': 30., 'ram_percent': 20., 'ram_gb': 6., 'disk_free_gb': 50., 'gpus': [GPU]}
 RUN = {'recipe': 'Typescript', 'settings': {'source': 'dir:src', 'size': 'tiny', 'batch_size': 10, 'minutes': 2.0},
-       'data': {'collected': '3 files', 'skipped': [], 'pairs': {'train': 40, 'files': 3}},
+       'data': {'collected': '3 files', 'skipped': [], 'examples': 40, 'pairs': {'train': 40, 'files': 3}},
        'plan': {'machine': {'devices': [], 'cores': 2, 'ram': 16 * 10**9, 'free': 10**9, 'kaggle': False, 'began': 0}, 'folder': 'run', 'precision': 'fp32',
                 'processes': 1, 'threads': 2, 'batch': 10, 'accumulation': 1, 'steps': 0, 'epochs': 5, 'minutes': 2.0, 'now': 0., 'ends': 120.,
                 'memory': {'weights': 10**8}, 'disk': 1, 'missing': []}}

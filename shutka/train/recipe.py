@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SESSION', 'Recipe', 'check_together', 'steps_of', 'pieces_of', 'load_of', 'sampled', 'batches', 'phases_in',
-           'find_start', 'read_start', 'plan_of', 'same_run', 'prepare']
+           'find_start', 'read_start', 'plan_of', 'same_run', 'collected', 'prepare']
 
 # %% ../../nbs/45_train.recipe.ipynb #8551e784
 import math
@@ -61,6 +61,14 @@ class Recipe:
 
     @property
     def checkpoints(self) -> Path: return Path(self.checkpoint_dir or Path(self.out)/'checkpoints')
+
+    def make(self, progress: Callable) -> tuple[dict, Callable]:
+        "Collect what training reads: facts about it, the number of `examples` among them, and what writes it into the run folder."
+        return collected(self, progress)
+
+    def save(self, trained: torch.nn.Module):
+        "Write the model that came out."
+        save_model(self.final(trained), Path(self.out)/'model')
 
     def halts(self, checks: list[dict]) -> str:
         "Why training should end now, from the rows of all checks so far; '' if it should go on."
@@ -189,11 +197,27 @@ def same_run(
     if changed: raise UserError(f"{run.out} holds a run with other settings: {'; '.join(changed)} (choose another out, or remove it)")
 
 # %% ../../nbs/45_train.recipe.ipynb #847c0365
+def collected(
+    run: Recipe,
+    progress: Callable,          # called with lines to show
+) -> tuple[dict, Callable]:      # facts, and what writes it all into a folder
+    "What a run on pairs trains on."
+    start, encoding = read_start(run.resume) if run.resume else (None, None)
+    parts, facts = run.collect(start, progress)
+    encoding = run.encoding(encoding, parts)
+
+    def write(out: Path):
+        for name, records in parts.items(): write_jsonl(out/'data'/f'{name}.jsonl', records)
+        save_encoding(encoding, out/'encoding.json')
+        if start: save_model(start, out/'start')
+    return facts | {'examples': len(parts['train'])}, write
+
+# %% ../../nbs/45_train.recipe.ipynb #d0878d31
 def prepare(
     run: Recipe,                 # its settings
     progress: Callable = print,  # called with lines to show
 ) -> dict:                       # what run.json holds
-    "Make the run folder with run.json, encoding.json and data/; leaves a folder that is prepared already as it is."
+    "Make the run folder with run.json and what training reads; leaves a folder that is prepared already as it is."
     out = Path(run.out)
     same_run(run)
     if (out/'run.json').exists():
@@ -202,18 +226,15 @@ def prepare(
         if news != value: write_json(out/'run.json', news)
         return news
     if checkpoints(run.checkpoints): raise UserError(f"{run.checkpoints} holds checkpoints of another run; choose another checkpoint_dir, or remove it")
+    if run.resume: find_start(run.resume)
     run.sources()
-    start, encoding = read_start(run.resume) if run.resume else (None, None)
     try: out.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise UserError(f"{out} cannot be made: {e.strerror}") from None
-    parts, facts = run.collect(start, progress)
-    encoding = run.encoding(encoding, parts)
-    plan = plan_of(run, len(parts['train']))
+    facts, write = run.make(progress)
+    plan = plan_of(run, facts['examples'])
     value = {'recipe': type(run).__name__, 'settings': asdict(run), 'data': facts, 'plan': plan.to_json()}
     try:
-        for name, records in parts.items(): write_jsonl(out/'data'/f'{name}.jsonl', records)
-        save_encoding(encoding, out/'encoding.json')
-        if start: save_model(start, out/'start')
+        write(out)
         write_json(out/'run.json', value)   # last: a folder with run.json is a whole one
     except OSError as e: raise UserError(f"{out} cannot be written: {e.strerror}") from None
     return value

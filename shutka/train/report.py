@@ -37,8 +37,8 @@ def epoch_steps(
     run: dict,          # run.json
 ) -> float | None:      # steps per epoch; none if the run does not know
     "How many steps a run takes to see each example once."
-    pairs, batch = run.get('data', {}).get('pairs', {}).get('train'), run['settings'].get('batch_size')
-    return pairs / batch if pairs and batch else None
+    examples, batch = run.get('data', {}).get('examples'), run['settings'].get('batch_size')
+    return examples / batch if examples and batch else None
 
 def stretches(
     steps: list[dict],          # rows of steps

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHECKED', 'ERRORS', 'Taken', 'locked', 'result', 'session_of', 'timed', 'is_check', 'steps_in', 'train', 'finish',
-           'model_of', 'model_at', 'ended', 'first', 'failed', 'give_up', 'meant', 'many', 'leave', 'main', 'command',
+           'weights_at', 'model_at', 'ended', 'first', 'failed', 'give_up', 'meant', 'many', 'leave', 'main', 'command',
            'line_of', 'follow_log', 'over_of', 'error_in', 'attempt', 'launch']
 
 # %% ../../nbs/47_train.run.ipynb #bd41a183
@@ -30,7 +30,7 @@ import torch.distributed as dist
 from accelerate.utils import gather_object
 
 from ..core import BudgetReached, Diverged, OutOfMemory, ShutkaError, Stuck, UserError, read_json, read_jsonl, write_json
-from ..models.text_jepa import TextJEPA, save_model
+from ..models.text_jepa import TextJEPA
 from .checkpoint import Checkpoint, load_checkpoint, unpack_model
 from .fit import Session, fit, trim_log
 from .monitor import append, hardware_rows, joined, new_rows
@@ -136,18 +136,17 @@ def train(
 
 def finish(run: Recipe, phase: Phase):
     "Write the model of the last checkpoint, which is of this phase, and what the last steps said of it."
-    out = Path(run.out)
-    save_model(model_of(run, load_checkpoint(run.checkpoints), phase), out/'model')
-    rows = steps_in(out/'log.jsonl')
+    run.save(weights_at(run, load_checkpoint(run.checkpoints), phase))
+    rows = steps_in(Path(run.out)/'log.jsonl')
     last = next((r for r in reversed(rows) if is_check(r)), {}) | rows[-1]
-    result(out, steps=last['step'], seconds=last['seconds'], metrics={k: last[k] for k in ('loss', *CHECKED, 'mean_cosine') if k in last})
+    result(run.out, steps=last['step'], seconds=last['seconds'], metrics={k: last[k] for k in ('loss', *CHECKED, 'mean_cosine') if k in last})
 
-def model_of(run: Recipe, found: Checkpoint, phase: Phase) -> TextJEPA:
-    "The model of a checkpoint that was saved in this phase."
+def weights_at(run: Recipe, found: Checkpoint, phase: Phase) -> torch.nn.Module:
+    "What was trained, as it was at a checkpoint of this phase."
     model = run.skeleton()
     unpack_model(found.tensors('model'), model)
     phase.start(model)
-    return run.final(model)
+    return model
 
 # %% ../../nbs/47_train.run.ipynb #e2d89946
 def model_at(
@@ -158,7 +157,7 @@ def model_at(
     run = load_run(folder.parent.parent)
     found = load_checkpoint(folder.parent, read_json(folder/'state.json')['step'])
     at = found.state['phase'] - (found.state['within'] == 0)   # between two phases it is still of the first
-    return model_of(run, found, run.training()[1][max(0, at)])
+    return run.final(weights_at(run, found, run.training()[1][max(0, at)]))
 
 # %% ../../nbs/47_train.run.ipynb #ed8eb49b
 def ended(
@@ -300,7 +299,7 @@ def over_of(
     until: float,  # when training must stop, in seconds since 1970
 ) -> Callable:     # (row) -> the fraction of the run that is over
     "How much of a run is over, by steps or by time."
-    began, steps = time.time(), steps_of(load_run(out), read_json(out/'run.json')['data']['pairs']['train'])
+    began, steps = time.time(), steps_of(load_run(out), read_json(out/'run.json')['data']['examples'])
     return lambda row: min(1., max(row['step'] / steps if steps else 0., (time.time() - began) / (until - began)))
 
 # %% ../../nbs/47_train.run.ipynb #4ca635c3
@@ -355,7 +354,7 @@ def launch(
     with locked(out): found = load_checkpoint(run.checkpoints)   # nobody else trains here
     if found: print(f"{out} goes on from step {found.step}")
     value, until = read_json(out/'run.json'), training_ends(plan.ends, plan.now)
-    plan = replace(plan, steps=steps_of(run, value['data']['pairs']['train']))
+    plan = replace(plan, steps=steps_of(run, value['data']['examples']))
     write_json(out/'run.json', value | {'plan': plan.to_json()})   # of this session
     while True:
         pieces = _pieces(out)
