@@ -14,7 +14,7 @@ def lines(key: str) -> list[str]:
     return [line.strip() for line in settings[key].splitlines() if line.strip()]
 
 
-extras = {name: lines(f'{name}_requirements') for name in ('qdrant', 'serve', 'kaggle')}
+extras = {name: lines(f'{name}_requirements') for name in ('qdrant', 'serve', 'embeddings', 'kaggle')}
 
 setup(
     name=settings['lib_name'],
@@ -29,7 +29,7 @@ setup(
     packages=find_packages(include=['shutka', 'shutka.*']),
     package_data={'shutka': ['bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json']},
     install_requires=lines('requirements'),
-    extras_require={**extras, 'dev': lines('dev_requirements') + extras['qdrant'] + extras['serve']},
+    extras_require={**extras, 'dev': lines('dev_requirements') + extras['qdrant'] + extras['serve'] + extras['embeddings']},
     entry_points={'console_scripts': lines('console_scripts')},
     zip_safe=False,
 )

@@ -205,8 +205,9 @@ def run_notebook(
     path = notebook(name)
     known = parameters(path)
     values = convert(known, given)
-    out = ({p.name: p.default for p in known} | values).get('out')
-    if not out: raise UserError(f"{path} must have a parameter 'out', the folder of the run, and it must not be empty")
+    everything = {p.name: p.default for p in known} | values
+    out = everything.get('out') or everything.get('base_dir')
+    if not out: raise UserError(f"{path} must have a parameter 'out' or 'base_dir', the folder of the run, and it must not be empty")
     asked, output = output, Path(output or Path(out)/'notebook.ipynb')
     if output.resolve() == path.resolve(): raise UserError(f"the executed copy must not replace the notebook itself, {path}")
     for folder in (Path(out), output.parent): folder.mkdir(parents=True, exist_ok=True)

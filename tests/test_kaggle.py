@@ -31,7 +31,7 @@ def broken(path: Path) -> list[str]:
     if content['metadata'].get('kernelspec', {}).get('name') != 'python3': found.append('no kernelspec, without which plain papermill refuses')
     if cells[0]['cell_type'] != 'markdown' or not ''.join(cells[0]['source']).startswith('# '): found.append('no title')
     try:
-        if 'out' not in [p.name for p in parameters(path)]: found.append('no parameter out')
+        if not {'out', 'base_dir'} & {p.name for p in parameters(path)}: found.append('no parameter out or base_dir')
     except UserError as e: found.append(str(e))
     if PREFLIGHT not in next((''.join(c['source']) for c in cells if c['cell_type'] == 'code'), ''): found.append('no preflight in the first code cell')
     for number, cell in enumerate((c for c in cells if c['cell_type'] == 'code'), 1):
@@ -56,7 +56,7 @@ PARAMETERS = "out: str = 'runs/demo'  # folder of the run\nsteps: int = 1  # opt
     ('# Demo', PARAMETERS, '!pip install shutka\nfrom shutka.core import rng', [], None),
     ('Demo', PARAMETERS, '1', [], 'no title'),
     ('# Demo', PARAMETERS + '\nlr = 1', '1', [], 'line 3 must read'),
-    ('# Demo', 'steps: int = 1  # steps', '1', [], 'no parameter out'),
+    ('# Demo', 'steps: int = 1  # steps', '1', [], 'no parameter out or base_dir'),
     ('# Demo', PARAMETERS, 'def f(): pass', [], 'a def'),
     ('# Demo', PARAMETERS, 'class A: pass', [], 'a class'),
     ('# Demo', PARAMETERS, 'import torch.cuda', [], 'imports torch'),

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['SAFE', 'END', 'SHAPES', 'AT_ONCE', 'UNCOUNTED', 'transformers', 'opened', 'train_tokenizer', 'open_tokenizer',
-           'add_special', 'save_tokenizer', 'config_of', 'positions_of', 'lm_size', 'token_nats', 'CausalLM',
-           'refuse_long', 'recompute_layers', 'share_of', 'lm_loss', 'perplexity', 'resize', 'open_lm', 'pretrained',
-           'known_tokens', 'speaks', 'refuse_other_ends', 'save_lm']
+           'save_tokenizer', 'config_of', 'positions_of', 'lm_size', 'token_nats', 'CausalLM', 'refuse_long',
+           'recompute_layers', 'share_of', 'lm_loss', 'perplexity', 'resize', 'open_lm', 'pretrained', 'known_tokens',
+           'speaks', 'refuse_other_ends', 'save_lm']
 
 # %% ../../nbs/39_models.lm.ipynb #f9262dbf
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..core import UserError, fsync_dir, write_atomic
 from .recompute import recomputed
+from ..text.windows import vocabulary
 
 # %% ../../nbs/39_models.lm.ipynb #d39818b8
 SAFE = {'trust_remote_code': False}   # no program comes with a model
@@ -35,6 +36,7 @@ def opened(
     what: str,          # that is to be opened, e.g. 'tokenizer'
     name: str | Path,   # of a folder, or on the hub
     call,               # (name, **settings) -> the thing
+    instead: str = "train 'tiny'",   # of something on a hub, where there is no network
     **settings,
 ):                      # the thing
     "What a call of transformers gives; raises `UserError` for all that it raises."
@@ -45,7 +47,7 @@ def opened(
         said = ' '.join(str(e).split())[:200].rstrip('. ') or type(e).__name__
         if local: raise UserError(f"the folder {name} must hold a {what} that is whole, and transformers says: {said}") from None
         raise UserError(f"{name} must be a folder, or a {what} on a hub that can be reached, and transformers says: {said}; "
-                        f"without a network, give a folder filled elsewhere (`hf download {name}`), or train 'tiny'") from None
+                        f"without a network, give a folder filled elsewhere (`hf download {name}`), or {instead}") from None
 
 # %% ../../nbs/39_models.lm.ipynb #f354a8ce
 END = '<|endoftext|>'  # GPT-2's name for it
@@ -66,25 +68,18 @@ def train_tokenizer(
 
 # %% ../../nbs/39_models.lm.ipynb #929c6e46
 def open_tokenizer(
-    name: str | Path,            # a folder, or a name on the hub
-    special: Sequence[str] = (), # tokens to be added, unless they are known
-):                               # a fast tokenizer of transformers
+    name: str | Path,   # a folder, or a name on the hub
+):                      # a fast tokenizer of transformers
     "The tokenizer of a model; raises `UserError` if there is none, or if it has no end of a document."
     tokenizer = opened('tokenizer', name, transformers().AutoTokenizer.from_pretrained)
     if tokenizer.eos_token is None: raise UserError(f"the tokenizer of {name} must have a token that ends a document, and has none")
-    return add_special(tokenizer, special)
-
-def add_special(
-    tokenizer,               # changed in place
-    special: Sequence[str],  # tokens
-):                           # the same tokenizer
-    "Add tokens that never fall apart."
-    known = tokenizer.get_vocab()
-    if new := [token for token in special if token not in known]: tokenizer.add_special_tokens({'additional_special_tokens': new}, False)   # False: beside those it has
     return tokenizer
 
-def save_tokenizer(folder: str | Path, tokenizer) -> Path:
-    "Write a tokenizer's files into a folder, those of the older class included."
+def save_tokenizer(
+    folder: str | Path,   # made if missing
+    tokenizer,
+) -> Path:                # the same folder
+    "Write a tokenizer's files, those of the older class included."
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
@@ -172,7 +167,7 @@ def recompute_layers(
     model: CausalLM,  # changed in place
 ):
     "Let a model's layers compute their activations again in the backward pass; raises `UserError` if it cannot."
-    switch = getattr(model.lm, 'activation_checkpointing_enable', model.lm.gradient_checkpointing_enable)   # its name since transformers 5.20, and before
+    switch = getattr(model.lm, 'activation_checkpointing_enable', model.lm.gradient_checkpointing_enable)   # its newer name, and the older one
     try: switch({'use_reentrant': False})
     except ValueError as e: raise UserError(f"gradient_checkpointing must be off for this model: {e}") from None
 
@@ -205,7 +200,7 @@ def perplexity(
     model.eval()
     try:
         for batch in batches:
-            ids, labels = (batch[name].to(device) for name in ('ids', 'labels'))
+            ids, labels = (torch.as_tensor(batch[name], device=device) for name in ('ids', 'labels'))
             nats, n = nats + model(ids, labels).double().sum(), n + (labels[:, 1:] != UNCOUNTED).sum()
     finally: model.train(was)
     if not n: raise UserError("there must be a token to be predicted: rows of two tokens or more, whose labels are not all -100")
@@ -234,10 +229,10 @@ def open_lm(
     positions: int = 0,      # of a model from scratch, as for `config_of`
 ) -> CausalLM:               # in fp32 and evaluation mode, on the CPU
     "A causal model with a vector for each token; raises `UserError`."
-    if scratch or name == 'tiny': lm = transformers().AutoModelForCausalLM.from_config(config_of(name, len(tokenizer), positions), dtype=torch.float32)
+    if scratch or name == 'tiny': lm = transformers().AutoModelForCausalLM.from_config(config_of(name, vocabulary(tokenizer), positions), dtype=torch.float32)
     else:
         if positions: raise UserError(f"positions must be 0 for a trained model, got {positions}: {name} has learned its own")
-        lm = resize(pretrained(name), known_tokens(name, tokenizer), len(tokenizer))
+        lm = resize(pretrained(name), known_tokens(name, tokenizer), vocabulary(tokenizer))
     lm.config.bos_token_id, lm.config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     speaks(lm, tokenizer)
     refuse_other_ends(lm.eval())
@@ -255,7 +250,7 @@ def known_tokens(name: str | Path, tokenizer) -> int:
     own, ours = open_tokenizer(name).get_vocab(), tokenizer.get_vocab()
     if other := next((token for token, i in own.items() if ours.get(token) != i), None):
         raise UserError(f"the tokenizer must be that of {name}, to which tokens may be added: {other!r} is {own[other]} there and {ours.get(other, 'nothing')} here")
-    return len(own)
+    return max(own.values()) + 1
 
 # %% ../../nbs/39_models.lm.ipynb #0e9be3a3
 def speaks(lm: nn.Module, tokenizer):

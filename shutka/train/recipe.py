@@ -49,6 +49,7 @@ class Recipe:
     checkpoint_dir: str = ''             # where checkpoints go; '': into the run folder
     out: str                             # the run folder
     methods: ClassVar[tuple[str, ...]] = ()  # what checks call of the model, besides forward
+    look_every: ClassVar[float] = 10.         # seconds between two looks at the machine
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZERS: raise unknown('optimizer', self.optimizer, OPTIMIZERS)
@@ -184,7 +185,7 @@ def plan_of(
                      missing=missing(specs, ['bitsandbytes'] * (run.optimizer == 'adamw8bit'), here.kaggle), **size)
 
 # %% ../../nbs/45_train.recipe.ipynb #2ba1cc89
-SESSION = {'out', 'minutes', 'processes', 'shard', 'gradient_checkpointing'}  # settings of a session, not of the run
+SESSION = {'out', 'minutes', 'processes', 'shard', 'gradient_checkpointing', 'command'}  # settings of a session, not of the run
 
 def same_run(
     run: Recipe,  # as asked for now
@@ -222,7 +223,7 @@ def prepare(
     same_run(run)
     if (out/'run.json').exists():
         value = read_json(out/'run.json')
-        news = value | {'settings': value['settings'] | {name: getattr(run, name) for name in SESSION}}
+        news = value | {'settings': value['settings'] | {name: value for name, value in asdict(run).items() if name in SESSION}}
         if news != value: write_json(out/'run.json', news)
         return news
     if checkpoints(run.checkpoints): raise UserError(f"{run.checkpoints} holds checkpoints of another run; choose another checkpoint_dir, or remove it")

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core import UserError, read_json
+from .git_history import GitHistory
 from .instructions import Instructions
 from .recipe import Recipe
 from .typescript import Typescript
 
 # %% ../../nbs/45z_train.recipes.ipynb #72ae4f54
-RECIPES = {'typescript': Typescript, 'instructions': Instructions}
+RECIPES = {'typescript': Typescript, 'instructions': Instructions, 'git_history': GitHistory}
 
 def load_run(
     out: str | Path,   # a run folder

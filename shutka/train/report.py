@@ -132,6 +132,7 @@ def command_of(
     out: str | Path,  # where the run folder is now
 ) -> str:             # for a shell; '' if the recipe is of another version
     "The command that goes on with a run: its settings, as far as they are not the usual ones."
+    if run['settings'].get('command'): return run['settings']['command']
     from shutka.train.recipes import RECIPES  # takes seconds: only who needs the command waits for it
     known = {kind.__name__: (name, kind) for name, kind in RECIPES.items()}
     if run.get('recipe') not in known: return ''

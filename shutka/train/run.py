@@ -122,7 +122,7 @@ def train(
     log, done, end = out/'log.jsonl', found.step if found else 0, ''
     if main: trim_log(log, done)
     checks = [r for r in steps_in(log) if is_check(r) and r['step'] <= done]   # the same on all ranks
-    with hardware_rows(log, out) if main else contextlib.nullcontext():
+    with hardware_rows(log, out, run.look_every) if main else contextlib.nullcontext():
         for row in fit(model, phases, run.checkpoints, timed(session, until), seed=run.seed, **hooks):
             if main: append(log, row)
             end = row.get('end', '')
