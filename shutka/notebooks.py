@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRUTH', 'TYPES', 'CODES', 'notebooks', 'notebook', 'Parameter', 'parameters', 'convert', 'read_parameters',
-           'exit_code', 'run_notebook', 'again']
+           'exit_code', 'run_notebook', 'changed', 'again']
 
 # %% ../nbs/90_notebooks.ipynb #c586df7b
 import ast
@@ -217,6 +217,13 @@ def run_notebook(
     if message: print(f"{'stopped' if code == BudgetReached.code else 'error'}: {message}\nthe executed notebook is {output}", file=sys.stderr)
     if code in (BudgetReached.code, 130): print(f"go on with: {again(name, given, asked)}", file=sys.stderr)
     return code
+
+def changed(
+    name: str,      # of a notebook that ships with shutka
+    values: dict,   # its parameters, and perhaps more
+) -> dict[str, str]:  # as text
+    "The parameters that are not what the notebook has by itself."
+    return {p.name: str(values[p.name]) for p in parameters(notebook(name)) if values[p.name] != p.default}
 
 def again(name: str, given: dict[str, str], output: str | Path | None = None) -> str:
     "The command line that runs a notebook once more."

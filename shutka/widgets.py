@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'LINE', 'HARDWARE', 'result_of', 'is_over', 'follow', 'duration', 'plan_of', 'seconds_left', 'number',
-           'headline', 'Paced', 'in_notebook', 'picture', 'Live', 'live', 'sparkline', 'standing', 'number_lines',
-           'gpu_line', 'hardware_lines', 'run_table']
+           'headline', 'Paced', 'Bar', 'in_notebook', 'picture', 'Live', 'live', 'sparkline', 'standing',
+           'number_lines', 'gpu_line', 'hardware_lines', 'run_table']
 
 # %% ../nbs/92_widgets.ipynb #b7084636
 import base64
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -118,6 +119,19 @@ class Paced:
         before = self.work()
         self.draw(*args)
         self.due = self.clock() + max(self.least, 9 * (self.work() - before))
+
+# %% ../nbs/92_widgets.ipynb #3fad6f6f
+class Bar:
+    "A progress bar for what tells how many of how many are done."
+    def __init__(self, unit: str): self.unit, self.bar = unit, None
+
+    def __call__(self, done: int, total: int):
+        "Show it."
+        if self.bar is None:
+            from tqdm import tqdm
+            self.bar = tqdm(total=total, unit=f' {self.unit}', mininterval=1, file=sys.stderr)
+        self.bar.update(done - self.bar.n)
+        if done >= total: self.bar.close()
 
 # %% ../nbs/92_widgets.ipynb #21ef9f89
 def in_notebook() -> bool:

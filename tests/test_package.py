@@ -69,7 +69,7 @@ def test_command(installed):
 def test_requirements_name_what_is_imported():
     config = ConfigParser()
     config.read(ROOT/'settings.ini', encoding='utf-8')
-    named = {line.split('>')[0].strip().lower().replace('_', '-') for key in ('requirements', 'qdrant_requirements', 'serve_requirements') for line in config['DEFAULT'][key].splitlines()}
+    named = {line.split('>')[0].strip().lower().replace('_', '-') for key in ('requirements', 'qdrant_requirements', 'serve_requirements', 'embeddings_requirements') for line in config['DEFAULT'][key].splitlines()}
     owners, missing = packages_distributions(), set()
     for path in (ROOT/'shutka').rglob('*.py'):
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
