@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIZE', 'CONFIG', 'SCRATCH', 'tokenizer_for', 'tokenize', 'sequence_facts', 'GitHistory', 'from_scratch', 'size_of',
-           'start_model', 'skeleton_of', 'digest_of', 'make', 'windows_of', 'training', 'config_for', 'cut_for',
+           'start_model', 'save', 'skeleton_of', 'digest_of', 'make', 'windows_of', 'training', 'config_for', 'cut_for',
            'estimate', 'run_of']
 
 # %% ../../nbs/45c_train.git_history.ipynb #c0a38096
@@ -28,6 +28,7 @@ from shutka.models.lm import (
     recompute_layers,
     save_lm,
     save_tokenizer,
+    speaks,
     train_tokenizer,
     transformers,
 )
@@ -103,7 +104,7 @@ class GitHistory(Recipe):
     def make(self, progress: Callable) -> tuple[dict, Callable]: return make(self)
     def skeleton(self) -> CausalLM: return skeleton_of(self)
     def training(self) -> tuple[CausalLM, list[Phase]]: return training(self)
-    def save(self, trained: CausalLM): save_lm(self.saved, trained.eval(), open_tokenizer(self.tokenizer))
+    def save(self, trained: CausalLM): save(self, trained)
     def final(self, trained: CausalLM): raise UserError(f"a causal model is served from the folder it was saved to, {self.saved}")
 
 # %% ../../nbs/45c_train.git_history.ipynb #fc6a9583
@@ -125,6 +126,12 @@ def start_model(run: GitHistory) -> CausalLM:
     model = open_lm(run.model, open_tokenizer(run.tokenizer), scratch=from_scratch(run), positions=length if from_scratch(run) else 0)
     if length > model.positions: raise UserError(f"sequence_length must be at most the {model.positions:,} positions of {run.model}, got {length:,}; or set pretrained to false")
     return model
+
+def save(run: GitHistory, trained: CausalLM):
+    "Write the trained model where it belongs, so that plain transformers opens it."
+    tokenizer = open_tokenizer(run.tokenizer)
+    speaks(trained.lm, tokenizer)
+    save_lm(run.saved, trained.eval(), tokenizer)
 
 def skeleton_of(run: GitHistory) -> CausalLM:
     "A model of the shape that is trained."
