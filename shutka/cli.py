@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['given_option', 'file_option', 'output_option', 'force_option', 'bank_option', 'model_option', 'cli', 'data', 'memory',
-           'command', 'main', 'writing', 'run', 'plan', 'watch', 'report', 'pairs', 'instructions', 'bundle',
+           'command', 'main', 'writing', 'run', 'plan', 'watch', 'report', 'pairs', 'instructions', 'commits', 'bundle',
            'evaluate', 'encode', 'Model', 'add', 'search', 'delete', 'update', 'sync', 'undo', 'stats', 'verify',
            'reencode', 'export', 'qdrant', 'kaggle', 'kaggle_push', 'kaggle_wheels', 'hub', 'hub_push', 'serve']
 
@@ -120,10 +120,9 @@ def plan(name, given, file):
     from shutka.notebooks import convert, notebook, parameters, read_parameters
     known = parameters(notebook(name))
     values = convert(known, (read_parameters(file) if file else {}) | dict(given))
-    from shutka.train.recipe import plan_of  # takes seconds: the checks above do not wait for it
-    from shutka.train.recipes import RECIPES
+    from shutka.train.recipes import RECIPES  # takes seconds: the checks above do not wait for it
     if name not in RECIPES: raise unknown('recipe', name, RECIPES)
-    made = plan_of(RECIPES[name](**{p.name: p.default for p in known} | values))
+    made = RECIPES[name].planned({p.name: p.default for p in known} | values)
     click.echo(made)
     return UserError.code if made.missing else 0
 
@@ -209,6 +208,26 @@ def instructions(source, output, force):
     """
     from shutka.data.instructions import instructions_of
     _write_pairs(instructions_of, source, output, force)
+
+# %% ../nbs/99_cli.ipynb #e84e4f2e
+@data.command()
+@click.argument('repo')
+@click.option('-o', 'output', required=True, metavar='FILE.jsonl', type=click.Path(dir_okay=False), help='Where the commits go; brought up to date if it is there.')
+@click.option('--force', is_flag=True, help='Read every commit anew, and replace whatever is in the file.')
+def commits(repo, output, force):
+    "Write down the commits of a repository. REPO is its folder on this machine; all of its branches and tags are followed."
+    from tqdm import tqdm
+    from shutka.data.commits import write_commits
+    with warnings.catch_warnings(), writing(output), tqdm(unit=' commits', file=sys.stderr, mininterval=1) as bar:
+        warnings.showwarning = lambda message, *more, **named: tqdm.write(f'warning: {message}', file=sys.stderr)
+
+        def told(done: int, total: int):
+            bar.total = total
+            bar.update(done - bar.n)
+
+        made = write_commits(repo, output, anew=force, progress=told)
+    gone = f', {made.dropped:,} dropped' if made.dropped else ''
+    click.echo(f'{made.read:,} commits read, {made.kept:,} kept{gone}: {output}')
 
 # %% ../nbs/99_cli.ipynb #05410a3b
 @cli.command()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIZE', 'CONFIG', 'SCRATCH', 'tokenizer_for', 'tokenize', 'sequence_facts', 'GitHistory', 'from_scratch', 'size_of',
-           'start_model', 'save', 'skeleton_of', 'digest_of', 'make', 'windows_of', 'training', 'config_for', 'cut_for',
-           'estimate', 'run_of']
+           'start_model', 'save', 'skeleton_of', 'digest_of', 'make', 'windows_of', 'training', 'usual', 'config_for',
+           'cut_for', 'estimate', 'planned', 'run_of']
 
 # %% ../../nbs/45c_train.git_history.ipynb #c0a38096
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from ..core import UserError, read_json, read_jsonl, sha256, write_json
+from ..data.repository import repository_stats
 from shutka.models.lm import (
     CausalLM,
     config_of,
@@ -35,7 +36,8 @@ from shutka.models.lm import (
 from ..text.windows import SPLITS, Cut, Tokens, Windows, commit_text, split_of, write_tokens
 from .budget import Config, Model, Training, read_config, sequences_for, training_parameters, write_config
 from .phase import Phase
-from .plan import Machine
+from .plan import Machine, Plan, disk_estimate, machine, make_plan
+from .plan import processes as processes_on
 from .recipe import Recipe, batches, steps_of
 
 # %% ../../nbs/45c_train.git_history.ipynb #527dfc00
@@ -98,6 +100,9 @@ class GitHistory(Recipe):
     look_every: float = 10.              # seconds between two looks at the machine
     command: str = ''                    # that goes on with it
     out: str                             # the run folder
+
+    @classmethod
+    def planned(cls, parameters: dict) -> Plan: return planned(**parameters)
 
     def sources(self) -> list[str]: return []
     def size_of(self, world: int) -> dict: return size_of(self, world)
@@ -177,15 +182,18 @@ def training(
 CONFIG = 'training_config.yaml'
 SCRATCH = 4e-3  # base_learning_rate of the tiny model: what has learned nothing yet must move faster than what is fine-tuned
 
+def usual(machine: Machine) -> Config:
+    "What suits a machine."
+    return Config() if machine.devices else Config(training=Training(base_learning_rate=SCRATCH), model=Model(name='tiny'))
+
 def config_for(
     base: Path,        # of the pipeline
     machine: Machine,
     model: str = '',   # 'tiny', a name on the Hub or a folder; '': as the file says
     **epochs,          # target_tokens, min_epochs, max_epochs; 0: as the file says
 ) -> Config:
-    "The settings for a run; raises `UserError` for what cannot be, and writes the file if it is missing."
-    if not (base/CONFIG).exists(): write_config(base/CONFIG, Config() if machine.devices else Config(training=Training(base_learning_rate=SCRATCH), model=Model(name='tiny')))
-    config = read_config(base/CONFIG)
+    "The settings for a run, of the file or of this machine; raises `UserError` for what cannot be."
+    config = read_config(base/CONFIG) if (base/CONFIG).exists() else usual(machine)
     asked = {name: value for name, value in epochs.items() if value}
     return replace(config, epoch_calculation=replace(config.epoch_calculation, **asked), model=replace(config.model, name=model) if model else config.model)
 
@@ -209,6 +217,28 @@ def estimate(
     "The part training_parameters of the manifest, before there are tokens."
     size = lm_size(config.model.name, SIZE if config.model.name == 'tiny' else 50_257, cut.sequence_length)['parameters']   # GPT-2 has so many tokens
     return training_parameters(config, machine, sequences_for(commits, cut.sequence_length), length=cut.sequence_length, parameters=size, epochs=epochs)
+
+# %% ../../nbs/45c_train.git_history.ipynb #44e80e27
+def planned(
+    repo: str,
+    base_dir: str,
+    model: str,
+    sequence_length: int,
+    overlap: int,
+    force_epochs: int,
+    minutes: float,
+    processes: int,
+    gradient_checkpointing: bool,
+    **others,        # of the notebook's parameters
+) -> Plan:
+    "What a machine would do with a history that nobody has read yet; raises `UserError` for what cannot be."
+    stats, here = repository_stats(Path(repo).expanduser().resolve()), machine(base_dir)
+    config = config_for(Path(base_dir), here, model, **{name: others[name] for name in ('target_tokens', 'min_epochs', 'max_epochs')})
+    cut, world = cut_for(config, sequence_length, overlap), processes or processes_on(here)
+    numbers = estimate(config, here, cut, stats['unique_commits'], force_epochs)
+    size = lm_size(config.model.name, SIZE if config.model.name == 'tiny' else 50_257, numbers['batch_size'] // world * cut.sequence_length)
+    return make_plan(here, base_dir, batch=numbers['batch_size'] // world, steps=numbers['total_steps'], minutes=minutes, world=world,
+                     disk=disk_estimate(size['parameters'], size['learned'], optimizer='adamw'), optimizer='adamw', checkpointing=gradient_checkpointing, **size)
 
 # %% ../../nbs/45c_train.git_history.ipynb #7f53a936
 def run_of(

@@ -63,6 +63,11 @@ class Recipe:
     @property
     def checkpoints(self) -> Path: return Path(self.checkpoint_dir or Path(self.out)/'checkpoints')
 
+    @classmethod
+    def planned(cls, parameters: dict) -> Plan:
+        "The plan for the parameters of a notebook."
+        return plan_of(cls(**parameters))
+
     def make(self, progress: Callable) -> tuple[dict, Callable]:
         "Collect what training reads: facts about it, the number of `examples` among them, and what writes it into the run folder."
         return collected(self, progress)
