@@ -29,8 +29,8 @@ from shutka.core import read_json, read_jsonl  # noqa: E402
 from shutka.train.fit import Session  # noqa: E402
 from shutka.train.recipe import prepare  # noqa: E402
 from shutka.train.recipes import load_run  # noqa: E402
-from shutka.train.typescript import Typescript  # noqa: E402
 from shutka.train.run import train  # noqa: E402
+from shutka.train.typescript import Typescript  # noqa: E402
 
 
 def child(out: str, precision: str):

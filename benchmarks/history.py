@@ -5,20 +5,28 @@
 REPO is this project's own clone if it is not given. The tiny GPT-2, windows of 256 tokens, 8 of them a step; every token of the validation windows counts once. Shuffled tokens
 teach how often each token comes, and nothing of what follows what: a model that only learned the first would do as well on them.
 """
+import os
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
+os.environ.setdefault('GOMP_SPINCOUNT', '0')
+
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from shutka.data.commits import write_commits
-from shutka.models.lm import lm_loss, open_lm, open_tokenizer, perplexity
-from shutka.text.windows import Cut, Tokens, Windows
-from shutka.train.fit import fit
-from shutka.train.git_history import tokenize, windows_of
-from shutka.train.phase import Phase
-from shutka.train.recipe import batches
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from shutka.data.commits import write_commits  # noqa: E402
+from shutka.models.lm import lm_loss, open_lm, open_tokenizer, perplexity  # noqa: E402
+from shutka.text.windows import Cut, Tokens, Windows  # noqa: E402
+from shutka.train.fit import fit  # noqa: E402
+from shutka.train.git_history import tokenize, windows_of  # noqa: E402
+from shutka.train.phase import Phase  # noqa: E402
+from shutka.train.recipe import batches  # noqa: E402
 
 ROOT, BATCH = Path(__file__).parents[1], 8
 

@@ -18,7 +18,8 @@ import faiss
 import numpy as np
 
 from shutka.core import UserError
-from shutka.memory import bank as module, encoder
+from shutka.memory import bank as module
+from shutka.memory import encoder
 from shutka.memory.bank import Bank
 from shutka.memory.index import Index
 from shutka.memory.sync import follow, plan_sync

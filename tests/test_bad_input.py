@@ -17,8 +17,8 @@ from shutka.core import UserError, read_json, sha256
 from shutka.evaluate.model import evaluate_run
 from shutka.export.bundle import read_bundle, write_bundle
 from shutka.train.recipe import prepare
-from shutka.train.typescript import Typescript
 from shutka.train.run import main, result
+from shutka.train.typescript import Typescript
 
 ROOT = Path(__file__).parents[1]
 def code(name):

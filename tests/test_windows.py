@@ -9,8 +9,25 @@ import pytest
 
 from shutka.core import UserError
 from shutka.text import windows as module
-from shutka.text.windows import (MARKERS, SPLITS, Cut, Tokens, Windows, add_markers, check_tokens, commit_text, documents, dtype_for, encode, marker, parts,
-                                 split_of, vocabulary, write_sequences, write_tokens)
+from shutka.text.windows import (
+    MARKERS,
+    SPLITS,
+    Cut,
+    Tokens,
+    Windows,
+    add_markers,
+    check_tokens,
+    commit_text,
+    documents,
+    dtype_for,
+    encode,
+    marker,
+    parts,
+    split_of,
+    vocabulary,
+    write_sequences,
+    write_tokens,
+)
 
 END = '<|endoftext|>'  # GPT-2's
 
