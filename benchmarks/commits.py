@@ -2,7 +2,7 @@
 
     python benchmarks/commits.py [REPO ...] [--rounds 5] [--commits 3000]
 
-Without a repository one is made: small files, small commits, every tenth a merge. The records, all of their keys with patch text, go to a file that is flushed to disk, beside what cannot be beaten by much: `git log -p --all > /dev/null`, which shows no patches of
+Without a repository one is made: small files, small commits, every tenth a merge. The records, all of their keys with patch text, go as JSON lines to /dev/null, and once more to a file that is flushed to disk. Beside them stand `git log -p --all > /dev/null`, which shows no patches of
 merges, and the same with `--diff-merges=first-parent`, which compares just what we compare. PyDriller takes part if it can be imported; it needs no place in shutka's environment, `PYTHONPATH=VENV/lib/python3.11/site-packages` suffices. It is asked for messages, people and
 the patch and counts of each file; of merges it gives none.
 
@@ -48,24 +48,32 @@ def made(folder, n):
     return folder
 
 
-def ours(repo, file, workers):
-    "In a process of its own: write the file, and print what that took."
+def peak():
+    "The most memory this process ever held, in MB."
+    return next((int(line.split()[1]) / 1e3 for line in open('/proc/self/status') if line.startswith('VmHWM')), 0)
+
+def lines(repo, workers):
+    "In a process of its own: read everything."
+    from shutka.data.commits import line_of, read_commits
+    began = time.perf_counter()
+    with open('/dev/null', 'wb') as f: f.writelines(map(line_of, read_commits(repo, workers=int(workers))))
+    print(json.dumps({'seconds': time.perf_counter() - began, 'peak': peak()}))
+
+def written(repo, file):
+    "In a process of its own: bring a file up to date."
     from shutka.data.commits import write_commits
     began = time.perf_counter()
-    done = write_commits(repo, file, workers=int(workers))
-    took = time.perf_counter() - began
-    peak = next((int(line.split()[1]) / 1e3 for line in open('/proc/self/status') if line.startswith('VmHWM')), 0)
-    print(json.dumps({'seconds': took, 'read': done.read, 'peak': peak}))
+    write_commits(repo, file, workers=2)
+    print(json.dumps({'seconds': time.perf_counter() - began, 'peak': peak()}))
 
-def pydriller(repo, *_):
+def pydriller(repo):
     "In a process of its own: read everything that PyDriller is good for."
     from pydriller import Repository
-    began, read = time.perf_counter(), 0
+    began = time.perf_counter()
     for commit in Repository(repo, include_refs=True, include_remotes=True).traverse_commits():
-        read += 1
         for name in ('hash', 'msg', 'author', 'committer', 'author_date', 'committer_date', 'parents', 'merge', 'insertions', 'deletions'): getattr(commit, name)
         for file in commit.modified_files: file.diff, file.added_lines, file.deleted_lines, file.change_type, file.old_path, file.new_path
-    print(json.dumps({'seconds': time.perf_counter() - began, 'read': read, 'peak': 0}))
+    print(json.dumps({'seconds': time.perf_counter() - began}))
 
 def child(way, *words):
     return json.loads(subprocess.run([sys.executable, __file__, '--child', way, *map(str, words)], check=True, capture_output=True, text=True).stdout)
@@ -83,17 +91,17 @@ def measure(repo, rounds, folder):
     n = int(git(clone, 'rev-list', '--all', '--count'))
     print(f"\n{Path(repo).resolve().name}: {n:,} commits, {int(git(clone, 'rev-list', '--all', '--merges', '--count')):,} of them merges", flush=True)
 
-    def fresh(workers):
+    def fresh():
         file.unlink(missing_ok=True)
-        return child('ours', clone, file, workers)
+        return child('written', clone, file)
 
-    def second(_):
+    def second():
         new = git(clone, 'commit-tree', 'HEAD^{tree}', '-p', 'HEAD', '-m', f'more {next(numbers)}')
         git(clone, 'update-ref', 'HEAD', new)
-        return child('ours', clone, file, 2)
+        return child('written', clone, file)
 
-    ways = {'git log -p': lambda: log(clone), 'git log -p, merges too': lambda: log(clone, '--diff-merges=first-parent'), 'shutka, one worker': lambda: fresh(1), 'shutka, two workers': lambda: fresh(2),
-            'second run': lambda: second(None)}
+    ways = {'git log -p': lambda: log(clone), 'git log -p, merges too': lambda: log(clone, '--diff-merges=first-parent'), 'shutka, one worker': lambda: child('lines', clone, 1),
+            'shutka, two workers': lambda: child('lines', clone, 2), 'shutka, two, to a file': fresh, 'second run': second}
     if find_spec('pydriller'): ways['PyDriller'] = lambda: child('pydriller', clone)
     results = {name: [] for name in ways}
     for _ in range(rounds):
@@ -110,7 +118,7 @@ def report(n, results, file):
         ratios = [f'{seconds[other] / s:.2f}' if other in seconds else 'none' for other in ('git log -p', 'git log -p, merges too', 'PyDriller')]
         print(f"{name:26}{s:>9.2f}{n / s:>11,.0f}{ratios[0]:>10}{ratios[1]:>14}{ratios[2]:>13}{f'{peaks[name]:.0f}' if peaks[name] else '':>9}")
     again = seconds['second run']
-    print(f"{'second run, a commit more':26}{again:>9.3f}   {seconds['shutka, two workers'] / again:.0f} times faster than the first with two workers; the file has {file.stat().st_size / 1e6:.0f} MB", flush=True)
+    print(f"{'second run, a commit more':26}{again:>9.3f}   {seconds['shutka, two, to a file'] / again:.0f} times faster than the first; the file has {file.stat().st_size / 1e6:.0f} MB", flush=True)
 
 
 def main():
@@ -120,7 +128,7 @@ def main():
     parser.add_argument('--commits', type=int, default=3000, help='of the repository that is made')
     parser.add_argument('--child', nargs='+', help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.child: return {'ours': ours, 'pydriller': pydriller}[asked.child[0]](*asked.child[1:])
+    if asked.child: return {'lines': lines, 'written': written, 'pydriller': pydriller}[asked.child[0]](*asked.child[1:])
     if not find_spec('pydriller'): print('PyDriller cannot be imported here, and is left out')
     with tempfile.TemporaryDirectory(dir='.') as folder:
         for i, repo in enumerate(asked.repos or [made(Path(folder)/'made.git', asked.commits)]):

@@ -132,6 +132,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'shutka.data.commits.repository': ('data.commits.html#repository', 'shutka/data/commits.py'),
                                      'shutka.data.commits.standing': ('data.commits.html#standing', 'shutka/data/commits.py'),
                                      'shutka.data.commits.text_of': ('data.commits.html#text_of', 'shutka/data/commits.py'),
+                                     'shutka.data.commits.texts_of': ('data.commits.html#texts_of', 'shutka/data/commits.py'),
                                      'shutka.data.commits.told': ('data.commits.html#told', 'shutka/data/commits.py'),
                                      'shutka.data.commits.up_to': ('data.commits.html#up_to', 'shutka/data/commits.py'),
                                      'shutka.data.commits.walk': ('data.commits.html#walk', 'shutka/data/commits.py'),

@@ -75,7 +75,7 @@ def test_what_the_jq_lines_of_the_original_design_ask_for(finished):
     assert numbers['epochs'] == 1 and numbers['batch_size'] == 2 and numbers['total_steps'] == numbers['steps_per_epoch'] == -(-index['splits']['train']['windows'] // 2)
     assert report['model_name'] == 'app-git-model-final' and report['epochs_completed'] == 1
     assert report['training']['loss_history']['train'] and report['training']['loss_history']['val'] == [report['final_val_loss']]
-    assert report['hardware']['device'] and report['hardware']['samples'] and report['gradients']['max_norm'] > 0 and report['learning_rate']['max'] > 0
+    assert report['hardware']['device'] and report['hardware']['num_workers'] >= 1 and report['hardware']['samples'] and report['gradients']['max_norm'] > 0 and report['learning_rate']['max'] > 0
     assert report == read_json(base/'models'/'app-git-model-final'/'training_report.json')
     assert len(read_json(base/'data'/'token_sequences_rich.json')) == 6
     assert said['execution_timestamp'] and said['total_execution_time_seconds'] > 0

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FILE_CAP', 'COMMIT_CAP', 'FileChange', 'Commit', 'complexity', 'is_high_risk', 'crate_of', 'language_of', 'text_of',
-           'message_kind', 'related_issues', 'related_commits', 'moment', 'hour_and_day', 'asking', 'answering',
-           'failed', 'refs_of', 'Place', 'History', 'branch_bits', 'repository', 'walk', 'Stream', 'find', 'up_to',
-           'pieces', 'Patch', 'Entry', 'entries', 'patches', 'copied_from', 'numstat', 'file_change', 'changes_of',
-           'told', 'diffs', 'merge_bases', 'redone', 'next_tree', 'automatic_trees', 'files_by', 'commit_of',
-           'read_commits', 'line_of', 'ends', 'with_end', 'Written', 'standing', 'write_commits']
+           'texts_of', 'message_kind', 'related_issues', 'related_commits', 'moment', 'hour_and_day', 'asking',
+           'answering', 'failed', 'refs_of', 'Place', 'History', 'branch_bits', 'repository', 'walk', 'Stream', 'find',
+           'up_to', 'pieces', 'Patch', 'Entry', 'entries', 'patches', 'copied_from', 'numstat', 'file_change',
+           'changes_of', 'told', 'diffs', 'merge_bases', 'redone', 'next_tree', 'automatic_trees', 'files_by',
+           'commit_of', 'read_commits', 'line_of', 'ends', 'with_end', 'Written', 'standing', 'write_commits']
 
 # %% ../../nbs/15_data.commits.ipynb #9825ddf4
 import json
@@ -142,6 +142,13 @@ def text_of(
     "Bytes as text: UTF-8, or else Latin-1."
     try: return data.decode()
     except UnicodeDecodeError: return data.decode('latin-1')
+
+def texts_of(
+    data: bytes,  # with NULs between the texts
+) -> list[str]:
+    "Each text for itself."
+    try: return data.decode().split('\0')
+    except UnicodeDecodeError: return [text_of(part) for part in data.split(b'\0')]
 
 # %% ../../nbs/15_data.commits.ipynb #efeeb255
 _ISSUE = re.compile(r'(?<![\w/&#])#\d+\b')
@@ -419,9 +426,9 @@ class Patch:
         return f'diff --git {text_of(text)}\n' if text else ''
 
 # %% ../../nbs/15_data.commits.ipynb #ba049156
-_FIELDS = ['%H', '%T', '%an', '%ae', '%ad', '%cn', '%ce', '%cd', '%s', '%b', '%B']
+_FIELDS = ['%T', '%an', '%ae', '%ad', '%cn', '%ce', '%cd', '%s', '%b', '%B']
 _DIFF = ['diff-tree', '--stdin', '--always', '-r', '--root', '-M', '-l1000', '--raw', '-p', '-z', '--full-index', '--encoding=UTF-8', '--date=raw', '--no-ext-diff', '--no-textconv',
-         '--no-color', '--no-relative', '--submodule=short', '--diff-algorithm=default', '--format=' + ''.join(f + '%x00' for f in _FIELDS)]
+         '--no-color', '--no-relative', '--submodule=short', '--diff-algorithm=default', '--format=%H%x00' + '%x00'.join(_FIELDS) + '%x00%x00%H']
 
 # %% ../../nbs/15_data.commits.ipynb #58711857
 @dataclass(slots=True)
@@ -437,9 +444,7 @@ def entries(
     raw: bytes,       # git's raw list with NULs, without the first colon
 ) -> list[Entry]:
     "The files of a commit."
-    try: parts = iter(raw.decode().split('\0'))
-    except UnicodeDecodeError: parts = map(text_of, raw.split(b'\0'))
-    found = []
+    found, parts = [], iter(texts_of(raw))
     for about in parts:
         _, _, old, new, how = about.split(' ')
         before = next(parts)
@@ -516,11 +521,12 @@ _BLOCK = 16  # commits
 
 def told(
     stream: Stream,   # of a diff-tree process
+    commit: str,      # whose turn it is
     following: str,   # what the answer for the next commit begins with
 ) -> tuple[list[str], list[Entry], list[Patch]]:
     "What git says of one commit: fields, files and patches."
-    fields = [text_of(up_to(stream, b'\0')) for _ in _FIELDS]
-    up_to(stream, b'\0')
+    up_to(stream, f'{commit}\0'.encode())
+    fields = texts_of(up_to(stream, f'\0\0{commit}\0'.encode()))
     if stream.next() != ord('\n'): return fields, [], []
     up_to(stream, b'\n:')
     files = entries(up_to(stream, b'\0\0'))
@@ -543,7 +549,7 @@ def diffs(
         streams += [Stream(process.stdout, streams) for process in running]
         for i, commit in enumerate(todo):
             k = i // _BLOCK % workers
-            try: one = told(streams[k], next(ahead[k]))
+            try: one = told(streams[k], commit, next(ahead[k]))
             except EOFError: raise failed(running[k], f'commit {commit} of {history.root.name}') from None
             yield one
 
@@ -620,6 +626,7 @@ def files_by(changes: list[FileChange]) -> dict:
 
 # %% ../../nbs/15_data.commits.ipynb #e7ad6cb8
 def commit_of(
+    commit: str,                  # its hash
     fields: list[str],            # from `diffs`
     changes: list[FileChange],
     history: History,
@@ -628,7 +635,7 @@ def commit_of(
     automatic: str | None,        # the tree that git would have made; None if that is not known
 ) -> Commit:
     "The record of a commit."
-    commit, tree, author, email, date, committer, committer_email, commit_date, subject, body, message = fields
+    tree, author, email, date, committer, committer_email, commit_date, subject, body, message = fields
     (time, zone), (_, commit_zone), place = moment(date), moment(commit_date), history.places[commit]
     body, message, merge = body.rstrip('\n'), message.rstrip('\n'), len(place.parents) > 1
     hour, day = hour_and_day(time, zone)
@@ -661,19 +668,20 @@ def read_commits(
 def _read(history: History, todo: list[str], workers: int, progress: Callable) -> Iterator[Commit]:
     "The records of some commits."
     merges = {c: parents for c in todo if len(parents := history.places[c].parents) > 1}
-    bases, hashes = merge_bases(history.root, merges), sorted(history.places)
-    trees = automatic_trees(history.root, [parents for c, parents in merges.items() if c in bases])
-    with closing(trees), closing(diffs(history, todo, workers)) as answers:
-        for done, (commit, (fields, files, some)) in enumerate(zip(todo, answers), 1):
-            became = any(f.how == 'T' for f in files)
-            counts = numstat(history.root, commit, history.places[commit].parents[0]) if became else {}
-            yield commit_of(fields, changes_of(files, some, counts), history, hashes, bases.get(commit), next(trees) if commit in bases else None)
-            progress(done, len(todo))
+    with closing(diffs(history, todo, workers)) as answers:
+        first = list(islice(answers, 1))  # git is at work while the merges are looked at
+        bases, hashes = merge_bases(history.root, merges), sorted(history.places)
+        with closing(automatic_trees(history.root, [merges[c] for c in merges if c in bases])) as trees:
+            for done, (commit, (fields, files, some)) in enumerate(zip(todo, chain(first, answers)), 1):
+                became = any(f.how == 'T' for f in files)
+                counts = numstat(history.root, commit, history.places[commit].parents[0]) if became else {}
+                yield commit_of(commit, fields, changes_of(files, some, counts), history, hashes, bases.get(commit), next(trees) if commit in bases else None)
+                progress(done, len(todo))
 
 # %% ../../nbs/15_data.commits.ipynb #0f986381
 def line_of(commit: Commit) -> bytes:
     "A record as a line of JSON."
-    return orjson.dumps(commit) + b'\n'
+    return orjson.dumps(commit, option=orjson.OPT_APPEND_NEWLINE)
 
 def ends(
     history: History,
