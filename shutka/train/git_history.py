@@ -259,5 +259,5 @@ def run_of(
     settings = dict(tokens=str(tokens), digest=digest_of(tokens), tokenizer=str(base/'data'/'tokenizer'), saved=str(base/'models'/name), model=model, pretrained=not scratch,
                     warmup=numbers['warmup_steps'], weight_decay=t.weight_decay, batch_size=numbers['batch_size'], epochs=numbers['epochs'], lr=numbers['learning_rate'],
                     patience=t.patience, min_delta=t.min_delta, seed=t.seed, look_every=config.hardware_monitoring.collection_interval_seconds)
-    which = sha256(repr(sorted(settings.items())))[:12]
+    which = sha256(repr([item for item in sorted(settings.items()) if item[0] not in ('tokens', 'tokenizer', 'saved')]))[:12]   # wherever the pipeline lies
     return GitHistory(**settings, **session, out=str(base/'training'/which)), numbers
