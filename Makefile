@@ -13,6 +13,7 @@ ready test faults: export OMP_NUM_THREADS ?= 2
 ready test faults: export ATEN_CPU_CAPABILITY ?= avx2
 ready test faults: export ONEDNN_MAX_CPU_ISA ?= AVX2
 ready test faults: export MKL_CBWR ?= AVX2
+ready test faults: export MKL_DYNAMIC ?= FALSE
 
 .PHONY: help demo test faults browser ready bench
 help:  ## say what can be made
