@@ -122,7 +122,7 @@ def nats(
         l = int(lengths[some].max())
         row, place = counts[some, :l].nonzero(as_tuple=True)
         logits = model.logits(model.hidden(ids[some, :l], told[some])[row, place]) + likely(model, ids[some, :l], told[some])[row]
-        each = F.cross_entropy(logits.float(), ids[some][row, place], reduction='none')
+        each = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), ids[some][row, place], reduction='none')
         sums.append(each.new_zeros(len(some)).index_add(0, row, each))
     return torch.cat(sums)[order.argsort()]
 
