@@ -377,7 +377,8 @@ def _use_model(
 
 def _reading(done: int, total: int):
     "Tell how far the reading of texts is, if they are many."
-    if total > 512 and 10 * done // total > 10 * max(0, done - 512) // total: click.echo(f"{done:,} of {total:,} texts encoded", err=True)
+    from shutka.memory.encoder import tenth
+    if line := tenth(done, total): click.echo(line, err=True)
 
 # %% ../nbs/99_cli.ipynb #0136bc5e
 def _memories(

@@ -1,6 +1,9 @@
 "What every test may count on: two threads that sleep when idle, and no GPU test without a GPU."
 import os
+import signal
+from pathlib import Path
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that are started in the background would ignore it, and so would the processes they start
 os.environ.setdefault('OMP_NUM_THREADS', '2')  # before torch is imported; subprocesses inherit it
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 os.environ.setdefault('GOMP_SPINCOUNT', '0')
@@ -25,6 +28,22 @@ def pairs(tmp_path_factory):
     path = tmp_path_factory.mktemp('pairs')/'pairs.jsonl'
     write_jsonl(path, rng(0).sample(list(collect('bundled:typescript', Report())), 400))
     return path
+
+
+@pytest.fixture(scope='session')
+def phase1(tmp_path_factory):
+    "The folder of a run of phase 1 with a small model that was never trained."
+    import torch
+    from small import SMALL
+
+    from shutka.models.text_jepa import TextJEPA, save_model
+    from shutka.train.recipe import prepare
+    from shutka.train.typescript import Typescript
+    run = Typescript(max_samples=60, steps=1, batch_size=8, out=str(tmp_path_factory.mktemp('phase1')/'run'))
+    prepare(run, progress=lambda line: None)
+    torch.manual_seed(0)
+    save_model(TextJEPA(SMALL), Path(run.out)/'model')
+    return run.out
 
 
 @pytest.fixture

@@ -181,6 +181,7 @@ def shard_child(folder):
     rows = list(fit(Model(dropout=0), CONTRAST, folder/'checkpoints', Session(world=2, shard=True), stop=lambda: calls() == 15))
     (folder/f"rows{os.environ['RANK']}.json").write_text(json.dumps(rows))
     torch.distributed.destroy_process_group()
+    os._exit(0)   # spread weights hold gloo's threads, which would outlive Python, and abort
 
 def apart_child(folder):
     "Each rank sees scores of its own, and a clock of its own."

@@ -17,19 +17,8 @@ from shutka.text.passages import code_of
 from shutka.text.tokenizer import named_encoding
 from shutka.train.instructions import WRITERS, Instructions, start_model
 from shutka.train.recipe import prepare
-from shutka.train.typescript import Typescript
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope='module')
-def phase1(tmp_path_factory):
-    "A run of phase 1 with a small model that was never trained."
-    run = Typescript(max_samples=60, steps=1, batch_size=8, out=str(tmp_path_factory.mktemp('phase1')/'run'))
-    prepare(run, progress=lambda line: None)
-    torch.manual_seed(0)
-    save_model(TextJEPA(SMALL), Path(run.out)/'model')
-    return run.out
 
 
 @pytest.fixture

@@ -33,9 +33,8 @@ def write(*sources: str, tags=('parameters',), name='demo.ipynb') -> str:
 
 
 def start(*words: str, **options) -> subprocess.Popen:
-    "The command line, in a process of its own; Ctrl-C works in it even where the tests run in the background of a shell, which ignores it."
-    return subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'run', *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options)
+    "The command line, in a process of its own."
+    return subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'run', *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 def alive(pid: int) -> bool:

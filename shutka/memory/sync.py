@@ -20,7 +20,7 @@ from ..data.records import Document
 from ..data.sources import LANGUAGES, check_spec, decode, git_blobs, git_commit, git_tree, npm_files, npm_prefetch, npm_tarball, npm_wanted, typescript_files
 from ..data.syntax import captured, cut
 from ..data.typescript import LARGEST, DocComments, declared_name, file_pairs, statement_of, teaches_nothing
-from .encoder import PIECE, encode
+from .encoder import encode, tenth
 from .store import Operation, Store
 
 # %% ../../nbs/52_memory.sync.ipynb #c2d72813
@@ -370,7 +370,7 @@ def write(
     rows, embeddings = [(text, about) for text, about, _ in changes.add], None
 
     def tell(done, total):
-        if total > PIECE and 10 * done // total > 10 * max(0, done - PIECE) // total: progress(f"{done:,} of {total:,} texts encoded")
+        if line := tenth(done, total): progress(line)
 
     if bank.encoder is not None or bank.store.encoder() and not new:
         vectors = dict(zip(known, bank.store.vectors(ids=known)[1])) if known else {}

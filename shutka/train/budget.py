@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPEED', 'CORE', 'SECTIONS', 'WANTED', 'epochs_for', 'sequences_for', 'train_share', 'steps_per_epoch', 'warmup_steps',
-           'seconds_for', 'key', 'complaint', 'check', 'Training', 'EpochCalculation', 'HardwareMonitoring', 'Model',
+           'seconds_for', 'key', 'complaint', 'Section', 'Training', 'EpochCalculation', 'HardwareMonitoring', 'Model',
            'Config', 'as_yaml', 'write_config', 'plain', 'read_number', 'read_value', 'entries', 'read_section',
            'read_config', 'batch_for', 'workers_for', 'lr_for', 'training_parameters']
 
@@ -82,9 +82,10 @@ def key(
     least: float = -math.inf,    # the range, both ends included
     most: float = math.inf,
     above: float = -math.inf,    # the range, this end not included
+    upto: str = '',              # a key of the same section whose value is the most
 ) -> Field:
     "A field of a section."
-    return field(default=default, metadata={'meaning': meaning, 'least': least, 'most': most, 'above': above})
+    return field(default=default, metadata={'meaning': meaning, 'least': least, 'most': most, 'above': above, 'upto': upto})
 
 def complaint(
     f: Field,  # of a section
@@ -98,21 +99,24 @@ def complaint(
     if value > about['most']: return f"must be {about['most']} or less, got {value}"
     return '' if value > about['above'] else f"must be above {about['above']}, got {value}"
 
-def check(
-    section,  # a dataclass made of keys
-):
-    "Raise `UserError` unless every field has its type and is in its range."
-    check_types(section)
-    for f in fields(section):
-        if wrong := complaint(f, getattr(section, f.name)): raise UserError(f'{f.name} {wrong}')
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    "Keys of which every one has its type and is in its range."
+    def __post_init__(self):
+        check_types(self)
+        for f in fields(self):
+            if wrong := complaint(f, getattr(self, f.name)): raise UserError(f'{f.name} {wrong}')
+        for f in fields(self):
+            value, most = getattr(self, f.name), getattr(self, f.metadata['upto'] or f.name)
+            if value > most: raise UserError(f"{f.name} must be at most {f.metadata['upto']}, got {value} and {most}")
 
 # %% ../../nbs/40a_train.budget.ipynb #60efb25f
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Section):
     "How to train."
     base_learning_rate: float = key(5e-5, 'at its peak, for a batch of batch_size_reference', above=0)
     warmup_ratio: float = key(.1, 'share of all steps in which the learning rate rises', least=0, most=1)
-    warmup_steps_min: int = key(100, 'it rises for so many steps at least', least=0)
+    warmup_steps_min: int = key(100, 'it rises for so many steps at least', least=0, upto='warmup_steps_max')
     warmup_steps_max: int = key(1_000, '... and at most', least=0)
     validation_split: float = key(.1, 'share of commits that are not learned from', least=0, most=.5)
     patience: int = key(3, 'epochs without a better validation loss that end training; 0: none do', least=0)
@@ -125,43 +129,26 @@ class Training:
     num_workers: int = key(8, 'processes that prepare data, at most; never more than half of the cores', least=0)
     weight_decay: float = key(.01, 'of AdamW', least=0)
 
-    def __post_init__(self):
-        check(self)
-        if self.warmup_steps_min > self.warmup_steps_max:
-            raise UserError(f"warmup_steps_min must be at most warmup_steps_max, got {self.warmup_steps_min} and {self.warmup_steps_max}")
-
 # %% ../../nbs/40a_train.budget.ipynb #fcc495a1
 @dataclass(frozen=True, kw_only=True)
-class EpochCalculation:
+class EpochCalculation(Section):
     "How long to train."
     target_tokens: int = key(20_000_000, 'to read in all epochs together', least=1)
-    min_epochs: int = key(3, 'times through the data at least', least=1)
+    min_epochs: int = key(3, 'times through the data at least', least=1, upto='max_epochs')
     max_epochs: int = key(10, '... and at most', least=1)
 
-    def __post_init__(self):
-        check(self)
-        if self.min_epochs > self.max_epochs: raise UserError(f"min_epochs must be at most max_epochs, got {self.min_epochs} and {self.max_epochs}")
-
 @dataclass(frozen=True, kw_only=True)
-class HardwareMonitoring:
+class HardwareMonitoring(Section):
     "What the machine has and how often to look."
     collection_interval_seconds: float = key(10., 'between two looks at GPU and memory', above=0)
     gpu_memory_threshold_large_gb: float = key(8., 'from here on batch_size_large; raise it if memory runs out', above=0)
-    gpu_memory_threshold_medium_gb: float = key(4., 'from here on batch_size_medium', above=0)
-
-    def __post_init__(self):
-        check(self)
-        if self.gpu_memory_threshold_medium_gb > self.gpu_memory_threshold_large_gb:
-            raise UserError("gpu_memory_threshold_medium_gb must be at most gpu_memory_threshold_large_gb, "
-                            f"got {self.gpu_memory_threshold_medium_gb} and {self.gpu_memory_threshold_large_gb}")
+    gpu_memory_threshold_medium_gb: float = key(4., 'from here on batch_size_medium', above=0, upto='gpu_memory_threshold_large_gb')
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class Model(Section):
     "What to train."
     name: str = key('gpt2-medium', "a causal model's name on the Hub, or its folder")
     pretrained: bool = key(True, 'start from its weights; false: from its shape alone')
-
-    def __post_init__(self): check(self)
 
 # %% ../../nbs/40a_train.budget.ipynb #3d2f56a1
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIZE', 'CONFIG', 'SCRATCH', 'tokenizer_for', 'tokenize', 'sequence_facts', 'GitHistory', 'from_scratch', 'size_of',
            'start_model', 'save', 'skeleton_of', 'digest_of', 'make', 'windows_of', 'training', 'usual', 'config_for',
-           'cut_for', 'estimate', 'planned', 'run_of']
+           'cut_for', 'vocabulary_of', 'estimate', 'planned', 'run_of']
 
 # %% ../../nbs/45c_train.git_history.ipynb #c0a38096
 from collections.abc import Callable
@@ -207,6 +207,10 @@ def cut_for(
     longest = 2048 if own or sequence_length else min(2048, positions_of(config_of(config.model.name, 0)))
     return Cut(sequence_length=sequence_length or longest, overlap=overlap, validation_split=config.training.validation_split, seed=config.training.seed)
 
+def vocabulary_of(config: Config) -> int:
+    "How many tokens a model knows; before it is there, GPT-2's number."
+    return SIZE if config.model.name == 'tiny' else 50_257
+
 def estimate(
     config: Config,
     machine: Machine,
@@ -215,7 +219,7 @@ def estimate(
     epochs: int = 0,   # as asked for; 0: by the formula
 ) -> dict:
     "The part training_parameters of the manifest, before there are tokens."
-    size = lm_size(config.model.name, SIZE if config.model.name == 'tiny' else 50_257, cut.sequence_length)['parameters']   # GPT-2 has so many tokens
+    size = lm_size(config.model.name, vocabulary_of(config), cut.sequence_length)['parameters']
     return training_parameters(config, machine, sequences_for(commits, cut.sequence_length), length=cut.sequence_length, parameters=size, epochs=epochs)
 
 # %% ../../nbs/45c_train.git_history.ipynb #44e80e27
@@ -236,7 +240,7 @@ def planned(
     config = config_for(Path(base_dir), here, model, **{name: others[name] for name in ('target_tokens', 'min_epochs', 'max_epochs')})
     cut, world = cut_for(config, sequence_length, overlap), processes or processes_on(here)
     numbers = estimate(config, here, cut, stats['unique_commits'], force_epochs)
-    size = lm_size(config.model.name, SIZE if config.model.name == 'tiny' else 50_257, numbers['batch_size'] // world * cut.sequence_length)
+    size = lm_size(config.model.name, vocabulary_of(config), numbers['batch_size'] // world * cut.sequence_length)
     return make_plan(here, base_dir, batch=numbers['batch_size'] // world, steps=numbers['total_steps'], minutes=minutes, world=world,
                      disk=disk_estimate(size['parameters'], size['learned'], optimizer='adamw'), optimizer='adamw', checkpointing=gradient_checkpointing, **size)
 

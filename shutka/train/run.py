@@ -242,7 +242,9 @@ def main(
 if __name__ == '__main__' and '__file__' in globals():
     told = []
     for sign in (signal.SIGTERM, signal.SIGINT): signal.signal(sign, lambda *_: told.append(True))
-    sys.exit(main(*[kind(arg) for kind, arg in zip((str, int, float), sys.argv[1:])], told=told))
+    code = main(*[kind(arg) for kind, arg in zip((str, int, float), sys.argv[1:])], told=told)
+    if 'WORLD_SIZE' in os.environ: leave(sys.stdout.flush, code)   # threads of the group that outlive it would abort Python on its way out
+    sys.exit(code)
 
 # %% ../../nbs/47_train.run.ipynb #1ca6d707
 def command(
