@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from shutka import cli
 from shutka.core import UserError
 from shutka.data import commits as module
-from shutka.data.commits import Commit, complexity, line_of, numstat, read_commits, standing, walk, write_commits
+from shutka.data.commits import Commit, complexity, line_of, numstat, read_commits, repeats, standing, walk, write_commits
 
 ENV = {'PATH': os.environ['PATH'], 'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_SYSTEM': '/dev/null', 'LC_ALL': 'C', 'HOME': '/nonexistent'}
 ODD = 'tab\there "quoted"\nend'  # the name of a file
@@ -70,8 +71,8 @@ def odd_story() -> Story:
     c1 = s.commit(b'main', b'Root\n\nbody one\n\nbody two\n', ('a.txt', base), ('crates/x/src/lib.rs', b'fn main() {}\n'), ('bin', b'\0\1\2'), ('empty', b''), ('crlf', b'a\r\nb\r\n'))
     c2 = s.commit(b'main', b'Odd names #12, (#7) other/repo#9\nsecond line of the subject', (ODD, b'end\n-- \n+++ x\n'), (LATIN, b'new'), ('\u00fcn\u00efcode.py', b'x = 1\n'), parents=[c1], when=b'+0530',
                   author=b'M\xfcller <m@example.org>')
-    c3 = s.commit(b'main', b'Gr\xfc\xdfe', (ODD, b'end\n-- \n++++ x\n@@ -1 +1 @@\n'), ('late', b'text\n' * 2000 + b'\0\nmore\n'), parents=[c2], encoding=b'ISO-8859-1', who=b'J\xf6rg <j@example.org>', when=b'-0930')
-    c4 = s.commit(b'main', b'no encoding named: caf\xe9', ('late', b'text\n' * 2000 + b'\0\nmore\nand more'), ('bin', b'\0\1\3'), (LATIN, b'new\n' + LATIN), parents=[c3], when=b'+1400')
+    c3 = s.commit(b'main', b'Gr\xfc\xdfe', (ODD, b'end\n-- \n++++ x\n@@ -1 +1 @@\n'), ('fold.py', b'for a in b:\n    c\n\n    d\n'), ('late', b'text\n' * 2000 + b'\0\nmore\n'), parents=[c2], encoding=b'ISO-8859-1', who=b'J\xf6rg <j@example.org>', when=b'-0930')
+    c4 = s.commit(b'main', b'no encoding named: caf\xe9', ('fold.py', b'for a in b:\n    c\n\n    d\n' * 2), ('late', b'text\n' * 2000 + b'\0\nmore\nand more'), ('bin', b'\0\1\3'), (LATIN, b'new\n' + LATIN), parents=[c3], when=b'+1400')
     c5 = s.commit(b'main', b'', parents=[c4])
     c6 = s.commit(b'main', b'fixup! Root', b'R a.txt ' + quoted('b/moved.txt'), b'D bin', parents=[c5])
     c7 = s.commit(b'main', b'rename and change', b'R ' + quoted('b/moved.txt') + b' ' + quoted('c/moved again.txt'), ('c/moved again.txt', base.replace(b'line 3 ', b'line three ')), parents=[c6])
@@ -92,6 +93,9 @@ def odd_story() -> Story:
     merged = s.commit(b'main', b'Merge: clean', ('side.py', b's\n'), parents=[solved, clean])
     evil = s.commit(b'evil', b'Merge: clean, and more', ('side.py', b's\n'), ('more.py', b'm\n'), parents=[solved, clean])
     criss = s.commit(b'main', b'Merge: criss-cross', parents=[merged, crossed])
+    solo = s.commit(b'solo', b'All of a branch', b'R side.py moved.py', ('solo.py', b's\n'), parents=[evil])
+    for name, more in ((b'forward', ()), (b'again', ()), (b'beyond', (('more.py', b'mm\n'),))):
+        s.commit(name, b'Merge: ' + name, b'R side.py moved.py', ('solo.py', b's\n'), *more, parents=[evil, solo])
     other = s.commit(b'alien', b'Another root', ('alien.py', b'a\n'))
     s.commit(b'main', b'Merge: no common past', ('alien.py', b'a\n'), parents=[criss, other])
     s.commit(b'tagged', b'Large', *((f'many/f{i}', body(i)) for i in range(30)), parents=[odder])
@@ -271,7 +275,7 @@ def test_merges(records, odd):
         else: assert c['merge_base'] == ask(odd, 'merge-base', '--octopus', *parents)
         if c['is_merge']: seen[c['subject']] = c['merge_conflict_resolution']
     assert seen == {'Octopus': False, 'Evil octopus': True, 'Merge: a conflict': True, 'Merge: the other way': True, 'Merge: clean': False, 'Merge: clean, and more': True,
-                    'Merge: criss-cross': seen['Merge: criss-cross'], 'Merge: no common past': None}
+                    'Merge: criss-cross': seen['Merge: criss-cross'], 'Merge: no common past': None, 'Merge: forward': False, 'Merge: again': False, 'Merge: beyond': True}
 
 
 def test_words(records):
@@ -293,8 +297,10 @@ def test_totals_are_those_of_git_log(records, odd):
 
 
 @pytest.mark.parametrize('workers', [1, 2, 3])
-def test_workers_change_nothing(workers, odd, records, monkeypatch):
+@pytest.mark.parametrize('ahead', [1, 1 << 23])
+def test_workers_change_nothing(workers, ahead, odd, records, monkeypatch):
     monkeypatch.setattr(module, '_BLOCK', 3)
+    monkeypatch.setattr(module, '_AHEAD', ahead)
     assert list(read_commits(odd, workers=workers)) == list(records.values())
 
 
@@ -306,7 +312,7 @@ def test_pieces_change_nothing(odd, records, monkeypatch):
 def test_settings_change_nothing(odd, records, tmp_path, monkeypatch):
     (tmp_path/'attributes').write_text('* -diff\n')
     (tmp_path/'map').write_text('Nobody <n@example.org> <ada@example.org>\n')
-    (tmp_path/'config').write_text(f'''[diff]\n renames = copies\n noprefix = true\n suppressBlankEmpty = true\n algorithm = histogram\n context = 9\n external = false\n ignoreSubmodules = all\n renameLimit = 1
+    (tmp_path/'config').write_text(f'''[diff]\n renames = copies\n noprefix = true\n indentHeuristic = false\n suppressBlankEmpty = true\n algorithm = histogram\n context = 9\n external = false\n ignoreSubmodules = all\n renameLimit = 1
 [core]\n quotePath = false\n abbrev = 20\n attributesFile = {tmp_path}/attributes\n bigFileThreshold = 1\n[color]\n ui = always\n[log]\n mailmap = true\n[mailmap]\n file = {tmp_path}/map
 [i18n]\n logOutputEncoding = ISO-8859-1\n[merge]\n renames = false\n conflictStyle = diff3\n[format]\n pretty = oneline\n[log]\n date = relative\n showSignature = true\n''')
     monkeypatch.setenv('HOME', str(tmp_path))
@@ -460,12 +466,22 @@ def test_a_corrupt_object(tmp_path):
     assert standing(path, walk(repo))[0] == set(got)
 
 
+def test_a_merge_that_repeats_a_commit(odd, records):
+    "Git is asked once; what it says is the same, also where the commit is known already and the merge is not."
+    same = repeats(walk(odd), list(records))
+    assert sorted(records[c]['subject'] for c in same) == ['Merge: again', 'Merge: forward']
+    for merge, side in same.items():
+        assert records[side]['subject'] == 'All of a branch' and records[merge]['diff_stats'] == records[side]['diff_stats'] and len(records[merge]['diff_stats']) == 2
+        assert list(read_commits(odd, known=set(records) - {merge})) == [records[merge]]
+
+
 def test_stopping_early_leaves_no_process(odd):
+    threads = threading.active_count()
     reading = read_commits(odd, workers=2)
     next(reading)
     reading.close()
     children = subprocess.run(['ps', '-o', 'args=', '--ppid', str(os.getpid())], capture_output=True, text=True).stdout
-    assert 'diff-tree' not in children and 'merge-tree' not in children
+    assert 'diff-tree' not in children and 'merge-tree' not in children and threading.active_count() == threads
 
 
 def test_the_repository_stays_as_it_is(odd, records):
@@ -513,7 +529,7 @@ def test_an_old_git_says_so(odd, records, monkeypatch):
     real = module.git
     monkeypatch.setattr(module, 'git', lambda root, *words: 'git version 2.34.1\n' if words == ('version',) else real(root, *words))
     with pytest.warns(UserWarning, match='2.39, and this is git version 2.34.1'): found = list(read_commits(odd))
-    assert found == [c | {'merge_conflict_resolution': None} for c in records.values()]
+    assert found == [c if c['subject'] in ('Merge: forward', 'Merge: again', 'Merge: beyond') else c | {'merge_conflict_resolution': None} for c in records.values()]   # one side alone has changed there
 
 
 def test_command(tmp_path, monkeypatch, capsys):

@@ -7,12 +7,13 @@ __all__ = ['FILE_CAP', 'COMMIT_CAP', 'FileChange', 'RawCommit', 'Commit', 'compl
            'text_of', 'texts_of', 'message_kind', 'related_issues', 'related_commits', 'moment', 'hour_and_day',
            'asking', 'answering', 'failed', 'refs_of', 'Place', 'History', 'branch_bits', 'repository', 'walk',
            'Stream', 'find', 'up_to', 'pieces', 'Patch', 'Entry', 'entries', 'patches', 'copied_from', 'numstat',
-           'file_change', 'changes_of', 'told', 'diffs', 'merge_bases', 'redone', 'next_tree', 'automatic_trees',
-           'files_by', 'commit_of', 'read_commits', 'line_of', 'ends', 'with_end', 'Written', 'standing',
-           'write_commits']
+           'file_change', 'changes_of', 'Ahead', 'Told', 'told', 'blocks_told', 'dealt', 'repeats', 'diffs',
+           'merge_bases', 'redone', 'next_tree', 'automatic_trees', 'files_by', 'commit_of', 'read_commits', 'line_of',
+           'ends', 'with_end', 'Written', 'standing', 'write_commits']
 
 # %% ../../nbs/15_data.commits.ipynb #9825ddf4
 import json
+import math
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import warnings
 from bisect import bisect_left
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 from select import select
 from tempfile import TemporaryDirectory, TemporaryFile
+from threading import Condition, Thread
 from time import sleep
 from typing import NamedTuple, TypedDict
 
@@ -203,9 +205,10 @@ def hour_and_day(
     return local // 3600 % 24, (local // 86400 + 3) % 7
 
 # %% ../../nbs/15_data.commits.ipynb #2727c1f5
-_SETTINGS = {'core.quotePath': 'true', 'core.abbrev': 'auto', 'core.attributesFile': os.devnull, 'core.bigFileThreshold': '512m', 'core.looseCompression': '0', 'diff.suppressBlankEmpty': 'false',
+_SETTINGS = {'core.quotePath': 'true', 'core.abbrev': 'auto', 'core.attributesFile': os.devnull, 'core.bigFileThreshold': '512m', 'core.looseCompression': '0', 'diff.suppressBlankEmpty': 'false', 'diff.indentHeuristic': 'true',
              'diff.ignoreSubmodules': 'none', 'diff.renames': 'true', 'diff.orderFile': os.devnull, 'merge.renames': 'true', 'merge.directoryRenames': 'conflict',
              'merge.renormalize': 'false', 'merge.conflictStyle': 'merge', 'user.name': 'nobody', 'user.email': 'nobody@localhost'}
+_KEEP = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'), str(1 << 30))  # glibc gives each large blob's memory back and asks for it again: 7 % of git's time
 _SETTINGS = [word for name, value in _SETTINGS.items() for word in ('-c', f'{name}={value}')]
 
 def asking(
@@ -215,7 +218,7 @@ def asking(
 ) -> dict:                # for `subprocess.Popen`
     "What `subprocess` needs to ask git something to which everybody gets the same answer."
     command = git_command(root, *_SETTINGS, *arguments)
-    return command | {'env': command['env'] | {'LC_ALL': 'C', 'GIT_ATTR_NOSYSTEM': '1'} | environment}
+    return command | {'env': command['env'] | {'LC_ALL': 'C', 'GIT_ATTR_NOSYSTEM': '1'} | _KEEP | environment}
 
 # %% ../../nbs/15_data.commits.ipynb #8f677e01
 @contextmanager
@@ -270,6 +273,7 @@ class Place(NamedTuple):
     "Where a commit stands in the history."
     time: int                  # when it was committed, in seconds since 1970
     parents: tuple[str, ...]   # hashes
+    tree: str                  # hash
     branches: int              # a bit for each branch that contains it
     short: int                 # how many digits of its hash are enough
 
@@ -314,41 +318,28 @@ def walk(
     tips, tags = refs_of(root := repository(repo))
     names, handed = branch_bits(tips)
     places, same = {}, {}
-    with answering(root, 'rev-list', '--all', '--topo-order', '--format=%h%x09%ct%x09%H %P') as listing:
+    with answering(root, 'rev-list', '--all', '--topo-order', '--format=%h%x09%ct%x09%T %H %P') as listing:
         for line in listing.stdout:
             if line.startswith(b'commit '): continue
             short, time, hashes = line.decode().split('\t')
-            commit, *parents = map(sys.intern, hashes.split())
+            tree, commit, *parents = map(sys.intern, hashes.split())
             bits = handed.pop(commit, 0)
             for parent in parents: handed[parent] = handed.get(parent, 0) | bits
-            places[commit] = Place(int(time or 0), tuple(parents), same.setdefault(bits, bits), len(short))
+            places[commit] = Place(int(time or 0), tuple(parents), tree, same.setdefault(bits, bits), len(short))
         if listing.wait(): raise failed(listing, f'the commits of {root.name}')
     if not places: raise UserError(f"{repo} must hold at least one commit, and this repository has none")
     return History(root, dict(reversed(places.items())), names, tags)
 
 # %% ../../nbs/15_data.commits.ipynb #f8ce37f0
-_AHEAD = 1 << 23  # bytes that are held of a stream while another is read
-
 class Stream:
     "The bytes of a pipe that have come and are not taken yet."
-    def __init__(self, pipe, others=()):  # `others` are read ahead while this one has nothing
-        self.pipe, self.others, self.held, self.ended = pipe, others, bytearray(), False
-
-    def fileno(self) -> int: return self.pipe.fileno()
-
-    def hold(self):
-        "Read what is there."
-        self.held += (new := os.read(self.fileno(), 1 << 20))
-        self.ended = not new
+    def __init__(self, pipe): self.pipe, self.held = pipe, bytearray()
 
     def more(self):
         "Wait for bytes; raises `EOFError` if none come any more."
-        if not select([self], [], [], 0)[0]: sleep(.002)  # git writes 4 kB at a time: let some gather
-        ready = []
-        while self not in ready:
-            ready = select([self, *(o for o in self.others if o is not self and not o.ended and len(o.held) < _AHEAD)], [], [])[0]
-            for stream in ready: stream.hold()
-        if self.ended: raise EOFError
+        if not select([self.pipe], [], [], 0)[0]: sleep(.005)  # git writes 4 kB at a time: let some gather
+        if not (new := os.read(self.pipe.fileno(), 1 << 20)): raise EOFError
+        self.held += new
 
     def next(self) -> int:
         "The byte that comes next, which stays."
@@ -431,7 +422,7 @@ class Patch:
         return f'diff --git {text_of(text)}\n' if text else ''
 
 # %% ../../nbs/15_data.commits.ipynb #ba049156
-_FIELDS = ['%T', '%an', '%ae', '%ad', '%cn', '%ce', '%cd', '%s', '%b', '%B']
+_FIELDS = ['%an', '%ae', '%ad', '%cn', '%ce', '%cd', '%s', '%b', '%B']
 _DIFF = ['diff-tree', '--stdin', '--always', '-r', '--root', '-M', '-l1000', '--raw', '-p', '-z', '--full-index', '--encoding=UTF-8', '--date=raw', '--no-ext-diff', '--no-textconv',
          '--no-color', '--no-relative', '--submodule=short', '--diff-algorithm=default', '--format=%H%x00' + '%x00'.join(_FIELDS) + '%x00%x00%H']
 
@@ -522,40 +513,137 @@ def changes_of(
     return [file_change(file, patch, copied, counts[file.path] if file.how == 'T' else None) for file, patch in zip(files, some, strict=True)]
 
 # %% ../../nbs/15_data.commits.ipynb #4ea31f36
+_AHEAD = 1 << 23  # bytes of patches that a thread holds
+
+class Ahead:
+    "What a thread makes before it is asked for."
+    def __init__(
+        self,
+        items: Iterable,                # made in the thread
+        weigh: Callable[[object], int],
+        stop: Callable[[], object],     # ends the making
+    ):
+        self.items, self.weigh, self.stop, self.made, self.weight, self.most, self.end, self.change = iter(items), weigh, stop, deque(), 0, _AHEAD, None, Condition()
+        self.thread = Thread(target=self._make, daemon=True)
+        self.thread.start()
+
+    def _make(self):
+        try:
+            for item in self.items: self._hold(item)
+            end = StopIteration()
+        except BaseException as error: end = error   # of whoever asks
+        with self.change:
+            self.end = end
+            self.change.notify()
+
+    def _hold(self, item):
+        with self.change:
+            self.made.append(item)
+            self.weight += self.weigh(item)
+            self.change.notify()
+            self.change.wait_for(lambda: self.weight < self.most)
+
+    def next(self):
+        "The next of them; raises what the making raised."
+        with self.change:
+            self.change.wait_for(lambda: self.made or self.end)
+            if not self.made: raise self.end
+            self.weight -= self.weigh(item := self.made.popleft())
+            self.change.notify()
+            return item
+
+    def close(self):
+        with self.change:
+            self.most = math.inf
+            self.change.notify()
+        self.stop()
+        self.thread.join()
+
+# %% ../../nbs/15_data.commits.ipynb #235daec3
 _BLOCK = 16  # commits
+
+class Told(NamedTuple):
+    "What git says of a commit."
+    fields: list[str]
+    files: list[Entry]
+    patches: list[Patch]
 
 def told(
     stream: Stream,   # of a diff-tree process
     commit: str,      # whose turn it is
     following: str,   # what the answer for the next commit begins with
-) -> tuple[list[str], list[Entry], list[Patch]]:
-    "What git says of one commit: fields, files and patches."
+) -> Told:
+    "The answer for one commit."
     up_to(stream, f'{commit}\0'.encode())
     fields = texts_of(up_to(stream, f'\0\0{commit}\0'.encode()))
-    if stream.next() != ord('\n'): return fields, [], []
+    if stream.next() != ord('\n'): return Told(fields, [], [])
     up_to(stream, b'\n:')
     files = entries(up_to(stream, b'\0\0'))
     found = patches(files, pieces(stream, f'\n{following}'.encode()))
     up_to(stream, b'\n')
-    return fields, files, found
+    return Told(fields, files, found)
+
+def blocks_told(
+    history: History,
+    process,                  # a diff-tree that was asked for all of them
+    blocks: list[list[str]],  # hashes
+) -> Iterator[tuple[list[Told], UserError | None]]:
+    "The answers of one process, block by block; the last block is short, and comes with an error, if git cannot read a commit."
+    stream, ahead = Stream(process.stdout), chain((f'{c}\0' for c in chain(*blocks)), ['end\n'])
+    next(ahead)
+    for block in blocks:
+        answers = []
+        for commit in block:
+            try: answers.append(told(stream, commit, next(ahead)))
+            except EOFError: return (yield answers, failed(process, f'commit {commit} of {history.root.name}'))
+        yield answers, None
+
+def dealt(
+    history: History,
+    todo: list[str],         # hashes
+    same: Collection[str],   # hashes of those whose files nobody wants to know
+    workers: int,            # processes
+) -> Iterator[Told]:
+    "What git says of commits, in their order; raises `UserError` naming one that it cannot read."
+    blocks, readers = [todo[i:i + _BLOCK] for i in range(0, len(todo), _BLOCK)], []
+    def weigh(block): return sum(len(p.text) for one in block[0] for p in one.patches)
+    with ExitStack() as stack:
+        for share in (blocks[k::workers] for k in range(workers)):
+            asked = (' '.join((c, *([c] if c in same else history.places[c].parents[:1]))) + '\n' for c in chain(*share))  # compared with itself, it has no files
+            process = stack.enter_context(answering(history.root, *_DIFF, lines=chain(asked, ['end\n'])))
+            readers.append(stack.enter_context(closing(Ahead(blocks_told(history, process, share), weigh, process.kill))))
+        for i in range(len(blocks)):
+            answers, error = readers[i % workers].next()
+            yield from answers
+            if error: raise error
+
+# %% ../../nbs/15_data.commits.ipynb #bd176caa
+def repeats(
+    history: History,
+    todo: list[str],   # hashes
+) -> dict[str, str]:   # hash of the merge -> hash of the commit
+    "Merges that bring just what a commit before them brought."
+    asked, found = set(todo), {}
+    for c in todo:
+        first, *others = history.places[c].parents or ['']
+        for side in others[:1]:
+            place = history.places[side]
+            if side in asked and place.tree == history.places[c].tree and place.parents[:1] == (first,): found[c] = side
+    return found
 
 def diffs(
     history: History,
     todo: list[str],     # hashes
     workers: int,        # processes
-) -> Iterator[tuple[list[str], list[Entry], list[Patch]]]:
+) -> Iterator[Told]:
     "What git says of commits, in their order; raises `UserError` naming one that it cannot read."
-    shares = [[c for i, c in enumerate(todo) if i // _BLOCK % workers == k] for k in range(workers)]
-    ahead = [iter([*(f'{c}\0' for c in share[1:]), 'end\n']) for share in shares]
-    with ExitStack() as stack:
-        asked = [(' '.join((c, *history.places[c].parents[:1])) + '\n' for c in share) for share in shares]
-        running = [stack.enter_context(answering(history.root, *_DIFF, lines=chain(lines, ['end\n']))) for lines in asked]
-        streams = []
-        streams += [Stream(process.stdout, streams) for process in running]
-        for i, commit in enumerate(todo):
-            k = i // _BLOCK % workers
-            try: one = told(streams[k], commit, next(ahead[k]))
-            except EOFError: raise failed(running[k], f'commit {commit} of {history.root.name}') from None
+    same, kept = repeats(history, todo), {}
+    until = {side: merge for merge, side in same.items()}
+    with closing(dealt(history, todo, same, workers)) as answers:
+        for commit, one in zip(todo, answers):
+            if commit in until: kept[commit] = one
+            if side := same.get(commit): one = Told(one.fields, *kept[side][1:])
+            if until.get(side) == commit: del kept[side]
             yield one
 
 # %% ../../nbs/15_data.commits.ipynb #c5dcf262
@@ -610,7 +698,7 @@ def automatic_trees(
 ) -> Iterator[str | None]:                   # None if this git cannot tell; '' for a conflict in an octopus
     "The trees that git makes of merges by itself."
     if tuple(map(int, re.findall(r'\d+', git(root, 'version'))[:2])) < (2, 39):
-        warnings.warn(f"merge_conflict_resolution stays null: to redo merges takes git 2.39, and this is {git(root, 'version').strip()}", stacklevel=2)
+        warnings.warn(f"merge_conflict_resolution stays null where both sides have changed: to redo merges takes git 2.39, and this is {git(root, 'version').strip()}", stacklevel=2)
         return (yield from repeat(None, len(merges)))
     objects = root/git(root, 'rev-parse', '--git-path', 'objects').strip()
     with TemporaryDirectory() as folder:
@@ -640,16 +728,16 @@ def commit_of(
     automatic: str | None,        # the tree that git would have made; None if that is not known
 ) -> Commit:
     "The record of a commit."
-    tree, author, email, date, committer, committer_email, commit_date, subject, body, message = fields
+    author, email, date, committer, committer_email, commit_date, subject, body, message = fields
     (time, zone), (_, commit_zone), place = moment(date), moment(commit_date), history.places[commit]
     body, message, merge = body.rstrip('\n'), message.rstrip('\n'), len(place.parents) > 1
     hour, day = hour_and_day(time, zone)
     insertions, deletions = (sum(c[k] for c in changes) for k in ('insertions', 'deletions'))
     return Commit(
-        hash=commit, abbrev_hash=commit[:place.short], parents=list(place.parents), tree_hash=tree, author_name=author, author_email=email, author_timestamp=time, author_timezone=zone,
+        hash=commit, abbrev_hash=commit[:place.short], parents=list(place.parents), tree_hash=place.tree, author_name=author, author_email=email, author_timestamp=time, author_timezone=zone,
         committer_name=committer, committer_email=committer_email, commit_timestamp=place.time, committer_timezone=commit_zone, subject=subject, body=body, full_message=message,
         is_merge=merge, **message_kind(subject, body), **files_by(changes), insertions=insertions, deletions=deletions, files_changed=len(changes), diff_stats=changes,
-        merge_parents=list(place.parents) if merge else [], merge_base=base, merge_conflict_resolution=None if automatic is None else automatic != tree,
+        merge_parents=list(place.parents) if merge else [], merge_base=base, merge_conflict_resolution=None if automatic is None else automatic != place.tree,
         related_issues=related_issues(message), related_commits=[c for c in related_commits(message, hashes) if c != commit],
         time_since_parent=place.time - history.places[place.parents[0]].time if place.parents else None, work_hour=hour, day_of_week=day,
         complexity_score=complexity(insertions + deletions, len(changes), merge), is_high_risk=is_high_risk(insertions + deletions, len(changes)),
@@ -676,11 +764,13 @@ def _read(history: History, todo: list[str], workers: int, progress: Callable) -
     with closing(diffs(history, todo, workers)) as answers:
         first = list(islice(answers, 1))  # git is at work while the merges are looked at
         bases, hashes = merge_bases(history.root, merges), sorted(history.places)
-        with closing(automatic_trees(history.root, [merges[c] for c in merges if c in bases])) as trees:
+        forward = {c: history.places[parents[1]].tree for c, parents in merges.items() if len(parents) == 2 and bases.get(c) == parents[0]}  # one side alone has changed
+        redo = {c: merges[c] for c in bases if c not in forward}
+        with closing(automatic_trees(history.root, [merges[c] for c in merges if c in redo])) as trees:
             for done, (commit, (fields, files, some)) in enumerate(zip(todo, chain(first, answers)), 1):
                 became = any(f.how == 'T' for f in files)
                 counts = numstat(history.root, commit, history.places[commit].parents[0]) if became else {}
-                yield commit_of(commit, fields, changes_of(files, some, counts), history, hashes, bases.get(commit), next(trees) if commit in bases else None)
+                yield commit_of(commit, fields, changes_of(files, some, counts), history, hashes, bases.get(commit), next(trees) if commit in redo else forward.get(commit))
                 progress(done, len(todo))
 
 # %% ../../nbs/15_data.commits.ipynb #0f986381
