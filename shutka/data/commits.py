@@ -337,7 +337,7 @@ class Stream:
 
     def more(self):
         "Wait for bytes; raises `EOFError` if none come any more."
-        if not select([self.pipe], [], [], 0)[0]: sleep(.005)  # git writes 4 kB at a time: let some gather
+        if self.held and not select([self.pipe], [], [], 0)[0]: sleep(.005)  # git writes 4 kB at a time: let some gather
         if not (new := os.read(self.pipe.fileno(), 1 << 20)): raise EOFError
         self.held += new
 
