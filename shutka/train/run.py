@@ -9,6 +9,7 @@ __all__ = ['CHECKED', 'ERRORS', 'Taken', 'locked', 'result', 'session_of', 'time
 
 # %% ../../nbs/47_train.run.ipynb #bd41a183
 import contextlib
+import ctypes
 import fcntl
 import math
 import os
@@ -181,7 +182,9 @@ def failed(out: str | Path, error: ShutkaError):
 
 def give_up(out: Path, text: str):
     "What the watchdog of a program does in the end: tell, and leave at once, since the main thread does not listen."
-    if not first(): time.sleep(60)   # rank 0 hangs with this one, and may be writing a checkpoint
+    if not first():
+        ctypes.CDLL(None).signal(int(signal.SIGTERM), 0)   # torchrun's, once rank 0 has left: Python's own handler waits for the main thread, and torchrun half a minute for it
+        time.sleep(60)   # rank 0 hangs with this one, and may be writing a checkpoint
     failed(out, Stuck(f"{text}; the same command goes on from the last checkpoint"))
     os._exit(Stuck.code)
 
