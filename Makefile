@@ -9,7 +9,7 @@ export GOMP_SPINCOUNT ?= 0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # Two threads, and instructions that every x86 machine has: the outputs kept in the notebooks come out the same on the next one. Notebooks get one thread: several run in one process,
-# one after the other, and what the one before has set would decide about the last digits of the next.
+# one after the other, and what the one before has set would decide about the last digits of the next. Tests wait for processes more than they compute: two at a time take two thirds of the time.
 ready test faults: export OMP_NUM_THREADS ?= 2
 ready test faults: export ATEN_CPU_CAPABILITY ?= avx2
 ready test faults: export ONEDNN_MAX_CPU_ISA ?= AVX2
@@ -30,7 +30,7 @@ demo: $(READY)  ## offline, in four minutes: train on the bundled TypeScript, fi
 
 test: $(READY)  ## run every notebook and every test
 	OMP_NUM_THREADS=1 nbdev-test
-	pytest -q
+	pytest -q -n 2 --dist loadfile
 
 faults: $(READY)  ## the long tests of what may go wrong: kills, full disks, damage
 	pytest -q -m faults

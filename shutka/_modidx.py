@@ -103,6 +103,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'shutka.data.commits._refuse_others': ('data.commits.html#_refuse_others', 'shutka/data/commits.py'),
                                      'shutka.data.commits._replace': ('data.commits.html#_replace', 'shutka/data/commits.py'),
                                      'shutka.data.commits._right_lines': ('data.commits.html#_right_lines', 'shutka/data/commits.py'),
+                                     'shutka.data.commits.alone_in': ('data.commits.html#alone_in', 'shutka/data/commits.py'),
                                      'shutka.data.commits.answering': ('data.commits.html#answering', 'shutka/data/commits.py'),
                                      'shutka.data.commits.asking': ('data.commits.html#asking', 'shutka/data/commits.py'),
                                      'shutka.data.commits.automatic_trees': ('data.commits.html#automatic_trees', 'shutka/data/commits.py'),

@@ -31,7 +31,7 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def phase1(tmp_path_factory):
+def phase1(tmp_path_factory, pairs):
     "The folder of a run of phase 1 with a small model that was never trained."
     import torch
     from small import SMALL
@@ -39,7 +39,7 @@ def phase1(tmp_path_factory):
     from shutka.models.text_jepa import TextJEPA, save_model
     from shutka.train.recipe import prepare
     from shutka.train.typescript import Typescript
-    run = Typescript(max_samples=60, steps=1, batch_size=8, out=str(tmp_path_factory.mktemp('phase1')/'run'))
+    run = Typescript(source=f'jsonl:{pairs}', max_samples=60, steps=1, batch_size=8, out=str(tmp_path_factory.mktemp('phase1')/'run'))
     prepare(run, progress=lambda line: None)
     torch.manual_seed(0)
     save_model(TextJEPA(SMALL), Path(run.out)/'model')

@@ -456,6 +456,7 @@ def test_a_corrupt_object(tmp_path):
     with pytest.raises(UserError, match=f'cannot read commit {lost}') as e:
         for c in read_commits(repo, workers=2): got.append(c['hash'])
     assert 'unable to read' in str(e.value) and len(got) == 49
+    with pytest.raises(UserError, match=lost): write_commits(repo, tmp_path/'new'/'deep'/'commits.jsonl')
     path = tmp_path/'commits.jsonl'
     with pytest.raises(UserError, match=lost): write_commits(repo, path)
     assert not path.exists() and [p.name for p in tmp_path.iterdir()] == ['repo.git']
@@ -464,6 +465,20 @@ def test_a_corrupt_object(tmp_path):
     with pytest.raises(UserError, match=lost): write_commits(repo, path)
     assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['commits.jsonl', 'repo.git']
     assert standing(path, walk(repo))[0] == set(got)
+
+
+def test_two_writers_do_not_mix(tmp_path):
+    repo, path = simple(3, tmp_path/'repo.git'), tmp_path/'out'/'commits.jsonl'
+    write_commits(repo, path)
+    before = path.read_bytes()
+    held = subprocess.Popen([sys.executable, '-c', "import fcntl, os, sys; f = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()", path.parent],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert held.stdout.readline() == 'held\n'
+    for anew in (False, True):
+        with pytest.raises(UserError, match='one writer of commits at a time'): write_commits(repo, path, anew=anew)
+    assert path.read_bytes() == before
+    held.communicate('\n')
+    assert write_commits(repo, path).read == 0
 
 
 def test_a_merge_that_repeats_a_commit(odd, records):

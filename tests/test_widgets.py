@@ -78,7 +78,7 @@ def test_a_run_that_begins_is_not_taken_for_a_killed_one(tmp_path):
 ])
 def test_any_log_can_be_shown(tmp_path, rows, told):
     text = shown(tmp_path, rows)
-    assert told in ' '.join(text.split()) and 'has not begun' in text
+    assert told in ' '.join(text.split()) and 'has not begun' in ' '.join(text.split())
     assert all(len(line) <= 80 for line in text.splitlines())
     assert widgets.picture(rows) == b'' or any(r.get('loss') for r in rows)
 

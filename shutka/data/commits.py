@@ -9,9 +9,10 @@ __all__ = ['FILE_CAP', 'COMMIT_CAP', 'FileChange', 'RawCommit', 'Commit', 'compl
            'Stream', 'find', 'up_to', 'pieces', 'Patch', 'Entry', 'entries', 'patches', 'copied_from', 'numstat',
            'file_change', 'changes_of', 'Ahead', 'Told', 'told', 'blocks_told', 'dealt', 'repeats', 'diffs',
            'merge_bases', 'redone', 'next_tree', 'automatic_trees', 'files_by', 'commit_of', 'read_commits', 'line_of',
-           'ends', 'with_end', 'Written', 'standing', 'write_commits']
+           'ends', 'with_end', 'Written', 'standing', 'alone_in', 'write_commits']
 
 # %% ../../nbs/15_data.commits.ipynb #9825ddf4
+import fcntl
 import json
 import math
 import os
@@ -23,7 +24,7 @@ import warnings
 from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -869,6 +870,22 @@ def _right_lines(path: Path, history: History, kept: set[str]) -> Iterator[bytes
                 yield with_end(line, end(commit))
 
 # %% ../../nbs/15_data.commits.ipynb #b22a483d
+@contextmanager
+def alone_in(folder: Path):
+    "A folder that one process at a time writes commits into; it is made if missing, and taken away if nothing came into it. Raises `UserError` if another process is at work there."
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError: raise UserError(f"{folder} must have one writer of commits at a time, and another process writes there now; wait for it") from None
+        yield
+    finally:
+        os.close(lock)
+        with suppress(OSError):  # the first that is not empty ends it
+            for place in new: place.rmdir()
+
+# %% ../../nbs/15_data.commits.ipynb #eb3f87c1
 def write_commits(
     repo: str | Path,                                        # a repository on this machine
     path: str | Path,                                        # a JSON-lines file; its folder is made if missing
@@ -878,9 +895,9 @@ def write_commits(
 ) -> Written:
     "Bring a file of commits up to date; raises `UserError` and changes nothing if the repository cannot be read to its end."
     history, path = walk(repo), Path(path)
-    kept, dropped, right = (set(), 0, False) if anew else standing(path, history)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(read_commits(history, kept, workers, progress)) as new:
-        if right: _append(path, map(line_of, new))
-        else: _replace(path, chain(_right_lines(path, history, kept), map(line_of, new)))
+    with alone_in(path.parent):
+        kept, dropped, right = (set(), 0, False) if anew else standing(path, history)
+        with closing(read_commits(history, kept, workers, progress)) as new:
+            if right: _append(path, map(line_of, new))
+            else: _replace(path, chain(_right_lines(path, history, kept), map(line_of, new)))
     return Written(len(history.places) - len(kept), len(kept), dropped, not right)
