@@ -524,7 +524,8 @@ class Ahead:
         weigh: Callable[[object], int],
         stop: Callable[[], object],     # ends the making
     ):
-        self.items, self.weigh, self.stop, self.made, self.weight, self.most, self.end, self.change = iter(items), weigh, stop, deque(), 0, _AHEAD, None, Condition()
+        self.items, self.weigh, self.stop = items, weigh, stop
+        self.made, self.weight, self.most, self.end, self.change = deque(), 0, _AHEAD, None, Condition()
         self.thread = Thread(target=self._make, daemon=True)
         self.thread.start()
 
@@ -596,7 +597,9 @@ def blocks_told(
         answers = []
         for commit in block:
             try: answers.append(told(stream, commit, next(ahead)))
-            except EOFError: return (yield answers, failed(process, f'commit {commit} of {history.root.name}'))
+            except EOFError:
+                yield answers, failed(process, f'commit {commit} of {history.root.name}')
+                return
         yield answers, None
 
 def dealt(
