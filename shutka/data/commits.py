@@ -518,41 +518,34 @@ _AHEAD = 1 << 23  # bytes of patches that a thread holds
 
 class Ahead:
     "What a thread makes before it is asked for."
-    def __init__(
-        self,
-        items: Iterable,                # made in the thread
-        weigh: Callable[[object], int],
-        stop: Callable[[], object],     # ends the making
-    ):
+    def __init__(self, items: Iterable, weigh: Callable[[object], int], stop: Callable[[], object]):  # `stop` ends their making
         self.items, self.weigh, self.stop = items, weigh, stop
-        self.made, self.weight, self.most, self.end, self.change = deque(), 0, _AHEAD, None, Condition()
+        self.made, self.weight, self.most, self.change = deque(), 0, _AHEAD, Condition()
         self.thread = Thread(target=self._make, daemon=True)
         self.thread.start()
 
     def _make(self):
         try:
-            for item in self.items: self._hold(item)
-            end = StopIteration()
-        except BaseException as error: end = error   # of whoever asks
-        with self.change:
-            self.end = end
-            self.change.notify()
+            for item in self.items: self._hold(item, self.weigh(item))
+            self._hold(StopIteration(), 0)
+        except BaseException as error: self._hold(error, 0)   # of whoever asks
 
-    def _hold(self, item):
+    def _hold(self, item, weight: int):
         with self.change:
-            self.made.append(item)
-            self.weight += self.weigh(item)
+            self.made.append((item, weight))
+            self.weight += weight
             self.change.notify()
             self.change.wait_for(lambda: self.weight < self.most)
 
     def next(self):
-        "The next of them; raises what the making raised."
+        "The next of them; after the last it raises `StopIteration`, or what the making raised."
         with self.change:
-            self.change.wait_for(lambda: self.made or self.end)
-            if not self.made: raise self.end
-            self.weight -= self.weigh(item := self.made.popleft())
+            self.change.wait_for(lambda: self.made)
+            item, weight = self.made.popleft()
+            self.weight -= weight
             self.change.notify()
-            return item
+        if isinstance(item, BaseException): raise item
+        return item
 
     def close(self):
         with self.change:
@@ -585,6 +578,7 @@ def told(
     up_to(stream, b'\n')
     return Told(fields, files, found)
 
+# %% ../../nbs/15_data.commits.ipynb #6283c183
 def blocks_told(
     history: History,
     process,                  # a diff-tree that was asked for all of them

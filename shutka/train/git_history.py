@@ -197,6 +197,7 @@ def config_for(
     asked = {name: value for name, value in epochs.items() if value}
     return replace(config, epoch_calculation=replace(config.epoch_calculation, **asked), model=replace(config.model, name=model) if model else config.model)
 
+# %% ../../nbs/45c_train.git_history.ipynb #4d39aaf8
 def cut_for(
     config: Config,
     sequence_length: int = 0,   # 0: 2,048, or as many as a pretrained model reads
