@@ -198,6 +198,7 @@ def test_whole_numbers(tmp_path, text, value):
     ('training:\n  patience: 3\n  base_learning_rte: 1e-4', "line 3: unknown key 'base_learning_rte'; did you mean 'base_learning_rate'?"),
     ('trainin:\n  patience: 3', "line 1: unknown key 'trainin'; did you mean 'training'?"),
     ('patience: 3', 'line 1: patience belongs to the section training'),
+    ('training:\n  seed: ' + 5000 * '9', 'training.seed'),
     ('\n\nmodel:\n  max_epochs: 3', 'line 4: max_epochs belongs to the section epoch_calculation'),
     ('training:\n  base_learning_rate: fast', "line 2: training.base_learning_rate must be a number such as 0.1 or 5e-5, got 'fast'"),
     ('training:\n  base_learning_rate: "5e-5"', "line 2: training.base_learning_rate must be a number such as 0.1 or 5e-5, got '5e-5' in quotes"),

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from shutka import cli
 from shutka.core import UserError
 from shutka.data import commits as module
 from shutka.data.commits import Commit, complexity, line_of, numstat, read_commits, repeats, standing, walk, write_commits
+from shutka.data.repository import repository_stats
 
 ENV = {'PATH': os.environ['PATH'], 'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_SYSTEM': '/dev/null', 'LC_ALL': 'C', 'HOME': '/nonexistent'}
 ODD = 'tab\there "quoted"\nend'  # the name of a file
@@ -96,6 +98,9 @@ def odd_story() -> Story:
     solo = s.commit(b'solo', b'All of a branch', b'R side.py moved.py', ('solo.py', b's\n'), parents=[evil])
     for name, more in ((b'forward', ()), (b'again', ()), (b'beyond', (('more.py', b'mm\n'),))):
         s.commit(name, b'Merge: ' + name, b'R side.py moved.py', ('solo.py', b's\n'), *more, parents=[evil, solo])
+    deeper = s.commit(b'deeper', b'All of a deeper branch', ('deep.py', b'd\n'), parents=[solo])
+    outer = s.commit(b'outer', b'Merge: of a branch', ('deep.py', b'd\n'), parents=[solo, deeper])
+    s.commit(b'outermost', b'Merge: of a merge', ('deep.py', b'd\n'), parents=[solo, outer])
     other = s.commit(b'alien', b'Another root', ('alien.py', b'a\n'))
     s.commit(b'main', b'Merge: no common past', ('alien.py', b'a\n'), parents=[criss, other])
     s.commit(b'tagged', b'Large', *((f'many/f{i}', body(i)) for i in range(30)), parents=[odder])
@@ -275,7 +280,7 @@ def test_merges(records, odd):
         else: assert c['merge_base'] == ask(odd, 'merge-base', '--octopus', *parents)
         if c['is_merge']: seen[c['subject']] = c['merge_conflict_resolution']
     assert seen == {'Octopus': False, 'Evil octopus': True, 'Merge: a conflict': True, 'Merge: the other way': True, 'Merge: clean': False, 'Merge: clean, and more': True,
-                    'Merge: criss-cross': seen['Merge: criss-cross'], 'Merge: no common past': None, 'Merge: forward': False, 'Merge: again': False, 'Merge: beyond': True}
+                    'Merge: criss-cross': seen['Merge: criss-cross'], 'Merge: no common past': None, 'Merge: forward': False, 'Merge: again': False, 'Merge: beyond': True, 'Merge: of a branch': False, 'Merge: of a merge': False}
 
 
 def test_words(records):
@@ -467,6 +472,47 @@ def test_a_corrupt_object(tmp_path):
     assert standing(path, walk(repo))[0] == set(got)
 
 
+def test_reading_ahead_ends_where_there_are_no_patches(tmp_path, monkeypatch):
+    s, last, answers = Story(), [], []
+    for i in range(300): last = [s.commit(b'main', b'word ' * 2000, parents=last)]
+    tell = module.told
+    monkeypatch.setattr(module, '_AHEAD', 1 << 19)
+    monkeypatch.setattr(module, 'told', lambda *words: answers.append(1) or tell(*words))
+    reading = read_commits(s.into(tmp_path/'repo.git'), workers=1)
+    next(reading)
+    before = 0
+    while len(answers) > before:
+        before = len(answers)
+        time.sleep(.3)
+    assert len(answers) < 100
+    assert len(list(reading)) == 299
+
+
+def test_a_clone_that_was_deepened_is_read_again(odd, tmp_path):
+    clone, path = tmp_path/'clone', tmp_path/'commits.jsonl'
+    subprocess.run(['git', 'clone', '-q', '--bare', '--depth', '2', '--no-single-branch', f'file://{odd}', clone], check=True)
+    few = write_commits(clone, path).read
+    git(clone, 'fetch', '-q', '--unshallow')
+    found = write_commits(clone, path)
+    assert found.kept == 0 and found.rewritten and found.read > few
+    assert [json.loads(line) for line in path.read_text().splitlines()] == list(read_commits(clone))
+
+
+def test_what_cannot_be_locked_is_refused(tmp_path, monkeypatch):
+    def refuse(*ignored): raise OSError(9, 'Bad file descriptor')
+    monkeypatch.setattr(module.fcntl, 'flock', refuse)
+    with pytest.raises(UserError, match='must be on a disk that can be locked'): write_commits(simple(2, tmp_path/'repo.git'), tmp_path/'out'/'c.jsonl')
+
+
+def test_what_a_repository_holds_is_told_of_odd_names_too(tmp_path):
+    s = Story()
+    first = s.commit(b'caf\xe9', b'a', who=b'Ada <ada\x0c@example.org>')
+    s.commit('two\u2028lines'.encode(), b'b', parents=[first])
+    found = repository_stats(s.into(tmp_path/'repo.git'))
+    assert found['commits_per_branch'] == {'café': 1, 'two\u2028lines': 2} and found['unique_commits'] == 2 and found['unique_authors'] == 2
+    json.dumps(found, ensure_ascii=False).encode()
+
+
 def test_two_writers_do_not_mix(tmp_path):
     repo, path = simple(3, tmp_path/'repo.git'), tmp_path/'out'/'commits.jsonl'
     write_commits(repo, path)
@@ -484,9 +530,10 @@ def test_two_writers_do_not_mix(tmp_path):
 def test_a_merge_that_repeats_a_commit(odd, records):
     "Git is asked once; what it says is the same, also where the commit is known already and the merge is not."
     same = repeats(walk(odd), list(records))
-    assert sorted(records[c]['subject'] for c in same) == ['Merge: again', 'Merge: forward']
+    assert {records[c]['subject']: records[side]['subject'] for c, side in same.items()} == {
+        'Merge: again': 'All of a branch', 'Merge: forward': 'All of a branch', 'Merge: of a branch': 'All of a deeper branch', 'Merge: of a merge': 'Merge: of a branch'}
     for merge, side in same.items():
-        assert records[side]['subject'] == 'All of a branch' and records[merge]['diff_stats'] == records[side]['diff_stats'] and len(records[merge]['diff_stats']) == 2
+        assert records[merge]['diff_stats'] == records[side]['diff_stats'] != []
         assert list(read_commits(odd, known=set(records) - {merge})) == [records[merge]]
 
 
@@ -544,7 +591,7 @@ def test_an_old_git_says_so(odd, records, monkeypatch):
     real = module.git
     monkeypatch.setattr(module, 'git', lambda root, *words: 'git version 2.34.1\n' if words == ('version',) else real(root, *words))
     with pytest.warns(UserWarning, match='2.39, and this is git version 2.34.1'): found = list(read_commits(odd))
-    assert found == [c if c['subject'] in ('Merge: forward', 'Merge: again', 'Merge: beyond') else c | {'merge_conflict_resolution': None} for c in records.values()]   # one side alone has changed there
+    assert found == [c if c['subject'] in ('Merge: forward', 'Merge: again', 'Merge: beyond', 'Merge: of a branch', 'Merge: of a merge') else c | {'merge_conflict_resolution': None} for c in records.values()]   # one side alone has changed there
 
 
 def test_command(tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -257,6 +258,20 @@ def test_a_save_that_fails_leaves_the_old_folder(folder, tokenizer, tmp_path, mo
     def full(*args): raise OSError(28, 'No space left on device')
     with monkeypatch.context() as m:
         m.setattr(os, 'fsync', full)
+        with pytest.raises(UserError, match='must fit on the disk'): save_lm(place, open_lm('tiny', tokenizer), tokenizer)
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    rename = os.rename
+    def second(source, target):
+        if Path(source).name == '.model.half': raise OSError(5, 'Input/output error')
+        rename(source, target)
+    with monkeypatch.context() as m:
+        m.setattr(os, 'rename', second)
+        with pytest.raises(UserError, match='must fit on the disk'): save_lm(place, open_lm('tiny', tokenizer), tokenizer)
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    place.rename(tmp_path/'.model.old')   # killed between the two
+    def torn(*ignored, **also): raise SafetensorError('No space left on device')
+    with monkeypatch.context() as m:
+        m.setattr('transformers.GPT2LMHeadModel.save_pretrained', torn)
         with pytest.raises(UserError, match='must fit on the disk'): save_lm(place, open_lm('tiny', tokenizer), tokenizer)
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
     save_lm(place, open_lm('tiny', tokenizer), tokenizer, {'training_report.json': '{}'})

@@ -9,7 +9,7 @@ __all__ = ['FILE_CAP', 'COMMIT_CAP', 'FileChange', 'RawCommit', 'Commit', 'compl
            'Stream', 'find', 'up_to', 'pieces', 'Patch', 'Entry', 'entries', 'patches', 'copied_from', 'numstat',
            'file_change', 'changes_of', 'Ahead', 'Told', 'told', 'blocks_told', 'dealt', 'repeats', 'diffs',
            'merge_bases', 'redone', 'next_tree', 'automatic_trees', 'files_by', 'commit_of', 'read_commits', 'line_of',
-           'ends', 'with_end', 'Written', 'standing', 'alone_in', 'write_commits']
+           'ends', 'with_end', 'Written', 'hash_in', 'same_place', 'standing', 'alone_in', 'write_commits']
 
 # %% ../../nbs/15_data.commits.ipynb #9825ddf4
 import fcntl
@@ -28,7 +28,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from pathlib import Path
-from select import select
+from select import poll
 from tempfile import TemporaryDirectory, TemporaryFile
 from threading import Condition, Thread
 from time import sleep
@@ -233,7 +233,8 @@ def answering(
     with TemporaryFile('w+') as asked, TemporaryFile() as said:
         asked.writelines(lines)
         asked.seek(0)  # a file and no pipe, so that nobody has to feed git while its answer is read
-        process = subprocess.Popen(**asking(root, *arguments, **environment), stdin=asked, stdout=subprocess.PIPE, stderr=said, pipesize=1 << 20)
+        process = subprocess.Popen(**asking(root, *arguments, **environment), stdin=asked, stdout=subprocess.PIPE, stderr=said)
+        with suppress(OSError, AttributeError): fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # only faster; a kernel may refuse it
         process.said = said
         try: yield process
         finally:
@@ -334,11 +335,13 @@ def walk(
 # %% ../../nbs/15_data.commits.ipynb #f8ce37f0
 class Stream:
     "The bytes of a pipe that have come and are not taken yet."
-    def __init__(self, pipe): self.pipe, self.held = pipe, bytearray()
+    def __init__(self, pipe):
+        self.pipe, self.held, self.waiting = pipe, bytearray(), poll()
+        self.waiting.register(pipe)
 
     def more(self):
         "Wait for bytes; raises `EOFError` if none come any more."
-        if self.held and not select([self.pipe], [], [], 0)[0]: sleep(.005)  # git writes 4 kB at a time: let some gather
+        if self.held and not self.waiting.poll(0): sleep(.005)  # git writes 4 kB at a time: let some gather
         if not (new := os.read(self.pipe.fileno(), 1 << 20)): raise EOFError
         self.held += new
 
@@ -514,7 +517,7 @@ def changes_of(
     return [file_change(file, patch, copied, counts[file.path] if file.how == 'T' else None) for file, patch in zip(files, some, strict=True)]
 
 # %% ../../nbs/15_data.commits.ipynb #4ea31f36
-_AHEAD = 1 << 23  # bytes of patches that a thread holds
+_AHEAD = 1 << 23  # bytes that a thread holds
 
 class Ahead:
     "What a thread makes before it is asked for."
@@ -604,7 +607,7 @@ def dealt(
 ) -> Iterator[Told]:
     "What git says of commits, in their order; raises `UserError` naming one that it cannot read."
     blocks, readers = [todo[i:i + _BLOCK] for i in range(0, len(todo), _BLOCK)], []
-    def weigh(block): return sum(len(p.text) for one in block[0] for p in one.patches)
+    def weigh(block): return sum(1000 + sum(map(len, one.fields)) + sum(500 + len(p.text) for p in one.patches) for one in block[0])  # about the bytes that they take
     with ExitStack() as stack:
         for share in (blocks[k::workers] for k in range(workers)):
             asked = (' '.join((c, *([c] if c in same else history.places[c].parents[:1]))) + '\n' for c in chain(*share))  # compared with itself, it has no files
@@ -639,8 +642,8 @@ def diffs(
     until = {side: merge for merge, side in same.items()}
     with closing(dealt(history, todo, same, workers)) as answers:
         for commit, one in zip(todo, answers):
-            if commit in until: kept[commit] = one
             if side := same.get(commit): one = Told(one.fields, *kept[side][1:])
+            if commit in until: kept[commit] = one   # a merge may repeat a merge
             if until.get(side) == commit: del kept[side]
             yield one
 
@@ -671,6 +674,7 @@ def redone(
     made = parents[0]
     for other in parents[1:]:
         done = subprocess.run(**asking(root, 'merge-tree', '--write-tree', made, other, **aside), capture_output=True)
+        if done.returncode > 1: raise UserError(f"git cannot read the merge of {' and '.join(parents)}: {text_of(done.stderr).strip()}")
         if done.returncode: return ''
         tree = done.stdout.decode().split()[0]
         made = subprocess.run(**asking(root, 'commit-tree', tree, '-p', made, '-p', other, '-m', 'redone', **aside), capture_output=True, check=True).stdout.decode().strip()
@@ -804,6 +808,22 @@ class Written:
     dropped: int     # that were in the file, but no ref leads to them any more
     rewritten: bool  # whether lines had to be exchanged, or the file is new
 
+def hash_in(line: bytes) -> str: return line[9:line.find(b'"', 9)].decode('latin-1')
+
+def same_place(
+    line: bytes,   # of a file of commits
+    place: Place,  # of its commit
+) -> bool:
+    "Whether a commit still has the parents it had."
+    return line.startswith(b',"parents":%b,"tree_hash":"%b"' % (orjson.dumps(place.parents), place.tree.encode()), line.find(b',"parents":'))
+
+def _refuse_others(path: Path, line: bytes):
+    "Raise `UserError` unless the first line is a commit of ours."
+    try: keys = list(orjson.loads(line)) if line.startswith(b'{"hash":"') else []
+    except ValueError: keys = []
+    if keys != list(Commit.__annotations__): raise UserError(f"{path} must be a file of commits as they are written now, and its first line is none; choose another file, or replace it with --force (`anew` in Python)")
+
+# %% ../../nbs/15_data.commits.ipynb #af605830
 def standing(
     path: Path,        # a file of commits, or none yet
     history: History,
@@ -814,19 +834,14 @@ def standing(
     with open(path, 'rb', buffering=1 << 20) as f:
         for number, line in enumerate(f, 1):
             if number == 1: _refuse_others(path, line)
-            commit = line[9:line.find(b'"', 9)].decode('latin-1')
+            commit = hash_in(line)
             if not line.endswith(b'}\n') or commit not in history.places or commit in kept: dropped, right = dropped + 1, False
+            elif not same_place(line, history.places[commit]): return set(), 0, False   # a shallow clone that was deepened: all of it is read again
             else:
                 kept.add(commit)
                 right = right and line.endswith(end(commit))
     if dropped and not kept: raise UserError(f"{path} must hold commits of {history.root.name}, and holds none of them; choose another file, or replace it with --force (`anew` in Python)")
     return kept, dropped, right
-
-def _refuse_others(path: Path, line: bytes):
-    "Raise `UserError` unless the first line is a commit of ours."
-    try: keys = list(orjson.loads(line)) if line.startswith(b'{"hash":"') else []
-    except ValueError: keys = []
-    if keys != list(Commit.__annotations__): raise UserError(f"{path} must be a file of commits as they are written now, and its first line is none; choose another file, or replace it with --force (`anew` in Python)")
 
 # %% ../../nbs/15_data.commits.ipynb #a64b1d0d
 def _append(path: Path, lines: Iterable[bytes]):
@@ -845,7 +860,7 @@ def _append(path: Path, lines: Iterable[bytes]):
 
 def _replace(path: Path, lines: Iterable[bytes]):
     "A file is replaced when the last line is there."
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    temporary = path.with_name(f'.{path.name}.half')   # what a killed run left is written over
     try:
         with open(temporary, 'wb') as f:
             f.writelines(lines)
@@ -861,7 +876,7 @@ def _right_lines(path: Path, history: History, kept: set[str]) -> Iterator[bytes
     end, left = ends(history), set(kept)
     with open(path, 'rb', buffering=1 << 20) as f:
         for line in f:
-            commit = line[9:line.find(b'"', 9)].decode('latin-1')
+            commit = hash_in(line)
             if commit in left and line.endswith(b'}\n'):
                 left.remove(commit)
                 yield with_end(line, end(commit))
@@ -876,11 +891,13 @@ def alone_in(folder: Path):
     try:
         try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError: raise UserError(f"{folder} must have one writer of commits at a time, and another process writes there now; wait for it") from None
+        except OSError as e: raise UserError(f"{folder} must be on a disk that can be locked, and it is not ({e.strerror}); write commits to a local folder") from None
         yield
     finally:
-        os.close(lock)
         with suppress(OSError):  # the first that is not empty ends it
             for place in new: place.rmdir()
+        with suppress(OSError): fcntl.flock(lock, fcntl.LOCK_UN)   # also if a child process still holds the folder open
+        os.close(lock)
 
 # %% ../../nbs/15_data.commits.ipynb #eb3f87c1
 def write_commits(
@@ -891,8 +908,9 @@ def write_commits(
     progress: Callable[[int, int], object] | None = None,    # as in `read_commits`
 ) -> Written:
     "Bring a file of commits up to date; raises `UserError` and changes nothing if the repository cannot be read to its end."
-    history, path = walk(repo), Path(path)
+    path = Path(path)
     with alone_in(path.parent):
+        history = walk(repo)
         kept, dropped, right = (set(), 0, False) if anew else standing(path, history)
         with closing(read_commits(history, kept, workers, progress)) as new:
             if right: _append(path, map(line_of, new))

@@ -6,9 +6,11 @@
 __all__ = ['branches', 'repository_name', 'repository_stats']
 
 # %% ../../nbs/15a_data.repository.ipynb #ffd27b7b
+import os
 from pathlib import Path
 
 from ..core import UserError
+from .commits import text_of
 from .sources import git
 
 # %% ../../nbs/15a_data.repository.ipynb #ebd4f358
@@ -16,9 +18,9 @@ def branches(
     root: Path,           # a repository
 ) -> dict[str, str]:      # name -> hash of its newest commit
     "The branches of a repository, remote ones too."
-    lines = git(root, 'for-each-ref', '--format=%(objectname)%00%(symref)%00%(refname)', 'refs/heads', 'refs/remotes').splitlines()
+    lines = git(root, 'for-each-ref', '--format=%(objectname)%00%(symref)%00%(refname)', 'refs/heads', 'refs/remotes').split('\n')[:-1]
     found = (line.split('\0') for line in lines)
-    return {name.split('/', 2)[2]: commit for commit, points_to, name in found if not points_to}
+    return {text_of(os.fsencode(name)).split('/', 2)[2]: commit for commit, points_to, name in found if not points_to}
 
 def repository_name(
     root: Path,    # a repository
@@ -31,11 +33,11 @@ def repository_stats(
     root: Path,    # a repository
 ) -> dict:         # the part repository_stats of MANIFEST_DYNAMIC.json
     "How much history there is; raises `UserError` if there is none."
-    times = [line.split('\0') for line in git(root, 'log', '--all', '--no-show-signature', '--format=%ct%x00%ae').splitlines()]
+    times = [line.split('\0') for line in git(root, 'log', '--all', '--no-show-signature', '--format=%ct%x00%ae').split('\n')[:-1]]
     if not times: raise UserError(f"{root} must have at least one commit, and it has none")
     found = branches(root)
     counts = {name: int(git(root, 'rev-list', '--count', '--end-of-options', commit)) for name, commit in sorted(found.items())}
-    first, last = (pick(int(time) for time, _ in times) for pick in (min, max))
+    first, last = (pick(int(time or 0) for time, _ in times) for pick in (min, max))
     days = (last - first) / 86_400
     return {'total_commits_across_branches': sum(counts.values()), 'unique_commits': len(times), 'unique_authors': len({author for _, author in times}),
             'branches': len(counts), 'branch_names': list(counts), 'commits_per_branch': counts, 'first_commit_timestamp': first, 'last_commit_timestamp': last,

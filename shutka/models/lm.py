@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -277,6 +278,7 @@ def save_lm(
     "Write a model and its tokenizer as transformers does; raises `UserError` if they do not fit on the disk."
     folder = Path(folder)
     half, aside = (folder.with_name(f'.{folder.name}.{ending}') for ending in ('half', 'old'))
+    if aside.exists() and not folder.exists(): os.rename(aside, folder)   # whoever was killed between the two below
     for leftover in (half, aside): shutil.rmtree(leftover, ignore_errors=True)
     try:
         model.lm.save_pretrained(save_tokenizer(half, tokenizer))
@@ -285,7 +287,9 @@ def save_lm(
             with open(path, 'rb') as f: os.fsync(f.fileno())
         if folder.exists(): os.rename(folder, aside)
         os.rename(half, folder)
-    except OSError as e: raise UserError(f"a model must fit on the disk, and {folder} could not be written: {e}") from e
+    except (OSError, SafetensorError) as e:
+        if aside.exists() and not folder.exists(): os.rename(aside, folder)
+        raise UserError(f"a model must fit on the disk, and {folder} could not be written: {e}") from e
     finally: shutil.rmtree(half, ignore_errors=True)
     fsync_dir(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)

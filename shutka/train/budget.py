@@ -192,9 +192,9 @@ def plain(
 
 def read_number(text: str, kind: type) -> int | float | None:
     "A finite number of a type; None if a text is not one."
-    if kind is int and text.isdecimal(): return int(text)
-    try: number = float(text)
-    except ValueError: return None
+    try: number = int(text) if kind is int and text.isdecimal() else float(text)
+    except ValueError: return None   # also for thousands of digits
+    if isinstance(number, int): return number
     return number if kind is float and math.isfinite(number) else int(number) if kind is int and number.is_integer() else None
 
 def read_value(
