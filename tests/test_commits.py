@@ -1,6 +1,7 @@
 "The reader of histories against git's own answers, on histories that hold whatever git allows."
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -470,6 +471,29 @@ def test_a_corrupt_object(tmp_path):
     with pytest.raises(UserError, match=lost): write_commits(repo, path)
     assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['commits.jsonl', 'repo.git']
     assert standing(path, walk(repo))[0] == set(got)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_random_histories(seed, tmp_path):
+    "Merges in all directions, many of them with the tree of a parent; what is read of a part is the same."
+    chance, s, trees = random.Random(seed), Story(), {}
+    for i in range(1, 31):
+        parents = chance.sample(range(max(1, i - 5), i), min(i - 1, chance.choice([1, 1, 1, 2, 2, 3]))) if chance.random() < .95 else []
+        before = trees[parents[0]] if parents else {}
+        after = dict(trees[chance.choice(parents)]) if parents else {}
+        if len(parents) < 2 or chance.random() < .3: after[chance.choice('abc')] = b'%d\n' % chance.randrange(9)
+        changes = [(path, content) for path, content in after.items() if before.get(path) != content] + [b'D ' + path.encode() for path in before if path not in after]
+        trees[s.commit(b'branch%d' % i, b'%d' % i, *changes, parents=parents)] = after
+    repo = s.into(tmp_path/'repo.git')
+    found = list(read_commits(repo, workers=2))
+    for c in found:
+        rows = [row.split('\t') for row in ask(repo, 'diff-tree', '-r', '--root', '-M', '--numstat', '--no-commit-id', *c['parents'][:1], c['hash']).splitlines()]
+        assert (c['files_changed'], c['insertions'], c['deletions']) == (len(rows), sum(int(row[0]) for row in rows), sum(int(row[1]) for row in rows)), c['subject']
+        if len(c['parents']) == 2 and c['merge_base']:
+            tree = subprocess.run(['git', '-C', repo, 'merge-tree', '--write-tree', *c['parents']], capture_output=True, text=True).stdout.split()[0]
+            assert c['merge_conflict_resolution'] == (tree != c['tree_hash'])
+    known = {c['hash'] for c in chance.sample(found, 15)}
+    assert list(read_commits(repo, known)) == [c for c in found if c['hash'] not in known]
 
 
 def test_reading_ahead_ends_where_there_are_no_patches(tmp_path, monkeypatch):
