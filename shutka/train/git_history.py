@@ -54,6 +54,7 @@ def tokenizer_for(
         return train_tokenizer(islice(train, 4000), SIZE)
     return open_tokenizer(model)
 
+# %% ../../nbs/45c_train.git_history.ipynb #5bba58a4
 def whole(tokens: Path) -> bool:
     "Whether the shards of both splits are there, as long as they should be."
     try:
