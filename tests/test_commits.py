@@ -3,6 +3,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -535,6 +536,31 @@ def test_what_a_repository_holds_is_told_of_odd_names_too(tmp_path):
     found = repository_stats(s.into(tmp_path/'repo.git'))
     assert found['commits_per_branch'] == {'café': 1, 'two\u2028lines': 2} and found['unique_commits'] == 2 and found['unique_authors'] == 2
     json.dumps(found, ensure_ascii=False).encode()
+
+
+def test_a_kernel_that_refuses_larger_pipes_changes_nothing(odd, records, monkeypatch):
+    def refuse(*ignored): raise PermissionError(1, 'Operation not permitted')
+    monkeypatch.setattr(module.fcntl, 'fcntl', refuse)
+    assert list(read_commits(odd)) == list(records.values())
+
+
+def test_a_process_with_many_open_files_reads_as_well(odd, records):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2_000), hard))
+    held = []
+    try:
+        held += [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+        assert list(read_commits(odd)) == list(records.values())
+    finally:
+        for file in held: os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_a_killed_writer_left_is_written_over(tmp_path):
+    repo, path = simple(3, tmp_path/'repo.git'), tmp_path/'out'/'commits.jsonl'
+    path.parent.mkdir()
+    (path.parent/'.commits.jsonl.half').write_text('half')
+    assert write_commits(repo, path).read == 3 and [p.name for p in path.parent.iterdir()] == ['commits.jsonl']
 
 
 def test_two_writers_do_not_mix(tmp_path):
