@@ -9,7 +9,7 @@ export GOMP_SPINCOUNT ?= 0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # Two threads, and instructions that every x86 machine has: the outputs kept in the notebooks come out the same on the next one. Notebooks get one thread: several run in one process,
-# one after the other, and what the one before has set would decide about the last digits of the next. Tests wait for processes more than they compute: two at a time take two thirds of the time.
+# one after the other, and what the one before has set would decide about the last digits of the next. Tests wait for processes more than they compute, so two files of them at a time.
 ready test faults: export OMP_NUM_THREADS ?= 2
 ready test faults: export ATEN_CPU_CAPABILITY ?= avx2
 ready test faults: export ONEDNN_MAX_CPU_ISA ?= AVX2
@@ -24,8 +24,7 @@ demo: $(READY)  ## offline, in four minutes: train on the bundled TypeScript, fi
 	shutka memory sync dir:shutka/bundled/typescript --bank demo/memory --model demo/typescript/shutka-typescript.zip
 	shutka run instructions -p resume demo/typescript -p out demo/instructions -p steps 60 -p tokens 128
 	shutka bundle demo/instructions/shutka-instructions.zip --bank demo/memory -o demo/shutka.zip
-	if command -v npm > /dev/null; then shutka run evaluate -p bundle demo/shutka.zip -p items 4 -p n 1 -p k 1 -p temperature 0 -p out demo/evaluate; \
-		else echo 'The suites are left out: they need Node.js 20 and npm.'; fi
+	python tools/judge.py; case $$? in 0) shutka run evaluate -p bundle demo/shutka.zip -p items 4 -p n 1 -p k 1 -p temperature 0 -p out demo/evaluate;; 2) ;; *) exit 1;; esac
 	python tools/ask.py demo/shutka.zip 'how many days the month of a date has'
 
 test: $(READY)  ## run every notebook and every test

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ShutkaError', 'UserError', 'OutOfMemory', 'BudgetReached', 'Diverged', 'Stuck', 'unknown', 'check_types', 'fsync_dir',
-           'write_atomic', 'read_json', 'write_json', 'read_jsonl', 'write_jsonl', 'sha256', 'rng']
+           'write_atomic', 'replacing', 'read_json', 'write_json', 'read_jsonl', 'write_jsonl', 'sha256', 'rng']
 
 # %% ../nbs/00_core.ipynb #9ebdd2b9
 import hashlib
@@ -13,6 +13,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -98,6 +99,20 @@ def write_atomic(
         raise
     fsync_dir(path.parent)
     return path
+
+# %% ../nbs/00_core.ipynb #df124d98
+@contextmanager
+def replacing(
+    path: Path,   # to be replaced when the block ends well
+):                # the path to write to
+    "Give a file its name when it is whole and on the disk."
+    half = path.with_name(f'.{path.name}.half')
+    try:
+        yield half
+        with open(half, 'rb') as f: os.fsync(f.fileno())
+        os.replace(half, path)
+    finally: half.unlink(missing_ok=True)
+    fsync_dir(path.parent)
 
 # %% ../nbs/00_core.ipynb #e68bac8b
 def read_json(

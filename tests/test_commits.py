@@ -474,7 +474,7 @@ def test_a_corrupt_object(tmp_path):
     assert standing(path, walk(repo))[0] == set(got)
 
 
-@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('seed', [0, 1, 2, 25])
 def test_random_histories(seed, tmp_path):
     "Merges in all directions, many of them with the tree of a parent; what is read of a part is the same."
     chance, s, trees = random.Random(seed), Story(), {}

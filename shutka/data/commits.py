@@ -36,7 +36,7 @@ from typing import NamedTuple, TypedDict
 
 import orjson
 
-from ..core import UserError, fsync_dir
+from ..core import UserError, replacing
 from .sources import git, git_command
 
 # %% ../../nbs/15_data.commits.ipynb #4c0e4fe6
@@ -209,7 +209,7 @@ def hour_and_day(
 _SETTINGS = {'core.quotePath': 'true', 'core.abbrev': 'auto', 'core.attributesFile': os.devnull, 'core.bigFileThreshold': '512m', 'core.looseCompression': '0', 'diff.suppressBlankEmpty': 'false', 'diff.indentHeuristic': 'true',
              'diff.ignoreSubmodules': 'none', 'diff.renames': 'true', 'diff.orderFile': os.devnull, 'merge.renames': 'true', 'merge.directoryRenames': 'conflict',
              'merge.renormalize': 'false', 'merge.conflictStyle': 'merge', 'user.name': 'nobody', 'user.email': 'nobody@localhost'}
-_KEEP = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'), str(1 << 30))  # glibc gives each large blob's memory back and asks for it again: 7 % of git's time
+_KEEP = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'), str(1 << 30))  # glibc gives each large blob's memory back and asks for it again: 7 % of the time that reading takes
 _SETTINGS = [word for name, value in _SETTINGS.items() for word in ('-c', f'{name}={value}')]
 
 def asking(
@@ -767,8 +767,8 @@ def _read(history: History, todo: list[str], workers: int, progress: Callable) -
         first = list(islice(answers, 1))  # git is at work while the merges are looked at
         bases, hashes = merge_bases(history.root, merges), sorted(history.places)
         forward = {c: history.places[parents[1]].tree for c, parents in merges.items() if len(parents) == 2 and bases.get(c) == parents[0]}  # one side alone has changed
-        redo = {c: merges[c] for c in bases if c not in forward}
-        with closing(automatic_trees(history.root, [merges[c] for c in merges if c in redo])) as trees:
+        redo = {c: parents for c, parents in merges.items() if c in bases and c not in forward}
+        with closing(automatic_trees(history.root, [*redo.values()])) as trees:
             for done, (commit, (fields, files, some)) in enumerate(zip(todo, chain(first, answers)), 1):
                 became = any(f.how == 'T' for f in files)
                 counts = numstat(history.root, commit, history.places[commit].parents[0]) if became else {}
@@ -858,18 +858,6 @@ def _append(path: Path, lines: Iterable[bytes]):
             os.truncate(path, size)
             raise
 
-def _replace(path: Path, lines: Iterable[bytes]):
-    "A file is replaced when the last line is there."
-    temporary = path.with_name(f'.{path.name}.half')   # what a killed run left is written over
-    try:
-        with open(temporary, 'wb') as f:
-            f.writelines(lines)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally: temporary.unlink(missing_ok=True)
-    fsync_dir(path.parent)
-
 def _right_lines(path: Path, history: History, kept: set[str]) -> Iterator[bytes]:
     "The lines of a file that stay, with the right ends."
     if not kept: return
@@ -914,5 +902,6 @@ def write_commits(
         kept, dropped, right = (set(), 0, False) if anew else standing(path, history)
         with closing(read_commits(history, kept, workers, progress)) as new:
             if right: _append(path, map(line_of, new))
-            else: _replace(path, chain(_right_lines(path, history, kept), map(line_of, new)))
+            else:
+                with replacing(path) as half, open(half, 'wb') as f: f.writelines(chain(_right_lines(path, history, kept), map(line_of, new)))
     return Written(len(history.places) - len(kept), len(kept), dropped, not right)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FILES', 'WIDTH', 'PAYLOAD', 'READ', 'PIECE', 'MINILM', 'TEXT', 'files_of', 'commit_words', 'Encoder', 'of_sentences',
            'of_shutka', 'open_encoder', 'projection', 'vectors', 'point_id', 'row_of', 'record', 'kept', 'index_of',
-           'places', 'pieces', 'embed', 'replacing', 'write_npz', 'write_qdrant', 'assemble', 'of_words', 'encoder_for',
+           'places', 'pieces', 'embed', 'write_npz', 'write_qdrant', 'assemble', 'of_words', 'encoder_for',
            'write_points']
 
 # %% ../../nbs/55_memory.points.ipynb #ce155cd7
@@ -13,7 +13,6 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -23,7 +22,7 @@ from uuid import NAMESPACE_OID, uuid5
 import numpy as np
 import torch
 
-from ..core import UserError, fsync_dir, read_jsonl, sha256, write_json, write_jsonl
+from ..core import UserError, read_jsonl, replacing, sha256, write_json, write_jsonl
 from .encoder import fingerprint, quiet
 from ..models.bundle import is_bundle, model_in, read_bundle
 from ..models.lm import opened
@@ -177,19 +176,6 @@ def embed(
     return new
 
 # %% ../../nbs/55_memory.points.ipynb #ef1fb6a7
-@contextmanager
-def replacing(
-    path: Path,   # to be replaced when the block ends well
-):                # the path to write to
-    "Give a file its name when it is whole."
-    half = path.with_name(f'.{path.name}.half')
-    try:
-        yield half
-        with open(half, 'rb') as f: os.fsync(f.fileno())
-        os.replace(half, path)
-    finally: half.unlink(missing_ok=True)
-    fsync_dir(path.parent)
-
 def write_npz(
     path: Path,
     arrays: dict[str, tuple],   # name -> (dtype, shape, pieces of it)

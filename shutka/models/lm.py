@@ -278,7 +278,9 @@ def save_lm(
     "Write a model and its tokenizer as transformers does; raises `UserError` if they do not fit on the disk."
     folder = Path(folder)
     half, aside = (folder.with_name(f'.{folder.name}.{ending}') for ending in ('half', 'old'))
-    if aside.exists() and not folder.exists(): os.rename(aside, folder)   # whoever was killed between the two below
+    def back():
+        if aside.exists() and not folder.exists(): os.rename(aside, folder)
+    back()   # whoever was killed between the two renames
     for leftover in (half, aside): shutil.rmtree(leftover, ignore_errors=True)
     try:
         model.lm.save_pretrained(save_tokenizer(half, tokenizer))
@@ -288,7 +290,7 @@ def save_lm(
         if folder.exists(): os.rename(folder, aside)
         os.rename(half, folder)
     except (OSError, SafetensorError) as e:
-        if aside.exists() and not folder.exists(): os.rename(aside, folder)
+        back()
         raise UserError(f"a model must fit on the disk, and {folder} could not be written: {e}") from e
     finally: shutil.rmtree(half, ignore_errors=True)
     fsync_dir(folder.parent)

@@ -9,7 +9,6 @@ __all__ = ['MARKERS', 'NEEDED', 'SPLITS', 'DTYPES', 'marker', 'check_commit', 'c
 
 # %% ../../nbs/23_text.windows.ipynb #16edf11e
 import json
-import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import UserError, check_types, read_json, sha256, write_atomic, write_json
+from ..core import UserError, check_types, read_json, replacing, sha256, write_atomic, write_json
 from .batches import window
 
 # %% ../../nbs/23_text.windows.ipynb #15443338
@@ -341,14 +340,8 @@ def write_sequences(
             'sequence_length': one.cut.sequence_length, 'metadata': metadata}
     rows = (t.rows([i])[0][0].tolist() for t in splits.values() for i in range(len(t)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        with open(temporary, 'w') as f:
-            f.write(json.dumps(head)[:-1] + ', "token_sequences": [')
-            for number, row in enumerate(rows): f.write((',\n' if number else '\n') + json.dumps(row, separators=(',', ':')))
-            f.write('\n]}\n')
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally: temporary.unlink(missing_ok=True)
+    with replacing(path) as half, open(half, 'w') as f:
+        f.write(json.dumps(head)[:-1] + ', "token_sequences": [')
+        for number, row in enumerate(rows): f.write((',\n' if number else '\n') + json.dumps(row, separators=(',', ':')))
+        f.write('\n]}\n')
     return path
