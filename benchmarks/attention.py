@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from shutka.core import write_json
+from shutka.core.files import write_json
 from shutka.models.attention import GatedLinearAttention, SoftmaxAttention
 
 WIDTH, HEADS, LENGTHS = 256, 4, [1024, 2048, 4096, 8192, 16384]

@@ -54,14 +54,14 @@ def peak():
 
 def lines(repo, workers):
     "In a process of its own: read everything."
-    from shutka.data.commits import line_of, read_commits
+    from shutka.history.commits import line_of, read_commits
     began = time.perf_counter()
     with open('/dev/null', 'wb') as f: f.writelines(map(line_of, read_commits(repo, workers=int(workers))))
     print(json.dumps({'seconds': time.perf_counter() - began, 'peak': peak()}))
 
 def written(repo, file):
     "In a process of its own: bring a file up to date."
-    from shutka.data.commits import write_commits
+    from shutka.history.commits import write_commits
     began = time.perf_counter()
     write_commits(repo, file, workers=2)
     print(json.dumps({'seconds': time.perf_counter() - began, 'peak': peak()}))

@@ -25,12 +25,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from shutka.core import read_json, read_jsonl  # noqa: E402
+from shutka.core.files import read_json, read_jsonl  # noqa: E402
 from shutka.train.fit import Session  # noqa: E402
 from shutka.train.recipe import prepare  # noqa: E402
 from shutka.train.recipes import load_run  # noqa: E402
 from shutka.train.run import train  # noqa: E402
-from shutka.train.typescript import Typescript  # noqa: E402
+from shutka.typescript.recipe import Typescript  # noqa: E402
 
 
 def child(out: str, precision: str):

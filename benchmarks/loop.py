@@ -30,14 +30,14 @@ from torch.nn.functional import cross_entropy
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from shutka.data.typescript import Report, collect  # noqa: E402
+from shutka.data.pairs import Report, collect  # noqa: E402
 from shutka.models.text_jepa import SIZES, TextJEPA  # noqa: E402
 from shutka.text.batches import Views, example  # noqa: E402
 from shutka.text.words import inverse_frequency  # noqa: E402
 from shutka.train.checkpoint import pack_model, save_checkpoint  # noqa: E402
 from shutka.train.fit import Session, fit  # noqa: E402
 from shutka.train.phase import Phase  # noqa: E402
-from shutka.train.typescript import contrastive  # noqa: E402
+from shutka.typescript.recipe import contrastive  # noqa: E402
 
 VOCABULARY, LENGTH = 2_000, 64
 

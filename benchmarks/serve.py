@@ -36,13 +36,13 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from shutka.data.sources import open_source  # noqa: E402
-from shutka.data.typescript import Report, collect  # noqa: E402
+from shutka.data.pairs import Report, collect  # noqa: E402
 from shutka.models.decoder import DecoderConfig, Sampling, begin, generate, proceed  # noqa: E402
 from shutka.models.text_jepa import SIZES, TextJEPA, save_model  # noqa: E402
-from shutka.serve.models import open_seat  # noqa: E402
+from shutka.serve.seats import open_seat  # noqa: E402
 from shutka.text.passages import code_of  # noqa: E402
 from shutka.text.tokenizer import named_encoding, save_encoding  # noqa: E402
-from shutka.train.instructions import WRITERS  # noqa: E402
+from shutka.instructions.recipe import WRITERS  # noqa: E402
 
 ENCODING = named_encoding('typescript-8k')
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096)
@@ -91,7 +91,7 @@ def plot(found: dict, path: str):
 class Server:
     "`shutka serve` as a process."
     def __init__(self, folder: Path):
-        self.process = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'serve', str(folder), '--port', '0'], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {'PYTHONUNBUFFERED': '1'})
+        self.process = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'serve', str(folder), '--port', '0'], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {'PYTHONUNBUFFERED': '1'})
         for line in self.process.stdout:
             if 'answers on' in line: self.port = int(line.split('localhost:')[1].split('/')[0])
             if line.startswith('Memory:'): break

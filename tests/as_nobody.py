@@ -13,8 +13,8 @@ if __name__ == '__main__':
     import uvicorn.protocols.websockets.auto  # noqa: F401
 
     import shutka.serve.api  # noqa: F401
-    from shutka.cli import main
-    from shutka.serve.models import open_memory, open_seat
+    from shutka.faces.cli import main
+    from shutka.serve.seats import open_memory, open_seat
     seat, content = open_seat(os.environ['WARM'])
     with open_memory(seat, f"{os.environ['WARM']}.bank", content) as bank: bank.search('warm')
     os.setgroups([])

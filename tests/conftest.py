@@ -23,8 +23,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope='session')
 def pairs(tmp_path_factory):
     "A file of 400 pairs from the bundled corpus: quicker to read than the corpus."
-    from shutka.core import rng, write_jsonl
-    from shutka.data.typescript import Report, collect
+    from shutka.core.hashes import rng
+    from shutka.core.files import write_jsonl
+    from shutka.data.pairs import Report, collect
     path = tmp_path_factory.mktemp('pairs')/'pairs.jsonl'
     write_jsonl(path, rng(0).sample(list(collect('bundled:typescript', Report())), 400))
     return path
@@ -38,7 +39,7 @@ def phase1(tmp_path_factory, pairs):
 
     from shutka.models.text_jepa import TextJEPA, save_model
     from shutka.train.recipe import prepare
-    from shutka.train.typescript import Typescript
+    from shutka.typescript.recipe import Typescript
     run = Typescript(source=f'jsonl:{pairs}', max_samples=60, steps=1, batch_size=8, out=str(tmp_path_factory.mktemp('phase1')/'run'))
     prepare(run, progress=lambda line: None)
     torch.manual_seed(0)
@@ -53,7 +54,7 @@ def small(tmp_path, monkeypatch, pairs):
 
     from shutka.models.text_jepa import SIZES
     from shutka.train.recipe import prepare
-    from shutka.train.typescript import Typescript
+    from shutka.typescript.recipe import Typescript
     monkeypatch.setitem(SIZES, 'tiny', SMALL)
 
     def make(name='run', **settings):

@@ -1,7 +1,7 @@
 "What tests of TypeScript answers share: `needs_node` skips where there is no Node.js."
 import pytest
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.evaluate.sandbox import node
 
 try: node()

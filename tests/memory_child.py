@@ -17,7 +17,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.memory import bank as module
 from shutka.memory import encoder
 from shutka.memory.bank import Bank

@@ -27,7 +27,7 @@ def tiny(decoder: bool = True, exact: bool = True):
 
 def seat_of(model):
     "The model in its seat."
-    from shutka.serve.models import JepaSeat
+    from shutka.serve.seats import JepaSeat
     from shutka.text.passages import Layout
     from shutka.text.tokenizer import named_encoding
     return JepaSeat(model, Layout(encoding=named_encoding('typescript-8k')))
@@ -52,7 +52,7 @@ def bundle(path, decoder: bool = True, memories: bool = False, folder=None):
     "A bundle of the tiny model, with or without memories."
     from shutka.export.bundle import with_bank
     from shutka.memory.bank import Bank
-    from shutka.models.bundle import write_zip
+    from shutka.models.archive import write_zip
     from shutka.models.text_jepa import save_model
     from shutka.text.tokenizer import named_encoding, save_encoding
     place, model = path.parent/'made', tiny(decoder, exact=False)

@@ -281,7 +281,7 @@ def test_a_model_without_a_decoder_finds_and_does_not_write():
 
 
 def test_a_causal_model_behind_the_same_routes(tmp_path):
-    from shutka.serve.models import open_memory, open_seat
+    from shutka.serve.seats import open_memory, open_seat
     gpt(tmp_path/'gpt')
     seat, content = open_seat(tmp_path/'gpt')
     bank = open_memory(seat, tmp_path/'bank', content)
@@ -383,7 +383,7 @@ def test_no_input_breaks_it(url):
 
 # --- as a program
 
-def started(*words, folder, program=('-m', 'shutka.cli'), env={}):
+def started(*words, folder, program=('-m', 'shutka.faces.cli'), env={}):
     "`shutka serve` as a process, and what it printed until it listened."
     process = subprocess.Popen([sys.executable, *program, 'serve', *map(str, words)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                env=os.environ | {'PYTHONUNBUFFERED': '1'} | env)
@@ -436,5 +436,5 @@ def test_another_user_serves_it_in_another_folder(tmp_path):
 @pytest.mark.parametrize('words, error', [(['--host', '0.0.0.0'], 'must have a key'), (['--port', '1', '--host', '203.0.113.1', '--api-key', 'a'], 'must be free')])
 def test_shutka_serve_refuses(tmp_path, words, error):
     (tmp_path/'my.zip').write_text('')
-    ran = subprocess.run([sys.executable, '-m', 'shutka.cli', 'serve', 'my.zip', *words], cwd=tmp_path, capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != 'SHUTKA_API_KEY'})
+    ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'serve', 'my.zip', *words], cwd=tmp_path, capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != 'SHUTKA_API_KEY'})
     assert ran.returncode == 2 and error in ran.stderr

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from shutka import cli
-from shutka.core import UserError, read_json, sha256
-from shutka.evaluate.model import evaluate_run
+from shutka.faces import cli
+from shutka.core.errors import UserError
+from shutka.core.files import read_json
+from shutka.core.hashes import sha256
+from shutka.evaluate.comparison import evaluate_run
 from shutka.export.bundle import read_bundle, write_bundle
 from shutka.train.recipe import prepare
 from shutka.train.run import main, result
-from shutka.train.typescript import Typescript
+from shutka.typescript.recipe import Typescript
 
 ROOT = Path(__file__).parents[1]
 def code(name):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.memory import bank as module
 from shutka.memory.bank import Bank, attach, fingerprint, fuse
 from shutka.memory.look import marked

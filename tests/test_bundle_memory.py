@@ -8,7 +8,7 @@ import torch
 from small import SMALL
 
 import shutka
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.export.bundle import MEMORY, read_bundle, with_bank, write_zip
 from shutka.memory.bank import Bank, Reader, fingerprint
 from shutka.models.text_jepa import TextJEPA, save_model

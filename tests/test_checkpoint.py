@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.train import checkpoint as module
 from shutka.train.checkpoint import checkpoints, damage, load_checkpoint, name_of, pack_model, save_checkpoint, staying, unpack_model
 

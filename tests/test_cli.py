@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shutka import cli
-from shutka.core import UserError, write_json
+from shutka.faces import cli
+from shutka.core.errors import UserError
+from shutka.core.files import write_json
 
 ROOT = Path(__file__).parents[1]
 CODE = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
@@ -31,7 +32,7 @@ def place(tmp_path, monkeypatch):
 
 def shutka(*words: str, **options) -> subprocess.CompletedProcess:
     "The command line, in a process of its own."
-    return subprocess.run([sys.executable, '-m', 'shutka.cli', *words], text=True, capture_output=True, timeout=60, **options)
+    return subprocess.run([sys.executable, '-m', 'shutka.faces.cli', *words], text=True, capture_output=True, timeout=60, **options)
 
 
 def files() -> list[str]:
@@ -42,7 +43,7 @@ def files() -> list[str]:
 def test_module_entry_and_light_start():
     done = shutka('--help')
     assert done.returncode == 0 and 'Commands:' in done.stdout and not done.stderr
-    loaded = subprocess.run([sys.executable, '-c', 'import sys, shutka.cli; print(*{m.split(".")[0] for m in sys.modules})'],
+    loaded = subprocess.run([sys.executable, '-c', 'import sys, shutka.faces.cli; print(*{m.split(".")[0] for m in sys.modules})'],
                             text=True, capture_output=True, check=True).stdout.split()
     assert not HEAVY & set(loaded)
 
@@ -96,7 +97,7 @@ def test_the_system_refuses(capsys):
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
 def test_full_disk():
     with open('/dev/full', 'w') as full:
-        done = subprocess.run([sys.executable, '-m', 'shutka.cli', '--help'], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', '--help'], stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (2, "error: no space is left on the disk that standard output or the run's folder is on\n")
 
 
@@ -104,14 +105,14 @@ def test_broken_pipe():
     Path('texts.txt').write_text('a text\n' * 20_000)
     script = ("import sys, types; m = types.ModuleType('shutka.export.bundle'); sys.modules['shutka.export.bundle'] = m; import numpy as np\n"
               "m.load = lambda path: types.SimpleNamespace(encode=lambda t, side: np.ones((len(t), 2), np.float32))\n"
-              "from shutka.cli import main; main()")
+              "from shutka.faces.cli import main; main()")
     done = subprocess.run(f"{sys.executable} -c \"$SCRIPT\" encode model.zip -i texts.txt | head -n 1", shell=True, text=True, capture_output=True,
                           env={**os.environ, 'SCRIPT': script})
     assert json.loads(done.stdout) == {'text': 'a text', 'vector': [1, 1]} and done.stderr == ''
 
 
 def test_bugs_keep_their_traceback(monkeypatch):
-    monkeypatch.setattr('shutka.data.typescript.collect', lambda *a, **k: 1 / 0)
+    monkeypatch.setattr('shutka.data.pairs.collect', lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError): cli.command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl'])
 
 
@@ -192,7 +193,7 @@ def running():
 
 
 def test_watch_ends_when_the_run_was_killed(running):
-    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'watch', 'run'], stdout=subprocess.PIPE, text=True)
+    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'watch', 'run'], stdout=subprocess.PIPE, text=True)
     assert watcher.stdout.readline().startswith('words step 3 ·')
     running.close()
     assert watcher.stdout.read() == 'run: killed; the same command goes on\n' and watcher.wait() == 0
@@ -207,7 +208,7 @@ def test_watch_once(running, capsys):
 def test_watch_waits_and_follows():
     "From before the first step to the end, as lines; the log is only read."
     Path('run').mkdir()
-    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'watch', 'run'], stdout=subprocess.PIPE, text=True)
+    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'watch', 'run'], stdout=subprocess.PIPE, text=True)
     assert watcher.stdout.readline() == 'run: has not begun\n'
     trainer = open('run/.lock', 'w')
     fcntl.flock(trainer, fcntl.LOCK_EX)
@@ -225,7 +226,7 @@ def test_watch_waits_and_follows():
 def test_watch_in_a_terminal(running):
     "A table that is drawn over itself, until Ctrl-C."
     ours, theirs = os.openpty()
-    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'watch', 'run'], stdin=theirs, stdout=theirs, stderr=theirs,
+    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'watch', 'run'], stdin=theirs, stdout=theirs, stderr=theirs,
                                env=os.environ | {'TERM': 'xterm', 'COLUMNS': '80', 'LINES': '40'})
     os.close(theirs)
     seen = b''

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from shutka import cli
-from shutka.core import UserError
-from shutka.data import commits as module
-from shutka.data.commits import Commit, complexity, line_of, numstat, read_commits, repeats, standing, walk, write_commits
-from shutka.data.repository import repository_stats
+from shutka.faces import cli
+from shutka.core.errors import UserError
+from shutka.history import commits as module
+from shutka.history.commits import Commit, complexity, line_of, numstat, read_commits, repeats, standing, walk, write_commits
+from shutka.history.stats import repository_stats
 
 ENV = {'PATH': os.environ['PATH'], 'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_SYSTEM': '/dev/null', 'LC_ALL': 'C', 'HOME': '/nonexistent'}
 ODD = 'tab\there "quoted"\nend'  # the name of a file
@@ -399,7 +399,7 @@ def test_memory_stays_flat(tmp_path):
     one = s.commit(b'main', b'a', ('long.txt', b'a line of a very long file, %06d\n' * 2_000_000 % tuple(i % 999_983 for i in range(2_000_000))))
     s.commit(b'main', b'b', ('long.txt', b''), parents=[one])
     repo = s.into(tmp_path/'repo.git')
-    code = "import sys; from shutka.data.commits import write_commits; write_commits(sys.argv[1], sys.argv[2]); print(open('/proc/self/status').read())"
+    code = "import sys; from shutka.history.commits import write_commits; write_commits(sys.argv[1], sys.argv[2]); print(open('/proc/self/status').read())"
     done = subprocess.run([sys.executable, '-c', code, repo, tmp_path/'c.jsonl'], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     assert int(re.search(r'VmHWM:\s+(\d+) kB', done.stdout)[1]) <= 100_000
     assert [json.loads(line)['insertions'] for line in open(tmp_path/'c.jsonl')] == [2_000_000, 0]

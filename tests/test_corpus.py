@@ -8,7 +8,7 @@ import pytest
 
 from shutka.data.corpus import SHORTEST, normalized
 from shutka.data.sources import open_source
-from shutka.data.typescript import Report, pairs_of
+from shutka.data.pairs import Report, pairs_of
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT/'tests'/'typescript'

@@ -7,10 +7,10 @@ import pytest
 import torch
 from serving import gpt, seat_of, tiny
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.models.decoder import Sampling, generate
 from shutka.serve.engine import Ask, Busy, Engine, Stops
-from shutka.serve.models import TooLong, open_seat
+from shutka.serve.seats import TooLong, open_seat
 
 
 class Caught:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shutka import metrics as of
-from shutka.core import UserError, read_jsonl, write_jsonl
-from shutka.evaluate.model import evaluate_run, pools_of
+from shutka.core import metrics as of
+from shutka.core.errors import UserError
+from shutka.core.files import read_jsonl, write_jsonl
+from shutka.evaluate.comparison import evaluate_run, pools_of
 from shutka.evaluate.retrieval import Pool, evaluate, hybrid, make_pool, table, zscores
-from shutka.metrics import chance, interval, metrics, ranks
-from shutka.plots import plot_retrieval, plot_run
+from shutka.core.metrics import chance, interval, metrics, ranks
+from shutka.core.plots import plot_retrieval, plot_run
 from shutka.train.run import main, result
 
 
@@ -27,7 +28,7 @@ def constant(queries, bodies): return np.ones((len(queries), 8)), np.ones((len(b
 
 def test_importing_is_cheap():
     "Neither module may drag in the heavy packages."
-    code = ("import sys, shutka.plots, shutka.metrics, shutka.evaluate.retrieval;"
+    code = ("import sys, shutka.core.plots, shutka.core.metrics, shutka.evaluate.retrieval;"
             "sys.exit(bool({'torch', 'matplotlib', 'bm25s', 'transformers'} & set(sys.modules)))")
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
@@ -162,5 +163,5 @@ def test_an_examination_depends_on_the_model_alone(small):
     before = evaluate_run(run.out)
     result(run.out, examined='')
     env = os.environ | {'PYTHONHASHSEED': '1', 'OMP_NUM_THREADS': '1'}
-    subprocess.run([sys.executable, '-c', f'from shutka.evaluate.model import evaluate_run; evaluate_run({run.out!r})'], env=env, check=True)
+    subprocess.run([sys.executable, '-c', f'from shutka.evaluate.comparison import evaluate_run; evaluate_run({run.out!r})'], env=env, check=True)
     assert result(run.out) == before

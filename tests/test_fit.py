@@ -18,7 +18,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from shutka.core import Diverged, OutOfMemory, UserError, read_jsonl, rng
+from shutka.core.errors import Diverged, OutOfMemory, UserError
+from shutka.core.files import read_jsonl
+from shutka.core.hashes import rng
 from shutka.train.checkpoint import checkpoints, load_checkpoint
 from shutka.train.fit import Session, fit, trim_log
 from shutka.train.phase import Phase

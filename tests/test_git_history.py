@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shutka.core import UserError, read_json
-from shutka.notebooks import run_notebook
+from shutka.core.errors import UserError
+from shutka.core.files import read_json
+from shutka.faces.notebooks import run_notebook
 
 ROOT = Path(__file__).parents[1]
 FEW = dict(sequence_length='64', overlap='16', force_epochs='1', model='tiny', encoder='words', processes='1')
@@ -121,7 +122,7 @@ def test_a_changed_setting_holds_from_the_next_run_on(finished, tmp_path, monkey
 def killed_in(phase, words, base):
     "Start the command, pull the plug when a phase has begun; how the phase stood then."
     before = manifest(base)['execution_timestamp'] if base.exists() else ''
-    process = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'run', 'git_history', *words], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'run', 'git_history', *words], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
         try: result = manifest(base).get('phase_results', {}).get(phase, {'timestamp': ''})
         except UserError: continue

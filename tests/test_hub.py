@@ -12,9 +12,9 @@ from threading import Thread
 import pytest
 import yaml
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.export.hub import hub_files, push_to_hub
-from shutka.models.bundle import read_bundle, write_zip
+from shutka.models.archive import read_bundle, write_zip
 
 ROOT = Path(__file__).parents[1]
 TOKEN = 'hf_good'
@@ -169,8 +169,8 @@ def test_damaged_and_unpacked(hub, bundle, tmp_path):
 
 def test_command(hub, bundle, tmp_path):
     env = os.environ | {'HF_ENDPOINT': hub.url, 'HF_TOKEN': TOKEN, 'HF_HUB_DISABLE_XET': '1', 'HF_HOME': str(tmp_path/'hf'), 'PYTHONPATH': str(ROOT)}
-    ran = subprocess.run([sys.executable, '-m', 'shutka.cli', 'hub', 'push', bundle, 'ada/demo', '--public'], env=env, cwd=tmp_path, text=True, capture_output=True, timeout=60)
+    ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'hub', 'push', bundle, 'ada/demo', '--public'], env=env, cwd=tmp_path, text=True, capture_output=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     assert '/commit/' in ran.stdout and hub.repos == {'ada/demo': False} and hub.commits == [hub_files(bundle, 'ada/demo')]
-    refused = subprocess.run([sys.executable, '-m', 'shutka.cli', 'hub', 'push', bundle, 'ada/demo'], env=env | {'HF_TOKEN': 'hf_wrong'}, cwd=tmp_path, text=True, capture_output=True, timeout=60)
+    refused = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'hub', 'push', bundle, 'ada/demo'], env=env | {'HF_TOKEN': 'hf_wrong'}, cwd=tmp_path, text=True, capture_output=True, timeout=60)
     assert refused.returncode == 2 and refused.stderr.startswith('error: ') and 'token is not valid' in refused.stderr

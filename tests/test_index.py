@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.memory import index as module
 from shutka.memory.index import LOCK, MANIFEST, Index, file_digest
 

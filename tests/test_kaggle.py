@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shutka.core import UserError
-from shutka.notebooks import parameters
+from shutka.core.errors import UserError
+from shutka.faces.notebooks import parameters
 
 PREFLIGHT = 'from shutka.export.preflight import preflight\n\npreflight()'
 NOTEBOOKS = sorted((Path(__file__).parents[1]/'kaggle').glob('*.ipynb'))

@@ -10,13 +10,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from shutka import cli
-from shutka.core import UserError
+from shutka.faces import cli
+from shutka.core.errors import UserError
 from shutka.export import preflight
 from shutka.export.kaggle import Kernel, account, with_values, write_kernel
 from shutka.export.preflight import gpu_fault, lacking
 from shutka.export.wheels import IMAGE, PYTHON, build, plain, stand_in, wheelhouse
-from shutka.notebooks import notebooks, parameters
+from shutka.faces.notebooks import notebooks, parameters
 from shutka.train.plan import Device, Machine
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.models import lm
 from shutka.models.lm import (
     CausalLM,

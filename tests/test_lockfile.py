@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.data.lockfile import locked_libraries
 
 

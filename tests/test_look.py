@@ -7,7 +7,7 @@ import numpy as np
 import papermill
 import pytest
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.memory.bank import Bank
 from shutka.memory.look import SAMPLE, Inspector, Searcher, ago, card, chart_of, inspector, map_of, plot_bank, undoable
 from shutka.text.words import word_ids

@@ -24,7 +24,7 @@ import pytest
 from memory_child import DEADLY, LATE, D, Words
 from test_store import READONLY, privately
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.memory.bank import Bank
 from shutka.memory.index import Index
 from shutka.memory.sync import follow

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.models import attention, ternary
 from shutka.models.attention import GatedLinearAttention, SoftmaxAttention, scan, split_heads
 from shutka.models.layers import Block, masked_mean, positions, rotary

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shutka.core import write_json, write_jsonl
+from shutka.core.files import write_json, write_jsonl
 from shutka.train.monitor import append, gpu_sample, hardware_rows, is_training, new_rows, sample, status_of
 
 

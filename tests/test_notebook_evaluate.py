@@ -8,14 +8,14 @@ import torch
 from judged import needs_node
 from small import SMALL
 
-from shutka.core import read_json, read_jsonl, write_jsonl
+from shutka.core.files import read_json, read_jsonl, write_jsonl
 from shutka.evaluate.suites import SUITES, read_suite
 from shutka.export.bundle import with_bank
 from shutka.memory.bank import Bank
-from shutka.models.bundle import write_zip
+from shutka.models.archive import write_zip
 from shutka.models.decoder import DecoderConfig
 from shutka.models.text_jepa import TextJEPA, save_model
-from shutka.notebooks import run_notebook
+from shutka.faces.notebooks import run_notebook
 from shutka.text.tokenizer import named_encoding, save_encoding
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ def test_a_run_and_its_continuation():
     remember(made(writes=True))
     with_bank('model.zip', 'bank', 'both.zip')
     words = [word for name, value in FEW.items() for word in ('-p', name, value)]
-    ran = subprocess.run([sys.executable, '-m', 'shutka.cli', 'run', 'evaluate', '-p', 'bundle', 'both.zip', *words], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'run', 'evaluate', '-p', 'bundle', 'both.zip', *words], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     for said in ('6 tasks, 2 answers to each', 'it writes', 'pieces of code in its memory: 4', 'no source was given', '| retrieval only | ', 'of the answers of the model, 0.0% pass'): assert said in ran.stdout
     out = Path('runs/evaluate')

@@ -5,10 +5,11 @@ import pytest
 import torch
 from small import SMALL
 
-from shutka.core import read_json, sha256, write_json
+from shutka.core.files import read_json, write_json
+from shutka.core.hashes import sha256
 from shutka.memory.bank import Bank
 from shutka.models.text_jepa import TextJEPA, save_model
-from shutka.notebooks import run_notebook
+from shutka.faces.notebooks import run_notebook
 
 ROOT = Path(__file__).parents[1]
 

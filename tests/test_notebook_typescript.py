@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import shutka
-from shutka.core import read_json, sha256
+from shutka.core.files import read_json
+from shutka.core.hashes import sha256
 from shutka.models.text_jepa import load_model
-from shutka.notebooks import notebook, run_notebook
+from shutka.faces.notebooks import notebook, run_notebook
 from shutka.train.run import steps_in
 
 ROOT = Path(__file__).parents[1]

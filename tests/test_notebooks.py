@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LARGEST_OUTPUT, LARGEST_NOTEBOOK = 60_000, 300_000  # bytes
-every_notebook = pytest.mark.parametrize('path', sorted((ROOT/'nbs').glob('*.ipynb')), ids=lambda path: path.stem)
-PAGES = [*sorted((ROOT/'nbs').glob('*.ipynb')), *sorted((ROOT/'kaggle').glob('*.ipynb')), ROOT/'README.md', ROOT/'CONTRIBUTING.md']
+every_notebook = pytest.mark.parametrize('path', sorted((ROOT/'nbs').rglob('*.ipynb')), ids=lambda path: path.stem)
+PAGES = [*sorted((ROOT/'nbs').rglob('*.ipynb')), *sorted((ROOT/'kaggle').glob('*.ipynb')), ROOT/'README.md', ROOT/'CONTRIBUTING.md']
 every_module = pytest.mark.parametrize('path', sorted((ROOT/'shutka').rglob('*.py')), ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -60,16 +60,28 @@ def test_explicit_names(path):
 
 @pytest.mark.parametrize('path', PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_prose_points_at_is_there(path):
-    "Notebooks by their names, `00_core`, and whatever a link leads to that is no address on the web."
-    named = {name.rstrip('.').removesuffix('.ipynb') for name in re.findall(r'(?<![\w.])\d\d[a-z]?_[a-z][a-z_.]*', prose(path))}
+    "Notebooks by folder and name, `00_core/20_files`, and whatever a link leads to that is no address on the web."
+    named = {name.rstrip('.').removesuffix('.ipynb') for name in re.findall(r'(?<![\w./])(?:nbs/)?(\d\d_[a-z_]+/\d\d_[a-z_]+)', prose(path))}
     linked = set(re.findall(r'\]\((?![a-z]+:|#)([^)\s#]+)', prose(path)))
-    assert sorted(named - {found.stem for found in (ROOT/'nbs').glob('*.ipynb')}) == []
+    assert sorted(named - {f'{found.parent.name}/{found.stem}' for found in (ROOT/'nbs').rglob('*.ipynb')}) == []
     assert sorted(link for link in linked if not (path.parent/link).exists()) == []
 
 
 def test_the_book_lists_every_notebook():
-    listed = re.findall(r'\]\((\d[^/)]*)\)', prose(ROOT/'nbs'/'index.ipynb'))
-    assert sorted(listed) == sorted(path.name for path in (ROOT/'nbs').glob('[0-9]*.ipynb'))
+    listed = re.findall(r'\]\((\d\d_[^)]*\.ipynb)\)', prose(ROOT/'nbs'/'index.ipynb'))
+    assert sorted(listed) == sorted(f'{path.parent.name}/{path.name}' for path in (ROOT/'nbs').glob('[0-9]*/*.ipynb'))
+
+
+def test_prose_fits_into_a_hundred_columns():
+    "But for tables, addresses, and what stands in code blocks."
+    wide = []
+    for path in PAGES:
+        fenced = False
+        for line in prose(path).splitlines():
+            if line.startswith('```'): fenced = not fenced
+            if fenced or line.startswith(('|', '    ', '![')) or re.search(r'https?://\S{40}', line): continue
+            if len(line) > 100: wide.append(f'{path.relative_to(ROOT)}: {line[:60]}')
+    assert wide == []
 
 
 @every_module

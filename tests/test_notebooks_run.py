@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shutka.core import UserError
-from shutka.notebooks import run_notebook
+from shutka.core.errors import UserError
+from shutka.faces.notebooks import run_notebook
 
 ROOT = Path(__file__).parents[1]
 FINISH = "from shutka.core import write_json\n_ = write_json(f'{out}/result.json', {'status': 'ok', 'steps': steps, 'lr': lr})"
@@ -34,7 +34,7 @@ def write(*sources: str, tags=('parameters',), name='demo.ipynb') -> str:
 
 def start(*words: str, **options) -> subprocess.Popen:
     "The command line, in a process of its own."
-    return subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'run', *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'run', *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 def alive(pid: int) -> bool:

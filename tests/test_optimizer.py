@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.train.checkpoint import load_checkpoint, pack_model, save_checkpoint, unpack_model
 from shutka.train.optimizer import OPTIMIZERS, adamw, learners, make_optimizer, pack_optimizer, state_bytes, unpack_optimizer
 from shutka.train.phase import Phase

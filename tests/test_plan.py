@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.train import plan as module
 from shutka.train.plan import (
     FILL,

@@ -11,9 +11,10 @@ import pytest
 import torch
 from qdrant_client import QdrantClient, models
 
-from shutka.core import UserError, read_json, write_jsonl
-from shutka.memory import points
-from shutka.memory.points import Encoder, commit_words, open_encoder, point_id, vectors, write_points
+from shutka.core.errors import UserError
+from shutka.core.files import read_json, write_jsonl
+from shutka.history import points
+from shutka.history.points import Encoder, commit_words, open_encoder, point_id, vectors, write_points
 from shutka.models.text_jepa import Config, TextJEPA, save_model
 
 WORDS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *'parse date queue node graph sort user name file test add fix the a of in and'.split()]
@@ -241,5 +242,5 @@ def test_refusals_leave_what_is_there(commits, tmp_path):
 
 
 def test_nothing_heavy_is_imported_for_a_bundle(jepa):
-    code = f'import sys\nfrom shutka.memory.points import open_encoder\nopen_encoder({str(jepa)!r})\nassert not {{"sentence_transformers", "transformers"}} & sys.modules.keys()'
+    code = f'import sys\nfrom shutka.history.points import open_encoder\nopen_encoder({str(jepa)!r})\nassert not {{"sentence_transformers", "transformers"}} & sys.modules.keys()'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).returncode == 0

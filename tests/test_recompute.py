@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.models.jepa import info_nce
 from shutka.models.layers import Block
 from shutka.models.recompute import Pieces, recompute_blocks

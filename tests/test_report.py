@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from shutka.core import UserError, write_json, write_jsonl
+from shutka.core.errors import UserError
+from shutka.core.files import write_json, write_jsonl
 from shutka.train.report import STATUS, command_of, shown, training_report, write_report
 
 KEYS = {'': 'model_name config epochs_completed final_train_loss final_val_loss final_perplexity training gradients learning_rate hardware timing',

@@ -18,14 +18,16 @@ import psutil
 import pytest
 
 import shutka.train.run as program
-from shutka.core import BudgetReached, Diverged, OutOfMemory, UserError, read_json, read_jsonl, rng
+from shutka.core.errors import BudgetReached, Diverged, OutOfMemory, UserError
+from shutka.core.files import read_json, read_jsonl
+from shutka.core.hashes import rng
 from shutka.models.text_jepa import load_model
-from shutka.serve.models import open_seat
+from shutka.serve.seats import open_seat
 from shutka.train.checkpoint import checkpoints, load_checkpoint
 from shutka.train.fit import fit
 from shutka.train.recipe import prepare
 from shutka.train.run import launch, locked, main, result, steps_in
-from shutka.train.typescript import Typescript
+from shutka.typescript.recipe import Typescript
 
 HERE = Path(__file__).parent
 

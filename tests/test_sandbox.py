@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from judged import needs_node
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.evaluate import sandbox
 from shutka.evaluate.sandbox import Judge, Outcome, agree, fits, install, node
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.memory.store import Store, unit
 
 ENCODER = ('first', 2)

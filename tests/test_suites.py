@@ -6,7 +6,7 @@ from itertools import combinations
 import pytest
 from judged import needs_node
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.data.syntax import parse
 from shutka.evaluate import suites
 from shutka.evaluate.sandbox import Judge

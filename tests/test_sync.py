@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shutka.core import UserError, sha256
+from shutka.core.errors import UserError
+from shutka.core.hashes import sha256
 from shutka.memory.bank import Bank
 from shutka.memory.sync import plan_sync, snippets, sync
 

@@ -3,7 +3,7 @@ import pytest
 
 from shutka.data.records import Document
 from shutka.data.syntax import parse
-from shutka.data.typescript import file_pairs
+from shutka.data.pairs import file_pairs
 
 GAPS = {
     'variance marks': 'interface Box<in out T, /* made */ out E extends T = never> { put(item: T): E }',

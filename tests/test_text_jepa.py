@@ -14,9 +14,10 @@ from test_models import across_heads, no_rotary
 from torch.nn import functional as F
 
 import shutka.train.fit as loop
-from shutka.core import UserError, read_json, read_jsonl
-from shutka.data.typescript import file_pairs
-from shutka.evaluate.model import encoder
+from shutka.core.errors import UserError
+from shutka.core.files import read_json, read_jsonl
+from shutka.data.pairs import file_pairs
+from shutka.evaluate.comparison import encoder
 from shutka.evaluate.retrieval import evaluate, make_pool
 from shutka.models import attention, ternary
 from shutka.models.jepa import info_nce
@@ -24,10 +25,10 @@ from shutka.models.text_jepa import TextJEPA, load_model, save_model
 from shutka.text import batches
 from shutka.text.batches import Views, example, pad
 from shutka.text.words import word_ids
-from shutka.train import typescript
+from shutka.typescript import recipe as typescript
 from shutka.train.fit import Session, fit
 from shutka.train.run import main, steps_in, train
-from shutka.train.typescript import Typescript, phases_of, training
+from shutka.typescript.recipe import Typescript, phases_of, training
 
 every_mixer = pytest.mark.parametrize('mixer', ['softmax', 'linear'])
 

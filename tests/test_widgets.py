@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from shutka import widgets
-from shutka.core import read_json, write_json, write_jsonl
+from shutka.train import live as widgets
+from shutka.core.files import read_json, write_json, write_jsonl
 from shutka.train.monitor import joined
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +96,7 @@ def test_sparkline_fits(count):
 
 def test_light_and_silent_outside_of_notebooks():
     "Importing it loads nothing heavy, and in plain Python `Live` does nothing."
-    code = ("import sys, shutka.widgets as w; print({'torch', 'matplotlib', 'ipywidgets', 'IPython', 'rich'} & sys.modules.keys())\n"
+    code = ("import sys, shutka.train.live as w; print({'torch', 'matplotlib', 'ipywidgets', 'IPython', 'rich'} & sys.modules.keys())\n"
             "w.Live()([{'step': 1, 'loss': 2.}], True); print({'matplotlib', 'ipywidgets'} & sys.modules.keys())")
     ran = subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True, capture_output=True, check=True)
     assert ran.stdout.splitlines() == ['set()', 'set()']
@@ -120,7 +120,7 @@ def test_headless_notebooks_keep_the_picture(tmp_path, monkeypatch):
     trainer = open(tmp_path/'trains'/'.lock', 'w')
     fcntl.flock(trainer, fcntl.LOCK_EX)
     made = executed(tmp_path,
-        "import os, signal, threading\nfrom shutka.widgets import Live, live\n"
+        "import os, signal, threading\nfrom shutka.train.live import Live, live\n"
         f"show, rows = Live(), {STEPS}\nfor n in range(1, 31): show(rows[:n])\nshow(rows, True)",
         "threading.Timer(2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\nlive('trains')",
         "live('over')", "for _ in range(2): show([]); show(rows, True)")

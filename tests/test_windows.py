@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.text import windows as module
 from shutka.text.windows import (
     MARKERS,

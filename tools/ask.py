@@ -10,7 +10,7 @@ import urllib.request
 
 
 def main(bundle: str, question: str):
-    server = subprocess.Popen([sys.executable, '-m', 'shutka.cli', 'serve', bundle, '--port', '0'], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'serve', bundle, '--port', '0'], stdout=subprocess.PIPE, text=True)
     try:
         address = next(word for line in server.stdout for word in line.split() if word.startswith('http://') and word.endswith('/v1'))
         body = {'model': 'shutka-v2', 'max_tokens': 80, 'temperature': 0, 'messages': [{'role': 'user', 'content': question}]}

@@ -4,7 +4,7 @@
 """
 import sys
 
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.evaluate.sandbox import install
 
 if __name__ == '__main__':

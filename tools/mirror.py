@@ -46,7 +46,8 @@ def line(name, median, largest, words, tests, hidden, lines='') -> str:
 
 def main(folder: str = 'nbs'):
     "Print the table: a line per notebook, all of them together, and fastcore beside."
-    measured = {path.stem: measure(path) for path in sorted(Path(folder).glob('*.ipynb'))}
+    measured = {str(path.relative_to(folder).with_suffix('')): measure(path)
+                for path in sorted(Path(folder).rglob('*.ipynb'))}
     print(f'{"":32}{"export cells":>17}{"words per":>11}{"test cells":>14}{"hidden":>9}{"exported":>9}')
     print(f'{"":32}{"median":>8}{"largest":>9}{"code line":>11}{"per export":>14}{"cells":>9}{"lines":>9}')
     for name, counts in measured.items(): print(row(name, [counts]))

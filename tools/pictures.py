@@ -27,7 +27,7 @@ def smaller(
 
 def main():
     "Rewrite the notebooks that have pictures; a second time changes nothing."
-    for path in sorted(Path('nbs').glob('*.ipynb')):
+    for path in sorted(Path('nbs').rglob('*.ipynb')):
         before = path.read_text(encoding='utf-8')
         notebook = json.loads(before)
         for cell in notebook['cells']:
