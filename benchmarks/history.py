@@ -21,10 +21,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shutka.history.commits import write_commits  # noqa: E402
+from shutka.history.recipe import tokenize, windows_of  # noqa: E402
 from shutka.models.lm import lm_loss, open_lm, open_tokenizer, perplexity  # noqa: E402
 from shutka.text.windows import Cut, Tokens, Windows  # noqa: E402
 from shutka.train.fit import fit  # noqa: E402
-from shutka.history.recipe import tokenize, windows_of  # noqa: E402
 from shutka.train.phase import Phase  # noqa: E402
 from shutka.train.recipe import batches  # noqa: E402
 

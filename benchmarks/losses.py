@@ -26,9 +26,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from shutka.core.metrics import cosine, metrics, ranks, representation  # noqa: E402
 from shutka.evaluate.comparison import encoder, pools_of  # noqa: E402
 from shutka.evaluate.retrieval import Pool, evaluate  # noqa: E402
-from shutka.core.metrics import cosine, metrics, ranks, representation  # noqa: E402
 from shutka.models.jepa import follow, info_nce, sigreg, variance_hinge  # noqa: E402
 from shutka.models.text_jepa import TextJEPA, untrained  # noqa: E402
 from shutka.train.fit import fit  # noqa: E402

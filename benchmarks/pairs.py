@@ -20,9 +20,9 @@ from tree_sitter import Parser
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from shutka.data.pairs import Report, pairs_of, teaches_nothing  # noqa: E402
 from shutka.data.sources import open_source  # noqa: E402
 from shutka.data.syntax import language  # noqa: E402
-from shutka.data.pairs import Report, pairs_of, teaches_nothing  # noqa: E402
 
 TARGET = 2  # MB/s
 

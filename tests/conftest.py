@@ -23,8 +23,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope='session')
 def pairs(tmp_path_factory):
     "A file of 400 pairs from the bundled corpus: quicker to read than the corpus."
-    from shutka.core.hashes import rng
     from shutka.core.files import write_jsonl
+    from shutka.core.hashes import rng
     from shutka.data.pairs import Report, collect
     path = tmp_path_factory.mktemp('pairs')/'pairs.jsonl'
     write_jsonl(path, rng(0).sample(list(collect('bundled:typescript', Report())), 400))

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from shutka.faces import cli
 from shutka.core.errors import UserError
 from shutka.core.files import read_json
 from shutka.core.hashes import sha256
 from shutka.evaluate.comparison import evaluate_run
 from shutka.export.bundle import read_bundle, write_bundle
+from shutka.faces import cli
 from shutka.train.recipe import prepare
 from shutka.train.run import main, result
 from shutka.typescript.recipe import Typescript

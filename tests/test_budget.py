@@ -7,7 +7,26 @@ import pytest
 import yaml
 
 from shutka.core.errors import UserError
-from shutka.history.budget import SECTIONS, Config, EpochCalculation, HardwareMonitoring, Model, Training, batch_for, epochs_for, lr_for, read_config, seconds_for, sequences_for, steps_per_epoch, train_share, training_parameters, warmup_steps, workers_for, write_config
+from shutka.history.budget import (
+    SECTIONS,
+    Config,
+    EpochCalculation,
+    HardwareMonitoring,
+    Model,
+    Training,
+    batch_for,
+    epochs_for,
+    lr_for,
+    read_config,
+    seconds_for,
+    sequences_for,
+    steps_per_epoch,
+    train_share,
+    training_parameters,
+    warmup_steps,
+    workers_for,
+    write_config,
+)
 from shutka.train.plan import Device, Machine, batch_size, scaled_lr, workers
 
 LAPTOP = Machine(cores=8, ram=16 * 10**9, free=10**12)

@@ -19,7 +19,16 @@ import torch
 
 from shutka.core.errors import UserError
 from shutka.train import checkpoint as module
-from shutka.train.checkpoint import checkpoints, damage, load_checkpoint, name_of, pack_model, save_checkpoint, staying, unpack_model
+from shutka.train.checkpoint import (
+    checkpoints,
+    damage,
+    load_checkpoint,
+    name_of,
+    pack_model,
+    save_checkpoint,
+    staying,
+    unpack_model,
+)
 
 
 def save(folder, step, **kw):

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shutka.faces import cli
 from shutka.core.errors import UserError
 from shutka.core.files import write_json
+from shutka.faces import cli
 
 ROOT = Path(__file__).parents[1]
 CODE = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shutka.faces import cli
 from shutka.core.errors import UserError
+from shutka.faces import cli
 
 ADD = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
 WRITES = ('add', 'delete', 'update', 'sync', 'undo', 'reencode')

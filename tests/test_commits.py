@@ -14,10 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from shutka.faces import cli
 from shutka.core.errors import UserError
+from shutka.faces import cli
 from shutka.history import commits as module
-from shutka.history.commits import Commit, complexity, line_of, numstat, read_commits, repeats, standing, walk, write_commits
+from shutka.history.commits import (
+    Commit,
+    complexity,
+    line_of,
+    numstat,
+    read_commits,
+    repeats,
+    standing,
+    walk,
+    write_commits,
+)
 from shutka.history.stats import repository_stats
 
 ENV = {'PATH': os.environ['PATH'], 'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_SYSTEM': '/dev/null', 'LC_ALL': 'C', 'HOME': '/nonexistent'}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from shutka.data.corpus import SHORTEST, normalized
-from shutka.data.sources import open_source
 from shutka.data.pairs import Report, pairs_of
+from shutka.data.sources import open_source
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT/'tests'/'typescript'

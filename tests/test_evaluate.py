@@ -10,10 +10,10 @@ import pytest
 from shutka.core import metrics as of
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl, write_jsonl
-from shutka.evaluate.comparison import evaluate_run, pools_of
-from shutka.evaluate.retrieval import Pool, evaluate, hybrid, make_pool, table, zscores
 from shutka.core.metrics import chance, interval, metrics, ranks
 from shutka.core.plots import plot_retrieval, plot_run
+from shutka.evaluate.comparison import evaluate_run, pools_of
+from shutka.evaluate.retrieval import Pool, evaluate, hybrid, make_pool, table, zscores
 from shutka.train.run import main, result
 
 

@@ -7,11 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from shutka.faces import cli
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl, write_jsonl
-from shutka.instructions.examples import LeftOut, answer_pair, avoiding, check_instructions, cleaned, instructions_of, message_words, record_pair, suite_texts, without_fences
 from shutka.data.pairs import Report, collect
+from shutka.faces import cli
+from shutka.instructions.examples import (
+    LeftOut,
+    answer_pair,
+    avoiding,
+    check_instructions,
+    cleaned,
+    instructions_of,
+    message_words,
+    record_pair,
+    suite_texts,
+    without_fences,
+)
 
 ADD = 'export function add(a: number, b: number) { return a + b; }\n'
 MEAN = 'export function mean(all: number[]) { return all.reduce(add, 0) / all.length; }\n'

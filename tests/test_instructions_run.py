@@ -5,9 +5,9 @@ import pytest
 import torch
 from small import SMALL
 
+from shutka.instructions.recipe import Instructions
 from shutka.models.decoder import generate, nats
 from shutka.models.text_jepa import load_model, save_model
-from shutka.instructions.recipe import Instructions
 from shutka.train.recipe import prepare
 from shutka.train.run import launch, steps_in
 

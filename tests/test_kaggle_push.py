@@ -10,12 +10,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from shutka.faces import cli
 from shutka.core.errors import UserError
 from shutka.export import preflight
 from shutka.export.kaggle import Kernel, account, with_values, write_kernel
 from shutka.export.preflight import gpu_fault, lacking
 from shutka.export.wheels import IMAGE, PYTHON, build, plain, stand_in, wheelhouse
+from shutka.faces import cli
 from shutka.faces.notebooks import notebooks, parameters
 from shutka.train.plan import Device, Machine
 

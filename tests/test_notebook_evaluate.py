@@ -11,11 +11,11 @@ from small import SMALL
 from shutka.core.files import read_json, read_jsonl, write_jsonl
 from shutka.evaluate.suites import SUITES, read_suite
 from shutka.export.bundle import with_bank
+from shutka.faces.notebooks import run_notebook
 from shutka.memory.bank import Bank
 from shutka.models.archive import write_zip
 from shutka.models.decoder import DecoderConfig
 from shutka.models.text_jepa import TextJEPA, save_model
-from shutka.faces.notebooks import run_notebook
 from shutka.text.tokenizer import named_encoding, save_encoding
 
 ROOT = Path(__file__).parents[1]

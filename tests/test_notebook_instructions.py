@@ -11,13 +11,13 @@ from shutka.core.errors import UserError
 from shutka.core.files import read_json, read_jsonl
 from shutka.core.hashes import sha256
 from shutka.export.bundle import read_bundle
+from shutka.faces.notebooks import run_notebook
+from shutka.instructions.recipe import WRITERS, Instructions, start_model
 from shutka.memory.encoder import fingerprint
 from shutka.models.decoder import DecoderConfig
 from shutka.models.text_jepa import TextJEPA, give_words, load_model, save_model
-from shutka.faces.notebooks import run_notebook
 from shutka.text.passages import code_of
 from shutka.text.tokenizer import named_encoding
-from shutka.instructions.recipe import WRITERS, Instructions, start_model
 from shutka.train.recipe import prepare
 
 ROOT = Path(__file__).parents[1]

@@ -7,9 +7,9 @@ from small import SMALL
 
 from shutka.core.files import read_json, write_json
 from shutka.core.hashes import sha256
+from shutka.faces.notebooks import run_notebook
 from shutka.memory.bank import Bank
 from shutka.models.text_jepa import TextJEPA, save_model
-from shutka.faces.notebooks import run_notebook
 
 ROOT = Path(__file__).parents[1]
 

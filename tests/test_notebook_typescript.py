@@ -10,8 +10,8 @@ import pytest
 import shutka
 from shutka.core.files import read_json
 from shutka.core.hashes import sha256
-from shutka.models.text_jepa import load_model
 from shutka.faces.notebooks import notebook, run_notebook
+from shutka.models.text_jepa import load_model
 from shutka.train.run import steps_in
 
 ROOT = Path(__file__).parents[1]

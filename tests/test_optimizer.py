@@ -15,7 +15,15 @@ from torch import nn
 
 from shutka.core.errors import UserError
 from shutka.train.checkpoint import load_checkpoint, pack_model, save_checkpoint, unpack_model
-from shutka.train.optimizer import OPTIMIZERS, adamw, learners, make_optimizer, pack_optimizer, state_bytes, unpack_optimizer
+from shutka.train.optimizer import (
+    OPTIMIZERS,
+    adamw,
+    learners,
+    make_optimizer,
+    pack_optimizer,
+    state_bytes,
+    unpack_optimizer,
+)
 from shutka.train.phase import Phase
 
 CHILD = {**os.environ, 'PYTHONPATH': str(Path(__file__).parent.parent), 'OMP_WAIT_POLICY': 'passive', 'GOMP_SPINCOUNT': '0'}

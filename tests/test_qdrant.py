@@ -17,8 +17,8 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException
 from test_store import ENCODER, REFUSED, add, new, vector
 
-from shutka.faces import cli
 from shutka.core.errors import UserError
+from shutka.faces import cli
 from shutka.memory.push import push
 from shutka.memory.qdrant import PAGE, QdrantReader, QdrantStore, connect
 from shutka.memory.store import Store, unit

@@ -12,9 +12,9 @@ import pytest
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl, write_jsonl
 from shutka.data.corpus import deduplicate, leaked, split
+from shutka.data.pairs import Report, collect
 from shutka.data.records import Document
 from shutka.data.sources import npm_prefetch, npm_tarball, open_source
-from shutka.data.pairs import Report, collect
 
 CODE = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
 

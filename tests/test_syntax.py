@@ -1,9 +1,9 @@
 "What the grammar does not know is read all the same, and every position still points into the original text."
 import pytest
 
+from shutka.data.pairs import file_pairs
 from shutka.data.records import Document
 from shutka.data.syntax import parse
-from shutka.data.pairs import file_pairs
 
 GAPS = {
     'variance marks': 'interface Box<in out T, /* made */ out E extends T = never> { put(item: T): E }',

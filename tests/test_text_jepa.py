@@ -25,9 +25,9 @@ from shutka.models.text_jepa import TextJEPA, load_model, save_model
 from shutka.text import batches
 from shutka.text.batches import Views, example, pad
 from shutka.text.words import word_ids
-from shutka.typescript import recipe as typescript
 from shutka.train.fit import Session, fit
 from shutka.train.run import main, steps_in, train
+from shutka.typescript import recipe as typescript
 from shutka.typescript.recipe import Typescript, phases_of, training
 
 every_mixer = pytest.mark.parametrize('mixer', ['softmax', 'linear'])

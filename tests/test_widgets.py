@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from shutka.train import live as widgets
 from shutka.core.files import read_json, write_json, write_jsonl
+from shutka.train import live as widgets
 from shutka.train.monitor import joined
 
 ROOT = Path(__file__).parents[1]

@@ -11,8 +11,8 @@ from pathlib import Path
 from ..core.errors import UserError
 from ..core.files import read_jsonl
 from ..core.hashes import sha256
-from .retrieval import Encode, Pool, distinct, evaluate, make_pool
 from ..core.metrics import representation
+from .retrieval import Encode, Pool, distinct, evaluate, make_pool
 from ..models.text_jepa import TextJEPA, adapted, load_model, untrained
 from ..train.recipes import load_run
 from ..train.run import result

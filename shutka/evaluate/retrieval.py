@@ -14,8 +14,8 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.hashes import rng
-from ..data.records import FUNCTIONS, Pair
 from ..core.metrics import chance, cosine, interval, metrics, ranks
+from ..data.records import FUNCTIONS, Pair
 from ..text.batches import bare_body
 from ..text.words import words
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from ..core.errors import UserError, unknown
 from ..core.files import read_json, write_atomic, write_json
-from ..instructions.examples import without_fences
 from ..data.syntax import captures, parse
 from .sandbox import LONGEST, Judge, Outcome, fits
+from ..instructions.examples import without_fences
 
 # %% ../../nbs/60_evaluate/40_suites.ipynb #7a28bf44
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load as read_tensors, save as write_tensors
+from safetensors.numpy import load as read_tensors
+from safetensors.numpy import save as write_tensors
 
 from ..core.errors import UserError
 from ..core.files import read_json

@@ -131,6 +131,7 @@ def plan(name, given, file):
 def _watch_terminal(run: str):
     "The table, drawn anew each second until the run is over."
     from rich.live import Live
+
     from shutka.train.live import Paced, follow, run_table
     with Live(auto_refresh=False) as view:
         draw = Paced(lambda rows: view.update(run_table(run, rows), refresh=True), least=1)
@@ -151,6 +152,7 @@ def _watch_lines(run: str):
 def watch(run, once):
     "Watch a run while it trains. RUN is its folder; Ctrl-C ends the watching, not the run."
     from rich import print
+
     from shutka.train.live import follow, run_table
     if once: print(run_table(run, next(follow(run))[0]))
     elif sys.stdout.isatty(): _watch_terminal(run)
@@ -173,6 +175,7 @@ def _write_pairs(
 ):
     "Collect pairs into a file, with a bar for the eyes, and say what was left out."
     from tqdm import tqdm
+
     from shutka.data.pairs import Report
     if Path(output).exists() and not force: raise UserError(f"{output} exists already; give --force to replace it")
     report = Report()
@@ -218,6 +221,7 @@ def instructions(source, output, force):
 def commits(repo, output, force):
     "Write down the commits of a repository. REPO is its folder on this machine; all of its branches and tags are followed."
     from tqdm import tqdm
+
     from shutka.history.commits import write_commits
     with warnings.catch_warnings(), writing(output), tqdm(unit=' commits', file=sys.stderr, mininterval=1) as bar:
         warnings.showwarning = lambda message, *more, **named: tqdm.write(f'warning: {message}', file=sys.stderr)
@@ -290,6 +294,7 @@ def encode(bundle, text, file, side, output):
     texts = [*text, *(_lines(_content(file), file) if file else ())]
     if not texts: raise UserError("at least one text must be given, as an argument or with -i FILE")
     import numpy as np
+
     from shutka.export.bundle import load  # takes seconds: the checks above do not wait for it
     vectors = load(bundle).encode(texts, side=side)
     if output:
@@ -560,8 +565,9 @@ def qdrant(url, collection, key, replace, folder):
     except ModuleNotFoundError as e:
         if e.name != 'qdrant_client': raise
         raise UserError("qdrant-client must be installed: pip install 'shutka[qdrant]'") from None
-    from shutka.memory.push import push
     from tqdm import tqdm
+
+    from shutka.memory.push import push
     with _bank(folder, readonly=True) as bank, closing(connect(url, os.environ.get(key) if key else None)) as client:
         with tqdm(unit=' memories', file=sys.stderr, leave=False, disable=None) as bar:  # only in a terminal
             def told(done: int, total: int):

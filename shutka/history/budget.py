@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 
 from ..core.errors import UserError, unknown
-from ..core.settings import check_types
 from ..core.files import write_atomic
+from ..core.settings import check_types
 from ..train.plan import Machine, gb, processes, scaled_lr, workers
 
 # %% ../../nbs/72_history/40_budget.ipynb #1c9122fb

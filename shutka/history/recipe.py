@@ -18,6 +18,7 @@ import torch
 from ..core.errors import UserError
 from ..core.files import read_json, read_jsonl, write_json
 from ..core.hashes import sha256
+from .budget import Config, Model, Training, read_config, sequences_for, training_parameters, write_config
 from .stats import repository_stats
 from shutka.models.lm import (
     CausalLM,
@@ -36,7 +37,6 @@ from shutka.models.lm import (
     transformers,
 )
 from ..text.windows import SPLITS, Cut, Tokens, Windows, commit_text, read_index, split_of, write_tokens
-from .budget import Config, Model, Training, read_config, sequences_for, training_parameters, write_config
 from ..train.phase import Phase
 from ..train.plan import Machine, Plan, disk_estimate, machine, make_plan
 from ..train.plan import processes as processes_on

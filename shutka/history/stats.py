@@ -9,8 +9,8 @@ __all__ = ['repository_name', 'repository_stats']
 from collections import Counter
 from pathlib import Path
 
-from .commits import walk
 from ..data.sources import git
+from .commits import walk
 
 # %% ../../nbs/72_history/20_stats.ipynb #ebd4f358
 def repository_name(

@@ -21,9 +21,20 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError, unknown
-from ..data.records import KINDS, Document, Pair
-from ..data.sources import BUILT, LANGUAGES, OPENERS, check_spec, decode, git_blobs, git_command, git_commit, parse_specs, row_text
 from ..data.pairs import Report, clean_doc, collect, file_pairs, pairs_of
+from ..data.records import KINDS, Document, Pair
+from shutka.data.sources import (
+    BUILT,
+    LANGUAGES,
+    OPENERS,
+    check_spec,
+    decode,
+    git_blobs,
+    git_command,
+    git_commit,
+    parse_specs,
+    row_text,
+)
 
 # %% ../../nbs/71_instructions/10_examples.ipynb #9c25cd7a
 FEWEST, MOST = 3, 200  # words of an instruction

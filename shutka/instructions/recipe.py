@@ -21,10 +21,10 @@ import torch
 from ..core.errors import UserError, unknown
 from ..core.files import read_json, read_jsonl
 from ..data.corpus import deduplicate
-from .examples import avoiding, check_instructions, instructions_of, suite_texts
+from ..data.pairs import Report
 from ..data.records import Pair
 from ..data.sources import check_spec, parse_specs
-from ..data.pairs import Report
+from .examples import avoiding, check_instructions, instructions_of, suite_texts
 from ..models.decoder import Decoder, DecoderConfig
 from ..models.layers import Block
 from ..models.recompute import recompute_blocks

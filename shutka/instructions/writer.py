@@ -18,10 +18,10 @@ from ..core.files import read_jsonl
 from ..core.hashes import sha256
 from ..data.syntax import parse
 from ..evaluate.comparison import POOLS
+from .recipe import layout_of, nats_of, passages_of
 from ..models.decoder import generate
 from ..models.text_jepa import TextJEPA, Writer, load_model
 from ..text.passages import Layout, Passage, context, told_row
-from .recipe import layout_of, nats_of, passages_of
 from ..train.recipes import load_run
 from ..train.run import result
 

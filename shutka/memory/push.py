@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterator
 
 from ..core.errors import UserError
 from .encoder import PIECE, quiet
-from .qdrant import Mirror, QdrantStore, as_row, commit, in_pieces, live_points, make_log, points_by_id, told
+from shutka.memory.qdrant import (
+    Mirror,
+    QdrantStore,
+    as_row,
+    commit,
+    in_pieces,
+    live_points,
+    make_log,
+    points_by_id,
+    told,
+)
 from .store import Store, as_json
 
 # %% ../../nbs/40_memory/80_push.ipynb #106baf30

@@ -26,7 +26,21 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
 from ..core.errors import UserError
-from .store import FIXED, Item, Operation, as_filter, as_ids, as_json, as_rows, as_text, as_words, encoder_for, refuse_twice, unit, whole
+from shutka.memory.store import (
+    FIXED,
+    Item,
+    Operation,
+    as_filter,
+    as_ids,
+    as_json,
+    as_rows,
+    as_text,
+    as_words,
+    encoder_for,
+    refuse_twice,
+    unit,
+    whole,
+)
 
 # %% ../../nbs/40_memory/70_qdrant.ipynb #859759b6
 K1, B, AVERAGE = 1.2, .75, 40  # of BM25: when repetition stops to matter, how much length does, and how many words a memory has

@@ -17,10 +17,22 @@ from pathlib import Path, PurePosixPath
 from ..core.errors import UserError, unknown
 from ..core.hashes import sha256
 from ..data.lockfile import LOCKFILES, locked_libraries
-from ..data.records import Document
-from ..data.sources import LANGUAGES, check_spec, decode, git_blobs, git_commit, git_tree, npm_files, npm_prefetch, npm_tarball, npm_wanted, typescript_files
-from ..data.syntax import captured, cut
 from ..data.pairs import LARGEST, DocComments, declared_name, file_pairs, statement_of, teaches_nothing
+from ..data.records import Document
+from shutka.data.sources import (
+    LANGUAGES,
+    check_spec,
+    decode,
+    git_blobs,
+    git_commit,
+    git_tree,
+    npm_files,
+    npm_prefetch,
+    npm_tarball,
+    npm_wanted,
+    typescript_files,
+)
+from ..data.syntax import captured, cut
 from .encoder import encode, tenth
 from .store import Operation, Store
 

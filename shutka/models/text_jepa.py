@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import UserError, unknown
-from ..core.settings import check_types
 from ..core.files import read_json, write_atomic, write_json
+from ..core.settings import check_types
 from .attention import MIXERS
 from .decoder import Decoder, DecoderConfig, nats
 from .layers import EPS, Block, SwiGLU, masked_mean

@@ -26,12 +26,36 @@ from starlette.concurrency import run_in_threadpool
 from ..core.errors import UserError
 from ..evaluate.retrieval import bm25
 from ..memory.bank import Bank, fuse
-from .responses import ChatShape, Chunks, CompletionShape, FimShape, Head, Written, embeddings, event, shortened, whole
 from .engine import Ask, Engine, Piece
 from .guard import guarded
+from shutka.serve.requests import (
+    AddRequest,
+    ApiError,
+    ChatRequest,
+    CompletionRequest,
+    DeleteRequest,
+    EmbeddingRequest,
+    FimRequest,
+    RerankRequest,
+    UpdateRequest,
+    Writing,
+    asks_of,
+    error_body,
+    texts_of,
+)
+from shutka.serve.responses import (
+    ChatShape,
+    Chunks,
+    CompletionShape,
+    FimShape,
+    Head,
+    Written,
+    embeddings,
+    event,
+    shortened,
+    whole,
+)
 from .seats import around, last_of_user, looked_up, question_in
-from .requests import (AddRequest, ApiError, ChatRequest, CompletionRequest, DeleteRequest, EmbeddingRequest, FimRequest, RerankRequest, UpdateRequest, Writing,
-                                   asks_of, error_body, texts_of)
 from ..text.words import words
 
 # %% ../../nbs/80_serve/60_api.ipynb #318b90ec

@@ -20,8 +20,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ..core.errors import UserError
 from .engine import Busy
-from .seats import TooLong
 from .requests import ApiError
+from .seats import TooLong
 
 # %% ../../nbs/80_serve/50_guard.ipynb #49dbdf15
 def answer(error: ApiError) -> JSONResponse: return JSONResponse(error.body(), error.status, headers=error.headers)

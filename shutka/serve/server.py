@@ -117,6 +117,7 @@ def serve(
     share_heap()
     with listen(address, port) as listening:
         import torch
+
         from shutka.serve.api import Service, make_app
         from shutka.serve.seats import bank_folder, open_memory, open_seat
         logging.basicConfig(format='%(levelname)s: %(message)s')

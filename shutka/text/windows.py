@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.settings import check_types
 from ..core.files import read_json, replacing, write_atomic, write_json
 from ..core.hashes import sha256
+from ..core.settings import check_types
 from .batches import window
 
 # %% ../../nbs/20_text/50_windows.ipynb #15443338

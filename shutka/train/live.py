@@ -137,8 +137,8 @@ class Bar:
 # %% ../../nbs/50_train/55_live.ipynb #21ef9f89
 def in_notebook() -> bool:
     "Whether this Python is the kernel of a notebook."
-    from IPython import get_ipython
     from ipykernel.zmqshell import ZMQInteractiveShell
+    from IPython import get_ipython
     return isinstance(get_ipython(), ZMQInteractiveShell)
 
 def picture(

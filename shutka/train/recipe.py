@@ -27,7 +27,18 @@ from ..text.tokenizer import load_encoding, save_encoding
 from .checkpoint import checkpoints
 from .optimizer import OPTIMIZERS
 from .phase import Phase
-from .plan import Machine, Plan, accumulation, disk_estimate, machine, make_plan, missing, precision, processes, room
+from shutka.train.plan import (
+    Machine,
+    Plan,
+    accumulation,
+    disk_estimate,
+    machine,
+    make_plan,
+    missing,
+    precision,
+    processes,
+    room,
+)
 
 # %% ../../nbs/50_train/60_recipe.ipynb #c34ff8f0
 @dataclass(frozen=True, kw_only=True)

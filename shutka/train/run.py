@@ -38,9 +38,9 @@ from .fit import Session, fit, trim_log
 from .monitor import append, hardware_rows, joined, new_rows
 from .phase import Phase, nothing
 from .plan import Plan, launch_environment, machine, precision, training_ends
+from .position import ran_out
 from .recipe import Recipe, pieces_of, plan_of, steps_of
 from .recipes import load_run
-from .position import ran_out
 from .step import processes
 
 # %% ../../nbs/50_train/80_run.ipynb #4b131c5c

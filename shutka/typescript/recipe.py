@@ -22,11 +22,11 @@ import torch
 from ..core.errors import Diverged, UserError, unknown
 from ..core.files import read_jsonl
 from ..core.hashes import rng
+from ..core.metrics import dead_dimensions, effective_rank, mean_cosine, metrics, ranks
 from ..data.corpus import deduplicate, split
+from ..data.pairs import Report, collect
 from ..data.records import Pair
 from ..data.sources import check_spec, parse_specs
-from ..data.pairs import Report, collect
-from ..core.metrics import dead_dimensions, effective_rank, mean_cosine, metrics, ranks
 from ..models.jepa import info_nce
 from ..models.layers import Block
 from ..models.recompute import recompute_blocks
