@@ -66,8 +66,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'shutka/core/settings.py'),
                                       'shutka.core.settings.convert_value': ( '00_core/settings.html#convert_value',
                                                                               'shutka/core/settings.py'),
-                                      'shutka.core.settings.field_comments': ( '00_core/settings.html#field_comments',
-                                                                               'shutka/core/settings.py'),
                                       'shutka.core.settings.read_settings': ( '00_core/settings.html#read_settings',
                                                                               'shutka/core/settings.py')},
             'shutka.data.corpus': { 'shutka.data.corpus.Split': ('10_data/corpus.html#split', 'shutka/data/corpus.py'),
