@@ -11,18 +11,8 @@ from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl, write_jsonl
 from shutka.data.pairs import Report, collect
 from shutka.faces import cli
-from shutka.instructions.examples import (
-    LeftOut,
-    answer_pair,
-    avoiding,
-    check_instructions,
-    cleaned,
-    instructions_of,
-    message_words,
-    record_pair,
-    suite_texts,
-    without_fences,
-)
+from shutka.instructions.examples import LeftOut, answer_pair, avoiding, check_instructions, cleaned, instructions_of, message_words, record_pair, suite_texts
+from shutka.data.markdown import extract_code
 
 ADD = 'export function add(a: number, b: number) { return a + b; }\n'
 MEAN = 'export function mean(all: number[]) { return all.reduce(add, 0) / all.length; }\n'
@@ -231,7 +221,7 @@ def test_an_endless_message():
 
 @pytest.mark.parametrize('answer, code', [('```ts\nlet a\n```', 'let a\n'), ('~~~\nlet a\n~~~', 'let a\n'), ('````md\n```\n````\n```TypeScript title="a"\nlet a\n```', 'let a\n'), ('  ```js\n  let a\n  ```', '  let a\n'),
                                           ('```\nb\n```\n```tsx\nlet a\n```', 'let a\n'), ('```c++\nint a;\n```', ''), ('```\r\nlet a\r\n```\r\n', 'let a\n'), ('`let a`', '`let a`'), ('', ''), ('```', '```'), ('`' * 100_000, '`' * 100_000), ('```ts\n```', '')])
-def test_fences(answer, code): assert without_fences(answer) == code
+def test_fences(answer, code): assert extract_code(answer) == code
 
 
 @pytest.mark.parametrize('code, name', [

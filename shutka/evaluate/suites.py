@@ -20,7 +20,7 @@ from ..core.errors import UserError, unknown
 from ..core.files import read_json, write_atomic, write_json
 from ..data.syntax import captures, parse
 from .sandbox import LONGEST, Judge, Outcome, fits
-from ..instructions.examples import without_fences
+from ..data.markdown import extract_code
 
 # %% ../../nbs/60_evaluate/40_suites.ipynb #7a28bf44
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def program(
     "The program that an answer amounts to."
     whole = lambda code: code if item.id in declared(code) else f'{item.signature}\n{code}'
     fence = re.search(r'```\w*\n(.*?)(?:```|\Z)', answer, re.S)
-    code, first = without_fences(answer), fence[1] if fence else answer
+    code, first = extract_code(answer), fence[1] if fence else answer
     return whole(first if not code or first in code and unreadable(whole(code)) else code)
 
 # %% ../../nbs/60_evaluate/40_suites.ipynb #6431591e

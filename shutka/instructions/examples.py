@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['FEWEST', 'MOST', 'LONGEST', 'FEW', 'LARGE', 'WORDS', 'CODE', 'RUN', 'NEAR', 'LeftOut', 'of_good_length', 'cleaned',
            'made_from', 'documented', 'says_something', 'message_words', 'Change', 'history', 'changed_functions',
-           'commit_pairs', 'open_commits', 'without_fences', 'answer_pair', 'field_of', 'record_pair',
-           'numbered_records', 'open_records', 'check_instructions', 'instructions_of', 'suite_texts', 'runs',
-           'avoiding']
+           'commit_pairs', 'open_commits', 'answer_pair', 'field_of', 'record_pair', 'numbered_records', 'open_records',
+           'check_instructions', 'instructions_of', 'suite_texts', 'runs', 'avoiding']
 
 # %% ../../nbs/71_instructions/10_examples.ipynb #8e8110bd
 import json
@@ -21,6 +20,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError, unknown
+from ..data.markdown import TYPESCRIPT_MARKS, extract_code
 from ..data.pairs import Report, clean_doc, collect, file_pairs, pairs_of
 from ..data.records import KINDS, Document, Pair
 from shutka.data.sources import (
@@ -227,19 +227,6 @@ def open_commits(
     return pairs()
 
 # %% ../../nbs/71_instructions/10_examples.ipynb #9e0ad818
-_OURS = {'typescript', 'javascript', 'ts', 'js', 'tsx', 'jsx', 'mts', 'mjs'}  # as people mark code
-_FENCE = re.compile(r'^[ \t]*(```+(?!`)|~~~+(?!~))[ \t]*([\w+#-]*)[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)', re.M | re.S)
-
-def without_fences(
-    answer: str,  # code, or Markdown with code in it
-) -> str:         # code; '' if it is in another language
-    "The code of an answer."
-    answer = answer.replace('\r\n', '\n')
-    blocks = [(mark.lower(), code) for _, mark, code in _FENCE.findall(answer)]
-    if not blocks: return answer
-    return next((code for mark, code in blocks if mark in _OURS), next((code for mark, code in blocks if not mark), ''))
-
-# %% ../../nbs/71_instructions/10_examples.ipynb #ac156392
 def answer_pair(
     words: str,   # cleaned
     answer: str,  # code, or Markdown with code in it
@@ -248,7 +235,7 @@ def answer_pair(
 ) -> Pair:
     "The first declaration of an answer, with the words that ask for it; raises `LeftOut` if there is none."
     of_good_length(words)
-    code = without_fences(answer)
+    code = extract_code(answer)
     if not code.strip(): raise LeftOut('no code', where)
     file, parses = PurePosixPath(where).name, False
     for text, language in ((code, 'typescript'), (code, 'tsx'), (row_text(name, code.strip(), ''), 'tsx')):
@@ -281,7 +268,7 @@ def record_pair(
 ) -> Pair:
     "A record's words and code; raises `LeftOut` if it is of no use, and `UserError` if it has no such fields."
     words, code = (field_of(record, names, where) for names in (WORDS, CODE))
-    if str(record.get('language') or 'typescript').lower() not in _OURS: raise LeftOut('another language')
+    if str(record.get('language') or 'typescript').lower() not in TYPESCRIPT_MARKS: raise LeftOut('another language')
     more = field_of(record, ('input',), where) if 'input' in record else ''
     return answer_pair(cleaned(f'{words}\n{more}'), code, str(record.get('func_name') or ''), where)
 
