@@ -10,6 +10,7 @@ import pytest
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl, write_jsonl
 from shutka.data.pairs import Report, collect
+import shutka
 from shutka.faces import cli
 from shutka.instructions.examples import LeftOut, answer_pair, avoiding, check_instructions, cleaned, instructions_of, message_words, record_pair, suite_texts
 from shutka.data.markdown import extract_code
@@ -311,7 +312,7 @@ def test_cleaning_is_that_of_doc_comments():
 
 # what the suites ask
 
-SUITES = [item for name in ('syntax', 'programming', 'algorithmic') for item in json.loads((Path(cli.__file__).parent/'evaluate'/'suites'/f'{name}.json').read_text(encoding='utf-8'))['items']]
+SUITES = [item for name in ('syntax', 'programming', 'algorithmic') for item in json.loads((Path(shutka.__file__).parent/'evaluate'/'suites'/f'{name}.json').read_text(encoding='utf-8'))['items']]
 
 
 def pair(doc: str, code: str) -> dict: return answer_pair('Do what I want.', ADD, '', 'a.jsonl:1') | {'doc': doc, 'signature': '', 'body': code}
