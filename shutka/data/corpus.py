@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHORTEST', 'BANDS', 'ROWS', 'normalized', 'shingles', 'jaccard', 'deduplicate', 'Split', 'questions', 'split',
-           'leaked']
+           'leaked', 'draw_records']
 
 # %% ../../nbs/10_data/60_corpus.ipynb #93eccccf
 import re
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from rensa import RMinHash, RMinHashLSH
 
 from ..core.errors import UserError, unknown
-from ..core.hashes import sha256
+from ..core.hashes import rng, sha256
 from .records import FUNCTIONS, Pair
 
 # %% ../../nbs/10_data/60_corpus.ipynb #a97ef445
@@ -122,3 +122,13 @@ def leaked(
     "Held-out pairs whose body, white space aside, also stands in the training part."
     known = {normalized(p['body']) for p in train}
     return [p for p in held_out if normalized(p['body']) in known]
+
+# %% ../../nbs/10_data/60_corpus.ipynb #1b9bc551
+def draw_records(
+    records: list,  # of any kind
+    most: int,      # how many to keep at most; 0: all
+    *key,           # of the draw: a seed and a name such as 'sample'
+) -> list:          # in the order of the draw; `records` itself if there are no more than `most`
+    "At most so many records, drawn at random."
+    if not most or len(records) <= most: return records
+    return rng(*key).sample(records, most)
