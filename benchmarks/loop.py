@@ -31,7 +31,8 @@ from torch.nn.functional import cross_entropy
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shutka.data.pairs import Report, collect  # noqa: E402
-from shutka.models.text_jepa import SIZES, TextJEPA  # noqa: E402
+from shutka.models.shapes import SIZES  # noqa: E402
+from shutka.models.text_jepa import TextJEPA  # noqa: E402
 from shutka.text.batches import Views, example  # noqa: E402
 from shutka.text.words import inverse_frequency  # noqa: E402
 from shutka.train.checkpoint import pack_model, save_checkpoint  # noqa: E402

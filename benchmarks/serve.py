@@ -38,8 +38,9 @@ sys.path.insert(0, str(ROOT))
 from shutka.data.pairs import Report, collect  # noqa: E402
 from shutka.data.sources import open_source  # noqa: E402
 from shutka.instructions.recipe import WRITERS  # noqa: E402
-from shutka.models.decoder import DecoderConfig, Sampling, begin, generate, proceed  # noqa: E402
-from shutka.models.text_jepa import SIZES, TextJEPA, save_model  # noqa: E402
+from shutka.models.decoder import Sampling, begin, generate, proceed  # noqa: E402
+from shutka.models.shapes import SIZES, DecoderConfig  # noqa: E402
+from shutka.models.text_jepa import TextJEPA, save_model  # noqa: E402
 from shutka.serve.seats import open_seat  # noqa: E402
 from shutka.text.passages import code_of  # noqa: E402
 from shutka.text.tokenizer import named_encoding, save_encoding  # noqa: E402

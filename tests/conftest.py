@@ -52,7 +52,7 @@ def small(tmp_path, monkeypatch, pairs):
     "Prepares runs of a model that trains in a second: `small(name, **settings)` is the settings of one."
     from small import SMALL
 
-    from shutka.models.text_jepa import SIZES
+    from shutka.models.shapes import SIZES
     from shutka.train.recipe import prepare
     from shutka.typescript.recipe import Typescript
     monkeypatch.setitem(SIZES, 'tiny', SMALL)

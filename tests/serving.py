@@ -15,12 +15,12 @@ def tiny(decoder: bool = True, exact: bool = True):
     "A text-JEPA with seeded weights."
     import torch
 
-    from shutka.models.decoder import DecoderConfig
-    from shutka.models.text_jepa import Config, TextJEPA
+    from shutka.models.shapes import DecoderConfig, TextJEPAConfig
+    from shutka.models.text_jepa import TextJEPA
     from shutka.text.tokenizer import named_encoding
     torch.manual_seed(0)
     writes = DecoderConfig(vocabulary=named_encoding('typescript-8k').n_vocab, embedding=32, width=32, heads=2, depth=2) if decoder else None
-    model = TextJEPA(Config(rows=1024, width=32, inner=16), writes).eval()
+    model = TextJEPA(TextJEPAConfig(rows=1024, width=32, inner=16), writes).eval()
     if decoder and exact: model.decoder.double()
     return model
 

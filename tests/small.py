@@ -13,9 +13,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from shutka.models.text_jepa import SIZES, Config
+from shutka.models.shapes import SIZES, TextJEPAConfig
 
-SMALL = Config(rows=1024, width=32, inner=16, source=24, target=48)
+SMALL = TextJEPAConfig(rows=1024, width=32, inner=16, source=24, target=48)
 
 
 def refusing(forward, most):

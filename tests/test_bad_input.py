@@ -188,7 +188,7 @@ def test_a_disk_of_a_few_kilobytes(small):
     "The real thing: no file may grow beyond what the settings and the log need."
     run = small()
     script = f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); sys.argv[1:] = [{run.out!r}, '1']\nimport runpy, small\n" \
-             "from shutka.models.text_jepa import SIZES; SIZES['tiny'] = small.SMALL; runpy.run_module('shutka.train.run', run_name='__main__')"
+             "from shutka.models.shapes import SIZES; SIZES['tiny'] = small.SMALL; runpy.run_module('shutka.train.run', run_name='__main__')"
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, cwd=Path(__file__).parent, timeout=60)
     assert done.returncode == 2 and done.stderr.startswith('UserError: a checkpoint must fit on the disk') and done.stderr.count('\n') == 1, done.stderr
     assert result(run.out)['status'] == 'failed' and not list(Path(run.out).glob('checkpoints/*'))

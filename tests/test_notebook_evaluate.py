@@ -14,7 +14,7 @@ from shutka.export.bundle import with_bank
 from shutka.faces.notebooks import run_notebook
 from shutka.memory.bank import Bank
 from shutka.models.archive import write_zip
-from shutka.models.decoder import DecoderConfig
+from shutka.models.shapes import DecoderConfig
 from shutka.models.text_jepa import TextJEPA, save_model
 from shutka.text.tokenizer import named_encoding, save_encoding
 

@@ -14,7 +14,7 @@ from shutka.export.bundle import read_bundle
 from shutka.faces.notebooks import run_notebook
 from shutka.instructions.recipe import WRITERS, Instructions, start_model
 from shutka.memory.encoder import fingerprint
-from shutka.models.decoder import DecoderConfig
+from shutka.models.shapes import DecoderConfig
 from shutka.models.text_jepa import TextJEPA, give_words, load_model, save_model
 from shutka.text.passages import code_of
 from shutka.text.tokenizer import named_encoding

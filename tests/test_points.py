@@ -15,7 +15,8 @@ from shutka.core.errors import UserError
 from shutka.core.files import read_json, write_jsonl
 from shutka.history import points
 from shutka.history.points import Encoder, commit_words, open_encoder, point_id, vectors, write_points
-from shutka.models.text_jepa import Config, TextJEPA, save_model
+from shutka.models.shapes import TextJEPAConfig
+from shutka.models.text_jepa import TextJEPA, save_model
 
 WORDS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *'parse date queue node graph sort user name file test add fix the a of in and'.split()]
 
@@ -52,7 +53,7 @@ def bert(tmp_path_factory):
 @pytest.fixture(scope='module')
 def jepa(tmp_path_factory):
     torch.manual_seed(0)
-    return save_model(TextJEPA(Config(rows=512, width=48, inner=8)), tmp_path_factory.mktemp('jepa')/'model')
+    return save_model(TextJEPA(TextJEPAConfig(rows=512, width=48, inner=8)), tmp_path_factory.mktemp('jepa')/'model')
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ from ..core.hashes import sha256
 from ..memory.encoder import fingerprint, quiet
 from ..models.archive import is_bundle, model_in, read_bundle
 from ..models.lm import opened
-from ..models.text_jepa import Config, TextJEPA, load_model
+from ..models.shapes import TextJEPAConfig
+from ..models.text_jepa import TextJEPA, load_model
 from ..text.words import inverse_frequency, word_ids
 from ..train.plan import reachable
 
@@ -223,7 +224,7 @@ def of_words(
     commits: str | Path,   # the history, one JSON object per line
 ) -> Encoder:
     "A text-JEPA that was never trained, with the document frequencies of a history."
-    config = Config(width=WIDTH, ordered=False)
+    config = TextJEPAConfig(width=WIDTH, ordered=False)
     ids = [word_ids(commit_words(commit), config.rows, config.source) for commit in read_jsonl(commits)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -25,11 +25,13 @@ from ..data.pairs import Report
 from ..data.records import Pair
 from ..data.sources import check_spec, parse_specs
 from .examples import avoiding, check_instructions, instructions_of, suite_texts
-from ..models.decoder import Decoder, DecoderConfig
+from ..models.decoder import Decoder
+from ..models.shapes import DecoderConfig
 from ..models.layers import Block
 from ..models.recompute import recompute_blocks
 from ..models.ternary import TERNARY, make_packed, make_ternary
-from ..models.text_jepa import Config, TextJEPA, Writer, give_words, load_config, load_model
+from ..models.shapes import TextJEPAConfig
+from ..models.text_jepa import TextJEPA, Writer, give_words, load_config, load_model
 from ..text.passages import Layout, Passage, Passages, batch_of, code_of, neighbours, passage, told_row
 from ..text.tokenizer import load_encoding
 from ..train.phase import Phase
@@ -173,7 +175,7 @@ def start_model(run: Instructions) -> TextJEPA:
     return start
 
 # %% ../../nbs/71_instructions/30_recipe.ipynb #044fa1d6
-def _start_of(run: Instructions) -> tuple[Config, tiktoken.Encoding | None]:
+def _start_of(run: Instructions) -> tuple[TextJEPAConfig, tiktoken.Encoding | None]:
     "Shape and encoding of what a run starts from: in its own folder once it is prepared."
     out = Path(run.out)
     if (out/'run.json').is_file(): return load_config(out/'start'/'model.json')[0], load_encoding(out/'encoding.json')

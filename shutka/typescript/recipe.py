@@ -31,7 +31,8 @@ from ..models.jepa import info_nce
 from ..models.layers import Block
 from ..models.recompute import recompute_blocks
 from ..models.ternary import TERNARY, make_ternary
-from ..models.text_jepa import SIZES, TextJEPA, encode, load_model
+from ..models.shapes import SIZES
+from ..models.text_jepa import TextJEPA, encode, load_model
 from ..text.batches import Views, bare_body, example
 from ..text.tokenizer import named_encoding, train_encoding
 from ..text.words import inverse_frequency
