@@ -39,7 +39,6 @@ import faiss  # noqa: E402
 
 from shutka.memory.bank import Bank  # noqa: E402
 from shutka.memory.index import Index  # noqa: E402
-from shutka.memory.sync import sync  # noqa: E402
 
 D, K = 384, 10
 
@@ -287,7 +286,7 @@ def steps(n, folder):
         for turn in range(1 if name == 'first' else 3):
             before(turn) if name.startswith('one') else before()
             began = time.perf_counter()
-            changes = sync(bank, f'git:{repository}', progress=lambda line: None)
+            changes = bank.sync(f'git:{repository}', progress=lambda line: None)
             times.append(time.perf_counter() - began)
             said = dict(changes.counts)
         print(f'{name:28}{median(times):>8.2f}   {said}', flush=True)

@@ -22,8 +22,8 @@ from shutka.memory import bank as module
 from shutka.memory import encoder
 from shutka.memory.bank import Bank
 from shutka.memory.index import Index
-from shutka.memory.sync import follow, plan_sync
-from shutka.text.words import word_ids
+from shutka.memory.sync import follow_source, plan_sync
+from shutka.text.words import hash_words
 
 D = 16
 
@@ -34,7 +34,7 @@ class Words:
         self.fingerprint = f'words {seed}'
         self.table = np.random.default_rng(seed).standard_normal((4096, D)).astype(np.float32)
 
-    def encode(self, texts, side='code'): return np.stack([self.table[word_ids(t, 4096, 64)].mean(0) for t in texts])
+    def encode(self, texts, side='code'): return np.stack([self.table[hash_words(t, 4096, 64)].mean(0) for t in texts])
 
 
 def say(**what): os.write(1, (json.dumps(what) + '\n').encode())
@@ -83,7 +83,7 @@ def compact(bank, draw):
     bank.compact(keep)
 
 
-def reencode(bank, draw, progress=module.quiet):
+def reencode(bank, draw, progress=module.ignore_progress):
     to = 1 - current(bank)
     say(begins='reencode', to=to)
     bank.reencode(Words(to), progress)
@@ -100,7 +100,7 @@ def sync(bank, draw):
         (place/f'{name}.ts').write_text(''.join(functions))
     changes = plan_sync(bank, f'dir:{place}')
     say(begins='sync', add=[row[:2] for row in changes.add], delete=changes.delete)
-    assert changes.detail and follow(bank, f'dir:{place}', False, lambda line: None)[1]
+    assert changes.detail and follow_source(bank, f'dir:{place}', False, lambda line: None)[1]
 
 
 def rebuild(bank, draw):
@@ -232,7 +232,7 @@ def in_vacuum(point, draw, bank):
 
 
 DEADLY = {  # point -> how it becomes deadly, and what leads there
-    'index: before the build': (dying(module.Index, 'build'), 'rebuild'),
+    'index: before the build': (dying(Index, 'build'), 'rebuild'),
     'index: in the middle of the file': (in_the_index, 'rebuild'),
     'index: file written, not flushed': (dying(os, 'fsync', when=lambda fd: path(fd).endswith('.faiss')), 'rebuild'),
     'index: between its two files': (dying(np, 'save'), 'rebuild'),
@@ -258,7 +258,7 @@ def works(folder, seed, point):
     "Do what comes, and what leads to a point, until killed."
     say(child=os.getpid())
     draw = random.Random(seed)
-    module.PIECE = encoder.PIECE = 8
+    module.ENCODE_BATCH = encoder.ENCODE_BATCH = 8
     Index.worn = property(lambda self: self.stats()['delta'] + self.stats()['removed'] > 20)
     build = Index.build
     Index.build = lambda *a, **more: build(*a, **{'ivf_from': 40} | more)

@@ -1,6 +1,7 @@
 """What broke other banks, done to ours; and that it finds what a search by hand finds.
 
-As a script, `python test_bank.py works FOLDER SEED` changes and searches a bank until it is killed, and prints what was acknowledged.
+As a script, `python test_bank.py works FOLDER SEED` changes and searches a bank until it is killed, and prints what was
+acknowledged.
 """
 import copy
 import json
@@ -17,9 +18,12 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.memory import bank as module
-from shutka.memory.bank import Bank, attach, fingerprint, fuse
-from shutka.memory.look import marked
-from shutka.text.words import word_ids
+from shutka.memory.bank import Bank, attach
+from shutka.memory.encoder import fingerprint
+from shutka.memory.fusion import fuse
+from shutka.memory.hits import highlight_words
+from shutka.memory.index import Index
+from shutka.text.words import hash_words
 
 D = 16
 
@@ -30,7 +34,7 @@ class Hashed:
         self.fingerprint = f'hashed {seed} {d}'
         self.table = np.random.default_rng(seed).standard_normal((1024, d)).astype(np.float32)
 
-    def encode(self, texts, side='code'): return np.stack([self.table[word_ids(t, 1024, 64)].mean(0) for t in texts])
+    def encode(self, texts, side='code'): return np.stack([self.table[hash_words(t, 1024, 64)].mean(0) for t in texts])
 
 
 class Concepts:
@@ -38,8 +42,9 @@ class Concepts:
     fingerprint = 'concepts'
     groups = [{'pars', 'read', 'decod'}, {'date', 'day', 'calendar'}, {'sum', 'total', 'add'}]
     def encode(self, texts, side='code'):
-        from shutka.text.words import words
-        return np.array([[sum(w in group for w in words(t)) for group in self.groups] for t in texts], np.float32) + .01
+        from shutka.text.words import split_words
+        counts = [[sum(w in group for w in split_words(t)) for group in self.groups] for t in texts]
+        return np.array(counts, np.float32) + .01
 
 
 class Fails(Hashed):
@@ -54,7 +59,10 @@ class Fails(Hashed):
         return super().encode(texts, side)
 
 
-def text(rng): return f"function {' '.join(rng.choice(['parse', 'date', 'sum', 'list', 'color', 'path', 'graph', 'byte', 'tree', 'user']) for _ in range(6))} {rng.randrange(10**6)}"
+NAMES = ['parse', 'date', 'sum', 'list', 'color', 'path', 'graph', 'byte', 'tree', 'user']
+
+
+def text(rng): return f"function {' '.join(rng.choice(NAMES) for _ in range(6))} {rng.randrange(10**6)}"
 def texts(n, seed=0): return [text(rng) for rng in [random.Random(seed)] for _ in range(n)]
 
 
@@ -67,7 +75,8 @@ def agrees(bank):
         cosines = vectors @ (question / np.linalg.norm(question))
         hits = bank.search(item.text, k=5, how='dense')
         np.testing.assert_allclose([h.score for h in hits], np.sort(cosines)[::-1][:5], atol=1e-5)
-        np.testing.assert_allclose([cosines[np.searchsorted(ids, h.id)] for h in hits], [h.score for h in hits], atol=1e-5)
+        found = [cosines[np.searchsorted(ids, h.id)] for h in hits]
+        np.testing.assert_allclose(found, [h.score for h in hits], atol=1e-5)
 
 
 @pytest.fixture
@@ -117,7 +126,8 @@ def test_vectors_are_normalised_and_the_callers_are_not(bank):
 
 
 def test_memories_added_with_embeddings_are_found_by_their_text(bank):
-    bank.add_memory(np.random.default_rng(0).standard_normal((2, D)), ['function parseHttpHeader(s) {}', 'function addWeeks(d) {}'])
+    embeddings = np.random.default_rng(0).standard_normal((2, D))
+    bank.add_memory(embeddings, ['function parseHttpHeader(s) {}', 'function addWeeks(d) {}'])
     hit = bank.search('http header', how='words')[0]
     assert hit.text == 'function parseHttpHeader(s) {}' and bank.search('parseHttpHeader')[0].text == hit.text
 
@@ -125,7 +135,8 @@ def test_memories_added_with_embeddings_are_found_by_their_text(bank):
 def test_nothing_is_lost_when_killed(tmp_path):
     rng = random.Random(0)
     for kill in range(5):
-        child = subprocess.Popen([sys.executable, __file__, 'works', tmp_path/'bank', str(kill)], stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, __file__, 'works', tmp_path/'bank', str(kill)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             first = child.stdout.readline()      # it works
             time.sleep(rng.random() * .4)
@@ -134,7 +145,8 @@ def test_nothing_is_lost_when_killed(tmp_path):
         child.wait()
         with Bank(tmp_path/'bank', Hashed()) as bank:
             log = {o.id: o for o in bank.operations(10**6)}
-            for number, kind, added, deleted in map(json.loads, said): assert (kind, added, deleted) == (log[number].kind, log[number].added, log[number].deleted)
+            for number, kind, added, deleted in map(json.loads, said):
+                assert (kind, added, deleted) == (log[number].kind, log[number].added, log[number].deleted)
             assert said and bank.verify() == []
             agrees(bank)
 
@@ -158,7 +170,8 @@ def works(folder, seed):
 
 def test_hybrid_finds_by_identifier_and_by_meaning(tmp_path):
     with Bank(tmp_path/'bank', Concepts()) as bank:
-        bank.add(['function readDay(s) { return new Date(s) }', 'function zodEnum(xs) { return total(xs) }', 'const retryBudget = 7'])
+        bank.add(['function readDay(s) { return new Date(s) }', 'function zodEnum(xs) { return total(xs) }',
+                  'const retryBudget = 7'])
         assert bank.search('retryBudget')[0].text == 'const retryBudget = 7'
         by_meaning = bank.search('a calendar')[0]
         assert 'readDay' in by_meaning.text and by_meaning.bm25 is None and by_meaning.cosine > .5
@@ -169,17 +182,21 @@ def test_hybrid_finds_by_identifier_and_by_meaning(tmp_path):
 
 @pytest.mark.parametrize('how', ['hybrid', 'dense', 'words'])
 def test_filters(bank, how):
-    bank.add(texts(150), [{'source': f'npm:lib{i % 3}', 'version': '1' if i % 2 else '2', 'kind': 'function'} for i in range(150)])
+    about = [{'source': f'npm:lib{i % 3}', 'version': '1' if i % 2 else '2', 'kind': 'function'} for i in range(150)]
+    bank.add(texts(150), about)
     bank.add('function sum(parse) {}')
-    for where, n in (({'source': 'npm:lib1'}, 50), ({'source': ['npm:lib0', 'npm:lib2'], 'version': '1'}, 50), ({'source': None}, 1), ({'source': 'npm:none'}, 0)):
+    for where, n in (({'source': 'npm:lib1'}, 50), ({'source': ['npm:lib0', 'npm:lib2'], 'version': '1'}, 50),
+                     ({'source': None}, 1), ({'source': 'npm:none'}, 0)):
         hits = bank.search('function parse sum', k=200, how=how, where=where)
         assert len(hits) == n
-        assert all(h.metadata.get(key) in (value if isinstance(value, list) else [value]) for h in hits for key, value in where.items())
+        for key, value in where.items():
+            allowed = value if isinstance(value, list) else [value]
+            assert all(h.metadata.get(key) in allowed for h in hits)
 
 
 def test_as_many_hits_as_asked_for(bank):
     bank.add(texts(130))
-    for how in module.HOW:
+    for how in module.SEARCH_MODES:
         assert [len(bank.search('function', k, how)) for k in (1, 10, 130, 500, 2**62)] == [1, 10, 130, 130, 130]
         assert bank.search('function', np.int64(3), how) == bank.search('function', 3, how)
 
@@ -199,9 +216,11 @@ def test_an_empty_bank_answers_nothing(bank):
     assert bank.search('date') == [] and bool(bank) and bank.verify() == []
 
 
-@pytest.mark.parametrize(('query', 'ids'), [('"', []), ("'; DROP TABLE items; --", []), ('a AND (b OR', [1]), ('NEAR(', []), ('*', []), ('(', []), ('x:y', []), ('text:a', [1]), ('{}', []), ('日本', [2]), ('\x00', []), ('-', [])])
+@pytest.mark.parametrize(('query', 'ids'), [
+    ('"', []), ("'; DROP TABLE items; --", []), ('a AND (b OR', [1]), ('NEAR(', []), ('*', []), ('(', []), ('x:y', []),
+    ('text:a', [1]), ('{}', []), ('日本', [2]), ('\x00', []), ('-', [])])
 def test_a_question_has_no_syntax(bank, query, ids):
-    "Its words are looked for, whatever stands between them; and it has a direction, so that both memories are near or far."
+    "Its words are looked for, whatever stands between them; it has a direction, so both memories are near or far."
     bank.add(['let a = 1', 'function 日本() {}'])
     assert [hit.id for hit in bank.search(query, how='words')] == ids
     for how in ('dense', 'hybrid'): assert sorted(hit.id for hit in bank.search(query, how=how)) == [1, 2]
@@ -209,7 +228,8 @@ def test_a_question_has_no_syntax(bank, query, ids):
 
 
 @pytest.mark.parametrize('wrong, why', [
-    (dict(query=''), 'must be a text'), (dict(query=None), 'must be a text'), (dict(query='a', k=0), 'k must be 1 or more, got 0'), (dict(query='a', k=2.), 'k must be a whole number, got 2.0'),
+    (dict(query=''), 'must be a text'), (dict(query=None), 'must be a text'),
+    (dict(query='a', k=0), 'k must be 1 or more, got 0'), (dict(query='a', k=2.), 'k must be a whole number, got 2.0'),
     (dict(query='a', k=2**70), 'k must fit into 64 bits'),
     (dict(query='a', how='sparse'), 'unknown way'), (dict(query='a', where={'a b': 1}), 'must be a name')])
 def test_searches_refused(bank, wrong, why):
@@ -237,7 +257,8 @@ def test_another_process_is_seen_by_a_reader(tmp_path):
             writer.rebuild()
             writer.undo()
             agrees(reader)
-            assert reader.search(more[0], k=1, how='dense')[0].text != more[0] and reader.search(given[1], k=1, how='dense')[0].text == given[1]
+            assert reader.search(more[0], k=1, how='dense')[0].text != more[0]
+            assert reader.search(given[1], k=1, how='dense')[0].text == given[1]
             with pytest.raises(UserError, match='readonly'): reader.add('let x')
             writer.reencode(Hashed(1))
             with pytest.raises(UserError, match='bank.reencode'): reader.search('date')
@@ -268,7 +289,8 @@ def test_an_index_in_doubt_is_built_again(tmp_path, what):
             bank.rebuild()
         for f in folder.glob('bank.sqlite*'): f.unlink()
         shutil.copy(tmp_path/'backup', folder/'bank.sqlite')
-        with Bank(folder) as bank: bank.store.apply('add', [(t, {}, v) for t, v in zip(texts(5, 3), Hashed().encode(texts(5, 3)))])
+        vectors = Hashed().encode(texts(5, 3))
+        with Bank(folder) as bank: bank.store.apply('add', [(t, {}, v) for t, v in zip(texts(5, 3), vectors)])
     if what == 'a newer database':
         with Bank(folder, Hashed()) as bank:
             bank.add(texts(5, 2))
@@ -280,19 +302,21 @@ def test_an_index_in_doubt_is_built_again(tmp_path, what):
 
 
 def test_no_room_for_an_index_is_no_reason_to_fail(bank, monkeypatch):
-    build = module.Index.build
+    build = Index.build
     def full(folder, *args, **how):
         if folder: raise UserError("the index must be written, and that failed: no space left on device")
         return build(folder, *args, **how)
-    monkeypatch.setattr(module.Index, 'build', full)
+    monkeypatch.setattr(Index, 'build', full)
     bank.add(given := texts(10))
-    with pytest.warns(UserWarning, match='without a file'): assert bank.search(given[0], k=1, how='dense')[0].text == given[0]
+    with pytest.warns(UserWarning, match='without a file'):
+        assert bank.search(given[0], k=1, how='dense')[0].text == given[0]
     agrees(bank)
 
 
 def test_bytes_count_what_is_not_in_the_main_file_yet(bank):
     bank.add(texts(50))
-    assert bank.stats()['bytes'] == sum((bank.folder/name).stat().st_size for name in ('bank.sqlite', 'bank.sqlite-wal')) > (bank.folder/'bank.sqlite').stat().st_size
+    main, log = ((bank.folder/name).stat().st_size for name in ('bank.sqlite', 'bank.sqlite-wal'))
+    assert bank.stats()['bytes'] == main + log > main
 
 
 def test_a_worn_index_is_written_anew(bank):
@@ -311,8 +335,10 @@ def test_a_fingerprint_knows_every_weight_and_setting(model):
 
     import torch
 
-    from shutka.models.text_jepa import TextJEPA, adapted
-    seen = {fingerprint(model), fingerprint(adapted(model, ['let a', 'let b'])), fingerprint(copy.deepcopy(model).bfloat16())}
+    from shutka.models.adaptation import adapt_to_collection
+    from shutka.models.text_jepa import TextJEPA
+    others = adapt_to_collection(model, ['let a', 'let b']), copy.deepcopy(model).bfloat16()
+    seen = {fingerprint(model), *map(fingerprint, others)}
     other = TextJEPA(replace(model.config, target=40))
     other.load_state_dict(model.state_dict())
     changed = copy.deepcopy(model)
@@ -326,7 +352,8 @@ def test_a_fingerprint_knows_every_weight_and_setting(model):
 def test_another_encoder_is_refused_and_reencode_named(bank):
     ids = bank.add(texts(5))
     bank.encoder = Hashed(1)
-    for call in (lambda: bank.search('date'), lambda: bank.add('let x'), lambda: bank.add_memory(np.ones((1, D)), 'let x'), lambda: bank.update(ids[0], 'let x')):
+    for call in (lambda: bank.search('date'), lambda: bank.add('let x'),
+                 lambda: bank.add_memory(np.ones((1, D)), 'let x'), lambda: bank.update(ids[0], 'let x')):
         with pytest.raises(UserError, match='bank.reencode'): call()
     assert len(bank.search('function', how='words')) == 5 and bank.store.last_operation() == 1
     bank.delete(ids[0])
@@ -352,7 +379,7 @@ def test_a_model_that_learns_is_another_encoder(tmp_path, model):
 
 
 def test_reencode_goes_on_where_it_was(bank, monkeypatch):
-    monkeypatch.setattr(module, 'PIECE', 10)
+    monkeypatch.setattr(module, 'ENCODE_BATCH', 10)
     bank.add(given := texts(45))
     with pytest.raises(KeyboardInterrupt): bank.reencode(Fails(1, pieces=3))   # one for the dimension
     assert bank.search(given[0], k=1, how='dense')[0].text == given[0]         # the old vectors serve
@@ -369,7 +396,8 @@ def test_reencode_goes_on_where_it_was(bank, monkeypatch):
 def test_a_bank_of_words_that_gets_an_encoder(tmp_path):
     with Bank(tmp_path/'bank') as bank:
         bank.add(given := texts(10), {'source': 'git:app'})
-        assert 'words only' in repr(bank) and bank.stats()['search'] == 'words only' and 'by words only' in str(bank.show('date'))
+        assert 'words only' in repr(bank) and bank.stats()['search'] == 'words only'
+        assert 'by words only' in str(bank.show('date'))
         assert bank.search(given[3])[0].text == given[3] and bank.search(given[3])[0].cosine is None
         for call in (lambda: bank.search('date', how='dense'), lambda: bank.search('date', how='hybrid')):
             with pytest.raises(UserError, match=r'Bank\(folder, encoder\)'): call()
@@ -394,7 +422,8 @@ def test_the_first_embedding_has_the_encoders_dimension(bank):
 
 
 @pytest.mark.parametrize('embeddings, why', [
-    (np.ones((2, D)), 'as many embeddings'), (np.full((1, D), np.nan), 'finite'), (np.zeros((1, D)), 'zero'), (np.ones((1, 1, D)), 'shape'), ([[1, 2], [3]], 'dimension')])
+    (np.ones((2, D)), 'as many embeddings'), (np.full((1, D), np.nan), 'finite'), (np.zeros((1, D)), 'zero'),
+    (np.ones((1, 1, D)), 'shape'), ([[1, 2], [3]], 'dimension')])
 def test_embeddings_refused(bank, embeddings, why):
     with pytest.raises(UserError, match=why): bank.add_memory(embeddings, 'let x')
     assert len(bank) == 0
@@ -422,7 +451,8 @@ def test_the_seeds_calls(tmp_path, model):
 
 def test_a_strangers_ten_lines(tmp_path, model):
     with Bank(tmp_path/'bank', model) as bank:
-        bank.add(['function daysIn(m, y) { return new Date(y, m, 0).getDay() }', 'function total(xs) { return xs.reduce((a, b) => a + b) }'])
+        bank.add(['function daysIn(m, y) { return new Date(y, m, 0).getDay() }',
+                  'function total(xs) { return xs.reduce((a, b) => a + b) }'])
         hit = bank.search('how many days a month has')[0]
         assert 'getDay()' in hit.text
         new, = bank.update(hit.id, hit.text.replace('getDay', 'getDate'))
@@ -432,18 +462,23 @@ def test_a_strangers_ten_lines(tmp_path, model):
 
 
 def test_export_and_import(bank, tmp_path):
-    bank.add([*texts(7), 'const s = "日本\\n\u2028"\n\ttab'], [{'source': 'git:app', 'line': i, 'nested': {'a': [1, None]}} for i in range(8)])
+    about = [{'source': 'git:app', 'line': i, 'nested': {'a': [1, None]}} for i in range(8)]
+    bank.add([*texts(7), 'const s = "日本\\n\u2028"\n\ttab'], about)
     bank.delete(2)
     assert bank.export(tmp_path/'bank.jsonl') == 7
     with Bank(tmp_path/'second', Hashed(1)) as second:
         second.add('let x')
         ids = second.import_(tmp_path/'bank.jsonl')
-        assert [(i.text, i.metadata) for i in second.get(ids)] == [(i.text, i.metadata) for i in bank.get(bank.store.live())]
+        live = bank.get(bank.store.live())
+        assert [(i.text, i.metadata) for i in second.get(ids)] == [(i.text, i.metadata) for i in live]
         agrees(second)
         second.undo()
         assert len(second) == 1
-        for line, why in (('{"metadata": {}}', 'record 2 must have text and metadata, it has metadata'), ('{"text": "a", "vector": [1]}', 'record 2 must have text and metadata, it has text, vector'),
-                          ('{"text": 7}', 'must be a str, got int'), ('{"text": "a", "metadata": 7}', 'metadata 1 must be a dict, got int'), ('{', 'bad.jsonl:2: not valid JSON')):
+        for line, why in (('{"metadata": {}}', 'record 2 must have text and metadata, it has metadata'),
+                          ('{"text": "a", "vector": [1]}', 'record 2 must have text and metadata, it has text, vector'),
+                          ('{"text": 7}', 'must be a str, got int'),
+                          ('{"text": "a", "metadata": 7}', 'metadata 1 must be a dict, got int'),
+                          ('{', 'bad.jsonl:2: not valid JSON')):
             (tmp_path/'bad.jsonl').write_text('{"text": "good"}\n' + line + '\n')
             with pytest.raises(UserError, match=why): second.import_(tmp_path/'bad.jsonl')
         assert len(second) == 1
@@ -452,8 +487,32 @@ def test_export_and_import(bank, tmp_path):
 def test_what_is_shown(bank):
     bank.add('function parseDate(a) { return a < 1 && "<script>" }', {'source': 'git:app', 'path': 'a.ts'})
     shown = bank.show('parse dates')
-    assert '<script>' not in shown._repr_html_() and '<mark>parseDate</mark>' in shown._repr_html_() and 'git:app a.ts' in repr(shown)
-    assert marked('x', '<b>') == 'x'
+    html = shown._repr_html_()
+    assert '<script>' not in html and '<mark>parseDate</mark>' in html and 'git:app a.ts' in repr(shown)
+    assert highlight_words('x', '<b>') == 'x'
+
+
+def test_hits_are_short_at_the_end_of_a_cell(bank):
+    "What is shown of many long memories fits a screen, and no memory becomes HTML."
+    more = '// <b>more</b>\n' * 100
+    bank.add([f'function date{i}(a) {{ return a < 1 }}\n{more}' for i in range(300)], {'source': 'npm:d'})
+    hits = bank.search('date', k=300)
+    assert len(hits) == 300 and hits == list(hits) and isinstance(hits[:3], list)
+    assert len(repr(hits)) < 500 and repr(hits).startswith("'date': 300 hits, the first 4\n")
+    assert len(repr(hits[0])) <= 90
+    assert hits._repr_html_().count('<pre') == 10 and '300 hits, the first 10' in hits._repr_html_()
+    assert '<b>more' not in hits._repr_html_() + hits[0]._repr_html_()
+    assert copy.deepcopy(hits) == hits and copy.deepcopy(hits).query == 'date'
+    assert repr(bank.search('date', where={'source': 'none'})) == "'date': 0 hits"
+
+
+def test_stats_are_a_dictionary_and_short(bank):
+    bank.add(texts(300), [{'source': f'npm:<lib{i}>', 'version': '1'} for i in range(300)])
+    stats = bank.stats()
+    assert json.loads(json.dumps(stats)) == stats and len(stats['sources']) == 300
+    assert len(repr(stats)) < 500 and 'memories: 300' in repr(stats)
+    html = stats._repr_html_()
+    assert html.count('npm:&lt;lib') == 20 and '<lib' not in html and 'hybrid' in html
 
 
 def test_a_map_and_a_widget(bank):

@@ -15,7 +15,8 @@ from shutka.faces import cli
 
 ADD = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
 WRITES = ('add', 'delete', 'update', 'sync', 'undo', 'reencode')
-DAYS = '/** Counts the days of a month. */\nexport function days(y: number, m: number) { return new Date(y, m, 0).getDate(); }\n'
+DAYS = ('/** Counts the days of a month. */\n'
+        'export function days(y: number, m: number) { return new Date(y, m, 0).getDate(); }\n')
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,8 @@ def shutka(capsys):
 
 def live(bank: str = 'b') -> list[str]:
     "The texts in the database, asked of SQLite."
-    with sqlite3.connect(f'{bank}/bank.sqlite') as db: found = [text for text, in db.execute('SELECT text FROM items WHERE deleted_by IS NULL ORDER BY id')]
+    with sqlite3.connect(f'{bank}/bank.sqlite') as db:
+        found = [text for text, in db.execute('SELECT text FROM items WHERE deleted_by IS NULL ORDER BY id')]
     db.close()
     return found
 
@@ -79,7 +81,8 @@ def test_words_only(shutka):
     found = shutka('search', 'date parsing of a date')
     assert 'by words only' in found and '[1]' in found and '[2]' not in found
     assert 'by words only' not in shutka('search', 'date', '--how', 'words')
-    for how in ('dense', 'hybrid'): assert 'shutka memory reencode BUNDLE --bank b' in shutka('search', 'date', '--how', how, code=2)
+    for how in ('dense', 'hybrid'):
+        assert 'shutka memory reencode BUNDLE --bank b' in shutka('search', 'date', '--how', how, code=2)
     assert 'memory 1 is now memory 3 (operation 2)' in shutka('update', '1', 'parse a time')
     assert live() == ['sort the rows', 'parse a time']
     assert 'deleted 2 (operation 3); 0 memories' in shutka('delete', '2', '3')
@@ -109,8 +112,9 @@ def test_add_from_files(shutka, monkeypatch):
 
 
 @pytest.mark.parametrize('content, told', [
-    ('{"text": "a"}\n{"text"\n', 'bad:2: not valid JSON'), ('{"words": "a"}', 'bad:1: each line'), ('{"text": "a"}\n[1]', 'bad:2: each line'),
-    ('{"text": "a", "more": 1}', 'bad:1: each line'), ('{"text": "a", "metadata": 3}', 'must be a dict'), ('{"text": 3}', 'must be a str'),
+    ('{"text": "a"}\n{"text"\n', 'bad:2: not valid JSON'), ('{"words": "a"}', 'bad:1: each line'),
+    ('{"text": "a"}\n[1]', 'bad:2: each line'), ('{"text": "a", "more": 1}', 'bad:1: each line'),
+    ('{"text": "a", "metadata": 3}', 'must be a dict'), ('{"text": 3}', 'must be a str'),
     ('a\n\nb', 'bad:2: each line'), (b'\xff', 'must be UTF-8'), ('', 'at least one text'),
 ])
 def test_bad_files(content, told, shutka):
@@ -196,7 +200,8 @@ def test_words_first_then_a_model(shutka, bundles):
 def test_a_model_that_is_gone(shutka, bundles):
     shutka('add', 'parse a date', '--model', 'one.zip')
     Path('one.zip').rename('moved.zip')
-    for words in (['search', 'x'], ['add', 'x'], ['sync', 'dir:src']): assert 'is not there any more' in shutka(*words, code=2)
+    for words in (['search', 'x'], ['add', 'x'], ['sync', 'dir:src']):
+        assert 'is not there any more' in shutka(*words, code=2)
     shutka('delete', '1')
     assert '1 came back' in shutka('undo') and bundles == ['one']  # nothing was to be read
     assert '1 of 1' in shutka('search', 'date', '--how', 'words')
@@ -207,8 +212,9 @@ def test_a_model_that_is_gone(shutka, bundles):
 
 
 @pytest.mark.parametrize('words', [
-    ['add'], ['add', 'x', '--model', 'nowhere.zip'], ['add', ' '], ['add', '-i', 'nowhere'], ['search', 'x'], ['search', 'x', '-k', '0'], ['delete'],
-    ['delete', 'x'], ['stats'], ['verify'], ['export', 'x.jsonl'], ['reencode', 'nowhere.zip'], ['sync'], ['sync', 'dri:src'], ['sync', 'dir:nowhere'],
+    ['add'], ['add', 'x', '--model', 'nowhere.zip'], ['add', ' '], ['add', '-i', 'nowhere'], ['search', 'x'],
+    ['search', 'x', '-k', '0'], ['delete'], ['delete', 'x'], ['stats'], ['verify'], ['export', 'x.jsonl'],
+    ['reencode', 'nowhere.zip'], ['sync'], ['sync', 'dri:src'], ['sync', 'dir:nowhere'],
     ['undo'], ['undo', '7'], ['update', '1', 'x'], ['delete', '1'],
 ])
 def test_refused(words, shutka):

@@ -1,4 +1,7 @@
-"The inspector in a real browser: JupyterLab and Chromium, clicks and keys, and what the page and the saved notebook show. Run by `make browser`."
+"""The inspector in a real browser, JupyterLab and Chromium: clicks, keys, what the page and the saved notebook show.
+
+Run by `make browser`.
+"""
 import importlib.util
 import json
 import sys
@@ -13,11 +16,12 @@ SETUP = f'''
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_look import TEXTS, Hashed
 from shutka.memory.bank import Bank
-from shutka.memory.look import inspector
+from shutka.memory.inspector import Inspector
 bank = Bank('bank', Hashed())
-bank.add(TEXTS, [{{'source': 'git:app', 'path': 'src/days.ts'}}, {{'source': 'git:app', 'path': 'src/<b>sums.ts'}}, {{'source': 'npm:evil'}}])
+bank.add(TEXTS, [{{'source': 'git:app', 'path': 'src/days.ts'}}, {{'source': 'git:app', 'path': 'src/<b>sums.ts'}},
+                 {{'source': 'npm:evil'}}])
 '''
-SHOW = "seen = inspector(bank, 'day')\nseen"
+SHOW = "seen = Inspector(bank, 'day')\nseen"
 
 
 @pytest.fixture(scope='module')
@@ -29,7 +33,8 @@ def browser():
     import browser
     from playwright.sync_api import sync_playwright
     with sync_playwright() as play:
-        if not browser.chromium(play): pytest.skip("needs Chromium: the system's package, or `playwright install chromium`")
+        if not browser.chromium(play):
+            pytest.skip("needs Chromium: the system's package, or `playwright install chromium`")
     return browser
 
 
@@ -98,7 +103,8 @@ def test_edit(inspector, page):
     hit(inspector, 'xs.reduce').get_by_text('edit').click()
     field = inspector.locator('textarea')
     field.press('Control+a')
-    field.press_sequentially('function total(xs) { return xs.reduce((a, b) => a + b) } // <img src=x onerror="window.harmed = 1">')
+    harm = '<img src=x onerror="window.harmed = 1">'
+    field.press_sequentially('function total(xs) { return xs.reduce((a, b) => a + b) } // ' + harm)
     inspector.get_by_text('save', exact=True).click()
     expect(inspector).to_contain_text('[2] is now [4]')
     expect(inspector.locator('textarea')).to_have_count(0)
@@ -121,7 +127,7 @@ def test_typing_and_clicking_at_once(inspector, page):
 
 
 def test_what_stays(inspector, browser, lab, folder, page):
-    "While the widget lives its still is hidden; in the saved notebook, opened with another kernel, the still of the last search is what one sees."
+    "While the widget lives its still is hidden; in the saved notebook, opened with another kernel, one sees the still."
     from playwright.sync_api import expect
     ask(inspector, 'sum up the total')
     expect(inspector.locator('.shutka-row mark').first).to_have_text('total')

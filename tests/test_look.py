@@ -1,4 +1,4 @@
-"Looking at a bank: the inspector's buttons, pressed as a person would, its refusals, and what stays in a notebook that nobody watched."
+"The inspector: its buttons, pressed as a person would, its refusals, and what stays in a notebook that nobody watched."
 import json
 from pathlib import Path
 
@@ -9,8 +9,10 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.memory.bank import Bank
-from shutka.memory.look import SAMPLE, Inspector, Searcher, ago, card, chart_of, inspector, map_of, plot_bank, undoable
-from shutka.text.words import word_ids
+from shutka.memory.hits import format_age
+from shutka.memory.inspector import Inspector, find_undoable
+from shutka.memory.map import MAP_POINTS, map_bank, plot_bank, project_vectors
+from shutka.text.words import hash_words
 
 ROOT = Path(__file__).parents[1]
 TEXTS = ['function readDay(s) { return new Date(s) }', 'function total(xs) { return xs.reduce((a, b) => a - b) }',
@@ -23,7 +25,7 @@ class Hashed:
         self.fingerprint = f'hashed {seed}'
         self.table = np.random.default_rng(seed).standard_normal((1024, 16)).astype(np.float32)
 
-    def encode(self, texts, side='code'): return np.stack([self.table[word_ids(t, 1024, 64)].mean(0) for t in texts])
+    def encode(self, texts, side='code'): return np.stack([self.table[hash_words(t, 1024, 64)].mean(0) for t in texts])
 
 
 def parts(widget) -> list:
@@ -33,7 +35,8 @@ def parts(widget) -> list:
 
 def buttons(widget) -> dict:
     "Its buttons by the first word on them; of several, the first."
-    return {part.description.split()[0]: part for part in reversed(parts(widget)) if isinstance(part, ipywidgets.Button)}
+    found = [part for part in parts(widget) if isinstance(part, ipywidgets.Button)]
+    return {button.description.split()[0]: button for button in reversed(found)}
 
 
 def press(seen, name): buttons(seen.page.whole)[name].click()
@@ -48,20 +51,22 @@ def bank(tmp_path):
 
 
 def test_a_mistake_is_found_corrected_and_taken_back(bank):
-    seen = inspector(bank, 'sum up the total', k=1)
+    seen = Inspector(bank, 'sum up the total', k=1)
     press(seen, 'edit')
     rewrite(seen, TEXTS[1].replace('a - b', 'a + b'))
     press(seen, 'save')
     assert 'a + b' in bank.search('sum up the total', 1)[0].text == seen.hits[0].text
-    assert '[2] is now [4]' in seen.page.message.value and not seen.editors and bank.get(4)[0].metadata == {'source': 'git:app'}
+    assert '[2] is now [4]' in seen.page.message.value and not seen.editors
+    assert bank.get(4)[0].metadata == {'source': 'git:app'}
     assert buttons(seen.page.head)['undo'].description == 'undo update: +[4] −[2]'
     press(seen, 'undo')
-    assert seen.hits[0].id == 2 and 'a - b' in seen.page.rows.children[0].children[0].value and 'undone: update' in seen.page.said
+    assert seen.hits[0].id == 2 and 'undone: update' in seen.page.said
+    assert 'a - b' in seen.page.rows.children[0].children[0].value
     assert buttons(seen.page.head)['undo'].description == 'undo add: +3'
 
 
 def test_delete_and_undo_until_nothing_is_left(bank):
-    seen = inspector(bank, 'day')
+    seen = Inspector(bank, 'day')
     gone = seen.hits[0].id
     press(seen, 'delete')
     assert gone not in {hit.id for hit in seen.hits} and f'[{gone}] is deleted' in seen.page.said and len(bank) == 2
@@ -76,7 +81,7 @@ def test_delete_and_undo_until_nothing_is_left(bank):
 
 
 def test_fields_search(bank):
-    seen = inspector(bank)
+    seen = Inspector(bank)
     assert (seen.hits, seen.page.said) == ([], '3 memories')
     seen.page.query.value = 'day'
     assert len(seen.hits) == 3
@@ -90,10 +95,11 @@ def test_fields_search(bank):
 
 def test_refusals_are_shown(bank):
     "What somebody else did meanwhile, a text that cannot be, another encoder, a bank that was closed."
-    seen = inspector(bank, 'total', k=1)
+    seen = Inspector(bank, 'total', k=1)
     bank.delete(2)
     press(seen, 'delete')
-    assert 'was deleted by operation 2' in seen.page.message.value and '#c53030' in seen.page.message.value and seen.hits[0].id != 2
+    assert 'was deleted by operation 2' in seen.page.message.value and '#c53030' in seen.page.message.value
+    assert seen.hits[0].id != 2
     stale = buttons(seen.page.head)['undo']
     bank.undo()
     stale.click()
@@ -111,7 +117,7 @@ def test_refusals_are_shown(bank):
 
 
 def test_an_editor_stays_until_it_is_closed(bank):
-    seen = inspector(bank, 'total', k=1)
+    seen = Inspector(bank, 'total', k=1)
     press(seen, 'edit')
     rewrite(seen, 'half a corr')
     seen.page.query.value = 'read day new date'
@@ -122,17 +128,19 @@ def test_an_editor_stays_until_it_is_closed(bank):
 
 
 def test_nothing_becomes_html(bank):
-    seen = inspector(bank, 'day <b>')
-    page = ''.join(getattr(p, 'value', '') for p in parts(seen.page.rows)) + seen.page.message.value + seen.still()._repr_html_()
-    assert '&lt;script&gt;alert' in page and '<script' not in page and 'a&lt;b&gt;.ts' in page and '<b>.ts' not in page and 'day <b>' not in page
+    seen = Inspector(bank, 'day <b>')
+    rows = ''.join(getattr(p, 'value', '') for p in parts(seen.page.rows))
+    page = rows + seen.page.message.value + seen.still()._repr_html_()
+    assert '&lt;script&gt;alert' in page and '<script' not in page and 'a&lt;b&gt;.ts' in page
+    assert '<b>.ts' not in page and 'day <b>' not in page
     seen.page.query.value = '<img src=x>'
     assert '<img src=x' not in seen.still().html
-    assert '<img' not in card(seen.hits[0], '', age='<img src=x>')
+    assert '<img' not in seen.hits[0].card(age='<img src=x>')
 
 
 def test_a_click_on_what_was_replaced_goes_nowhere(bank):
     "Rows are closed, not filled anew; and a hundred searches leave no more widgets than one."
-    seen = inspector(bank, 'day')
+    seen = Inspector(bank, 'day')
     old = [p for p in parts(seen.page.rows) + list(seen.page.head.children[2:]) if isinstance(p, ipywidgets.Button)]
     count = len(ipywidgets.widgets.widget._instances)
     for word in ('total', 'date', 'day') * 3: seen.page.query.value = word
@@ -143,8 +151,8 @@ def test_a_click_on_what_was_replaced_goes_nowhere(bank):
 
 def test_readonly_has_no_buttons(bank):
     with Bank(bank.folder, Hashed(), readonly=True) as reader:
-        seen = inspector(reader, 'day')
-        assert type(seen) is Searcher and type(inspector(bank)) is Inspector
+        seen = Inspector(reader, 'day')
+        assert seen.readonly and not Inspector(bank).readonly
         assert len(seen.hits) == 3 and buttons(seen.page.whole) == {} and '<img' in seen.page.map.value
         bank.delete(1)
         seen.search()
@@ -154,8 +162,9 @@ def test_readonly_has_no_buttons(bank):
 def test_without_vectors(tmp_path):
     with Bank(tmp_path/'plain') as plain:
         plain.add(TEXTS)
-        seen = inspector(plain, 'day')
-        assert 'by words only' in seen.page.said and 'bank.reencode(encoder)' in seen.page.map.value and '<img' not in seen.still().html
+        seen = Inspector(plain, 'day')
+        assert 'by words only' in seen.page.said and 'bank.reencode(encoder)' in seen.page.map.value
+        assert '<img' not in seen.still().html
         press(seen, 'delete')
         assert len(plain) == 2
         with pytest.raises(UserError, match='must have vectors'): plot_bank(plain)
@@ -163,52 +172,59 @@ def test_without_vectors(tmp_path):
 
 def test_ages(bank):
     seen = Inspector(bank, 'read a day', 1, clock=lambda: bank.get(1)[0].created + 7300)
-    assert '2 h ago' in seen.page.rows.children[0].children[0].value and 'operation 1, 2 h ago' == buttons(seen.page.head)['undo'].tooltip
+    assert '2 h ago' in seen.page.rows.children[0].children[0].value
+    assert 'operation 1, 2 h ago' == buttons(seen.page.head)['undo'].tooltip
     assert 'ago' not in repr(seen.still())  # it would be wrong tomorrow
-    assert [ago(s) for s in (59.9, 3599, 3600, 172_800, 364 * 86400, 730 * 86400)] == ['just now', '59 min ago', '1 h ago', '2 days ago', '12 months ago', '2 years ago']
+    ages = [format_age(s) for s in (59.9, 3599, 3600, 172_800, 364 * 86400, 730 * 86400)]
+    assert ages == ['just now', '59 min ago', '1 h ago', '2 days ago', '12 months ago', '2 years ago']
 
 
 def test_what_would_be_undone(bank):
     "Also beyond many operations that were undone; what undo passes over is passed over here."
     for i in range(12): bank.add(f'let x{i}')
     for _ in range(12): bank.undo()
-    assert undoable(bank).id == 1
+    assert find_undoable(bank).id == 1
     bank.reencode(Hashed(1))
     bank.compact()
-    assert undoable(bank).id == 1
+    assert find_undoable(bank).id == 1
     again = bank.undo()
-    assert again.undoes == 1 and undoable(bank) is None
+    assert again.undoes == 1 and find_undoable(bank) is None
 
 
 def test_the_plane(tmp_path):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(500, 12)) * np.arange(12, 0, -1)
-    at = map_of(vectors)
-    assert at.shape == (500, 2) and np.allclose(at.mean(0), 0, atol=1e-9) and at[:, 0].var() > at[:, 1].var() > vectors[:, 2].var() / 2
-    for order in (np.arange(500)[::-1], rng.permutation(500)): np.testing.assert_allclose(map_of(vectors[order]), at[order], atol=1e-9)
-    for few in (np.ones((1, 5)), np.ones((7, 5)), np.ones((3, 1))): assert map_of(few).tolist() == [[0, 0]] * len(few)
+    at = project_vectors(vectors)
+    assert at.shape == (500, 2) and np.allclose(at.mean(0), 0, atol=1e-9)
+    assert at[:, 0].var() > at[:, 1].var() > vectors[:, 2].var() / 2
+    for order in (np.arange(500)[::-1], rng.permutation(500)):
+        np.testing.assert_allclose(project_vectors(vectors[order]), at[order], atol=1e-9)
+    for few in (np.ones((1, 5)), np.ones((7, 5)), np.ones((3, 1))):
+        assert project_vectors(few).tolist() == [[0, 0]] * len(few)
 
 
 def test_a_large_bank(tmp_path):
     "A sample is drawn, and a hit that is not in it stands in its place all the same."
     with Bank(tmp_path/'large', Hashed()) as large:
-        large.add([f'let x{i} = {i}' for i in range(SAMPLE + 100)], {'source': '$a_b$'})
-        chart = chart_of(large)
-        assert SAMPLE / 2 <= len(chart.points) <= SAMPLE
+        large.add([f'let x{i} = {i}' for i in range(MAP_POINTS + 100)], {'source': '$a_b$'})
+        bank_map = map_bank(large)
+        assert MAP_POINTS / 2 <= len(bank_map.points) <= MAP_POINTS
         hits = large.search('let x7', 3)
         figure = plot_bank(large, hits)
         ringed = figure.axes[0].collections[-1].get_offsets()
-        np.testing.assert_allclose(ringed, map_of(large.store.vectors(ids=[hit.id for hit in hits])[1], chart.plane))
+        _, vectors = large.store.vectors(ids=[hit.id for hit in hits])
+        np.testing.assert_allclose(ringed, project_vectors(vectors, bank_map.plane))
+        assert len(repr(bank_map)) < 500
 
 
 CELLS = f'''
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_look import TEXTS, Hashed
 from shutka.memory.bank import Bank
-from shutka.memory.look import inspector
+from shutka.memory.inspector import Inspector
 bank = Bank('bank', Hashed())
 bank.add(TEXTS, {{'source': 'git:app'}})
-seen = inspector(bank, 'day')
+seen = Inspector(bank, 'day')
 seen
 ---
 seen.page.query.value = 'total'
@@ -219,12 +235,14 @@ def test_headless(tmp_path, monkeypatch):
     "Papermill has no browser: the still of the last search stays, with the map, also if a later cell has searched."
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
-    cells = [dict(id=f'cell-{i}', cell_type='code', metadata={}, source=source.strip(), outputs=[], execution_count=None) for i, source in enumerate(CELLS)]
+    cells = [dict(id=f'cell-{i}', cell_type='code', metadata={}, source=source.strip(), outputs=[],
+                  execution_count=None) for i, source in enumerate(CELLS)]
     kernel = {'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}}
     Path('in.ipynb').write_text(json.dumps(dict(cells=cells, metadata=kernel, nbformat=4, nbformat_minor=5)))
     papermill.execute_notebook('in.ipynb', 'out.ipynb', progress_bar=False)
     live, still = [output['data'] for output in json.loads(Path('out.ipynb').read_text())['cells'][0]['outputs']]
     assert 'application/vnd.jupyter.widget-view+json' in live and set(still) == {'text/html', 'text/plain'}
     html = ''.join(still['text/html'])
-    assert '<mark>total</mark>' in html and 'src="data:image/png;base64,' in html and '<button' not in html and 'function <mark>total</mark>' in html
+    assert '<mark>total</mark>' in html and 'src="data:image/png;base64,' in html and '<button' not in html
+    assert 'function <mark>total</mark>' in html
     assert ''.join(still['text/plain']).startswith("'total' 3 of 3 memories")

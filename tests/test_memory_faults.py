@@ -27,7 +27,7 @@ from test_store import READONLY, privately
 from shutka.core.errors import UserError
 from shutka.memory.bank import Bank
 from shutka.memory.index import Index
-from shutka.memory.sync import follow
+from shutka.memory.sync import follow_source
 
 KILLS, MANY, A_BANK = 40, 1000, 20  # in the tests, in `make faults`, of one folder
 
@@ -267,7 +267,7 @@ def fills_up(folder, limited):
         before, log, files = held(bank), bank.store.last_operation(), sorted((folder/'bank'/'index').iterdir())
         assert len(before) > 42
         changes = {'update': lambda: bank.update(1, 'y' * 100_000), 'add': lambda: bank.add(['y' * 3000] * 30), 'undo': lambda: bank.undo(1), 'reencode': lambda: bank.reencode(Words(1)),
-                   'sync': lambda: follow(bank, f'dir:{place}', False, lambda line: None), 'delete': lambda: bank.delete([*before])}
+                   'sync': lambda: follow_source(bank, f'dir:{place}', False, lambda line: None), 'delete': lambda: bank.delete([*before])}
         for change in changes.values():
             with pytest.raises(UserError): change()
             assert (held(bank), bank.store.last_operation(), bank.verify()) == (before, log, []) and bank.store.encoder()[0] == 'words 0'

@@ -7,9 +7,10 @@ from small import SMALL
 
 from shutka.core.files import read_json, write_json
 from shutka.core.hashes import sha256
-from shutka.faces.notebooks import run_notebook
+from shutka.faces.batch import run_notebook
 from shutka.memory.bank import Bank
-from shutka.models.text_jepa import TextJEPA, save_model
+from shutka.models.text_jepa import TextJEPA
+from shutka.models.text_jepa_files import save_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,19 +32,23 @@ def shown(kind='execute_result', path='runs/memory/notebook.ipynb') -> list[dict
 def test_offline_and_again_with_a_model(capfd):
     assert run_notebook('memory', {}) == 0
     said = capfd.readouterr().out
-    for words in ('searched by words only', '30 added', '1 changed, 16 deleted, 13 unchanged', '30 memories before, 14 after', '3 are gone',
+    for words in ('searched by words only', '30 added', '1 changed, 16 deleted, 13 unchanged',
+                  '30 memories before, 14 after', '3 are gone',
                   'is replaced by [32]', 'undone: [32] is gone', '14 memories', 'no faults'): assert words in said
     result = read_json('runs/memory/result.json')
-    assert result['status'] == 'ok' and result['before'] == {'added': 30} and result['after'] == {'changed': 1, 'deleted': 16, 'unchanged': 13}
+    assert result['status'] == 'ok' and result['before'] == {'added': 30}
+    assert result['after'] == {'changed': 1, 'deleted': 16, 'unchanged': 13}
     assert all('<pre' in data['text/html'] for data in shown())
     first, then, fixed = [data['text/plain'] for data in shown()]
     assert 'isLeapYear(year) ? 29' in first and 'month + 1, 0' not in first
     assert 'isLeapYear(year) ? 29' not in then and 'new Date(year, month + 1, 0)' in then
     assert 'Corrected by hand' in fixed and 'new Date(year, month, 0)' in fixed
     live, still = shown('display_data')
-    assert 'application/vnd.jupyter.widget-view+json' in live and 'month + 1, 0' in still['text/plain'] and '<mark>length</mark>' in still['text/html']
+    assert 'application/vnd.jupyter.widget-view+json' in live
+    assert 'month + 1, 0' in still['text/plain'] and '<mark>length</mark>' in still['text/html']
     assert 'bank.reencode(encoder)' in still['text/html'] and 'no map' in said
-    with Bank('runs/memory/bank', readonly=True) as bank: assert len(bank) == result['memories'] == 14 and not bank.verify()
+    with Bank('runs/memory/bank', readonly=True) as bank:
+        assert len(bank) == result['memories'] == 14 and not bank.verify()
 
     torch.manual_seed(0)
     save_model(TextJEPA(SMALL), 'model')

@@ -13,7 +13,9 @@ import pytest
 from shutka.core.errors import UserError
 from shutka.core.hashes import sha256
 from shutka.memory.bank import Bank
-from shutka.memory.sync import plan_sync, snippets, sync
+from shutka.memory.changes import Changes, read_known_sources
+from shutka.memory.snippets import collect_snippets, open_source_files
+from shutka.memory.sync import plan_sync
 
 
 def put(path: Path, content: str | bytes) -> Path:
@@ -32,7 +34,8 @@ class Encoder:
 
     def encode(self, texts, side='code'):
         self.seen += [t for t in texts if t != 'a']  # with an 'a' the bank asks for the dimension
-        return np.array([np.frombuffer(bytes.fromhex(sha256(t)[:16]), np.uint8) + 1. for t in texts]).reshape(len(texts), 8)
+        hashes = [np.frombuffer(bytes.fromhex(sha256(t)[:16]), np.uint8) for t in texts]
+        return np.array(hashes).reshape(len(texts), 8) + 1.
 
     def new(self):
         "Texts encoded since the last call."
@@ -56,13 +59,16 @@ def items(bank): return {i.id: (i.text, i.metadata) for i in bank.store.get(bank
 def quiet(line): pass
 
 
-def f(name, body='a + b', doc=''): return f'{doc and f"/** {doc} */"}\nexport function {name}(a: number, b: number) {{ return {body}; }}\n'
+def f(name, body='a + b', doc=''):
+    comment = doc and f'/** {doc} */'
+    return f'{comment}\nexport function {name}(a: number, b: number) {{ return {body}; }}\n'
 
 
 def check_counts(bank, before, changes):
     "What a sync says is what the database has."
     c, after = changes.counts, items(bank)
-    assert len(before) == c['unchanged'] + c['changed'] + c['deleted'] and len(after) == c['unchanged'] + c['changed'] + c['added']
+    assert len(before) == c['unchanged'] + c['changed'] + c['deleted']
+    assert len(after) == c['unchanged'] + c['changed'] + c['added']
     assert set(changes.kept) == before.keys() & after.keys() and set(changes.delete) == before.keys() - after.keys()
     assert len(changes.add) == len(after.keys() - before.keys())
     assert bank.store.counts() == Counter((about['source'], about.get('version')) for _, about in after.values())
@@ -70,7 +76,8 @@ def check_counts(bank, before, changes):
 
 def git(repo, *arguments):
     clean = {k: v for k, v in os.environ.items() if not k.startswith('GIT_')}
-    subprocess.run(['git', '-C', repo, '-c', 'user.name=A', '-c', 'user.email=a@example.org', *arguments], check=True, env=clean, capture_output=True)
+    command = ['git', '-C', repo, '-c', 'user.name=A', '-c', 'user.email=a@example.org', *arguments]
+    subprocess.run(command, check=True, env=clean, capture_output=True)
 
 
 def commit(repo):
@@ -82,7 +89,8 @@ def commit(repo):
 def repo(tmp_path):
     repo = tmp_path/'repo'
     put(repo/'src/add.ts', f('add', doc='Adds.') + f('plus'))
-    put(repo/'src/sub ä.ts', f('sub', 'a - b')), put(repo/'src/mul.ts', f('mul', 'a * b')), put(repo/'src/index.ts', 'export * from "./add";\n')
+    put(repo/'src/sub ä.ts', f('sub', 'a - b')), put(repo/'src/mul.ts', f('mul', 'a * b'))
+    put(repo/'src/index.ts', 'export * from "./add";\n')
     put(repo/'src/add.test.ts', f('test')), put(repo/'readme.md', 'x')
     git(tmp_path, 'init', '-q', 'repo')
     commit(repo)
@@ -91,21 +99,22 @@ def repo(tmp_path):
 
 def test_a_repository_is_followed(bank, repo):
     lines = []
-    changes = sync(bank, f'git:{repo}', progress=lines.append)
+    changes = bank.sync(f'git:{repo}', progress=lines.append)
     assert names(bank) == ['add', 'mul', 'plus', 'sub'] and len(bank.encoder.new()) == 4
     assert lines == [f'git:{repo}: 4 added, 0 changed, 0 deleted, 0 unchanged']
     check_counts(bank, {}, changes)
-    assert not sync(bank, f'git:{repo}', progress=quiet) and bank.store.last_operation() == 1
+    assert not bank.sync(f'git:{repo}', progress=quiet) and bank.store.last_operation() == 1
 
     first = items(bank)
-    put(repo/'src/add.ts', f('plus') + f('add', doc='Adds two.') + f('more', 'a + b + 1'))     # one changed, one new, one as it was
-    (repo/'src/sub ä.ts').unlink()                                                             # deleted
-    (repo/'src/mul.ts').rename(repo/'src/times.ts')                                            # renamed
+    # one changed, one new, one as it was; one deleted; one renamed
+    put(repo/'src/add.ts', f('plus') + f('add', doc='Adds two.') + f('more', 'a + b + 1'))
+    (repo/'src/sub ä.ts').unlink()
+    (repo/'src/mul.ts').rename(repo/'src/times.ts')
     put(repo/'new/div.ts', f('div', 'a / b')), put(repo/'src/add.test.ts', f('test2'))
     put(repo/'uncommitted.ts', f('later'))
     git(repo, 'add', 'src', 'new')
     git(repo, 'commit', '-qm', 'second')
-    changes = sync(bank, f'git:{repo}', progress=quiet)
+    changes = bank.sync(f'git:{repo}', progress=quiet)
     assert names(bank) == ['add', 'div', 'more', 'mul', 'plus']
     encoded = bank.encoder.new()
     assert len(encoded) == 3 and all(any(word in text for text in encoded) for word in ('Adds two.', 'more', 'div'))
@@ -119,79 +128,87 @@ def test_a_repository_is_followed(bank, repo):
 
     bank.undo()
     assert items(bank) == first
-    assert sync(bank, f'git:{repo}', dry=True, progress=quiet).counts == changes.counts  # it knows that it is behind again
+    # it knows that it is behind again
+    assert bank.sync(f'git:{repo}', dry=True, progress=quiet).counts == changes.counts
     assert items(bank) == first and not bank.encoder.new()
-    sync(bank, f'git:{repo}', progress=quiet)
+    bank.sync(f'git:{repo}', progress=quiet)
     assert names(bank) == ['add', 'div', 'more', 'mul', 'plus']
 
 
 def test_any_commit_from_any_history(bank, repo):
     "Older commits, and a history written anew, need no common ground."
-    sync(bank, f'git:{repo}', progress=quiet)
+    bank.sync(f'git:{repo}', progress=quiet)
     put(repo/'src/mul.ts', f('mul', 'b * a'))
     commit(repo)
-    sync(bank, f'git:{repo}', progress=quiet)
-    sync(bank, f'git:{repo}@HEAD~1', progress=quiet)
+    bank.sync(f'git:{repo}', progress=quiet)
+    bank.sync(f'git:{repo}@HEAD~1', progress=quiet)
     assert any('a * b' in text for text, _ in items(bank).values()) and len(bank.store) == 4
     git(repo, 'checkout', '-q', '--orphan', 'new')
     commit(repo)
     bank.encoder.new()
-    changes = sync(bank, f'git:{repo}', progress=quiet)
+    changes = bank.sync(f'git:{repo}', progress=quiet)
     assert dict(changes.counts) == {'changed': 1, 'unchanged': 3} and len(bank.encoder.new()) == 1
 
 
 def test_only_changed_files_are_read(bank, repo, monkeypatch):
-    import shutka.memory.sync as module
-    sync(bank, f'git:{repo}', progress=quiet)
-    read = []
-    monkeypatch.setattr(module, '_file_snippets', lambda place, path, data, original=module._file_snippets: read.append(path) or original(place, path, data))
-    sync(bank, f'git:{repo}', progress=quiet)
+    import shutka.memory.snippets as module
+    bank.sync(f'git:{repo}', progress=quiet)
+    read, original = [], module._file_snippets
+
+    def noted(source_files, path, data):
+        read.append(path)
+        return original(source_files, path, data)
+
+    monkeypatch.setattr(module, '_file_snippets', noted)
+    bank.sync(f'git:{repo}', progress=quiet)
     assert read == []
     put(repo/'src/mul.ts', f('mul', 'a * b * 1'))
     commit(repo)
-    sync(bank, f'git:{repo}', progress=quiet)
+    bank.sync(f'git:{repo}', progress=quiet)
     assert read == ['src/mul.ts']
 
 
 def test_a_folder_and_files_that_cannot_be_read(bank, tmp_path):
     folder = tmp_path/'app'
     put(folder/'a.ts', f('a1') + f('a2')), put(folder/'b.ts', f('b')), put(folder/'node_modules/x/c.ts', f('c'))
-    sync(bank, f'dir:{folder}', progress=quiet)
+    bank.sync(f'dir:{folder}', progress=quiet)
     assert names(bank) == ['a1', 'a2', 'b']
     before, lines = items(bank), []
     put(folder/'a.ts', f('a1') + 'let = = 2'), put(folder/'b.ts', b'\xff\x00'), put(folder/'c.ts', f('c'))
-    changes = sync(bank, f'dir:{folder}', progress=lines.append)
-    assert names(bank) == ['a1', 'a2', 'b', 'c'] and before.items() <= items(bank).items()  # what cannot be read is left as it is
+    changes = bank.sync(f'dir:{folder}', progress=lines.append)
+    # what cannot be read is left as it is
+    assert names(bank) == ['a1', 'a2', 'b', 'c'] and before.items() <= items(bank).items()
     assert [line.split(':')[0] for line in lines[:2]] == ['left out a.ts', 'left out b.ts']
     check_counts(bank, before, changes)
     put(folder/'a.ts', f('a1')), (folder/'b.ts').unlink()
     before, _ = items(bank), bank.encoder.new()
-    changes = sync(bank, f'dir:{folder}/../app/', progress=quiet)
+    changes = bank.sync(f'dir:{folder}/../app/', progress=quiet)
     assert names(bank) == ['a1', 'c'] and not bank.encoder.new()
     check_counts(bank, before, changes)
 
 
 def test_corrections_stay_until_their_file_changes(bank, tmp_path):
     put(tmp_path/'app/a.ts', f('a')), put(tmp_path/'app/b.ts', f('b'))
-    sync(bank, f'dir:{tmp_path}/app', progress=quiet)
+    bank.sync(f'dir:{tmp_path}/app', progress=quiet)
     i, (text, about) = next(iter(items(bank).items()))
     bank.update(i, text + '// mind the sign')
     before = items(bank)
     put(tmp_path/'app/b.ts', f('b', 'a + b + 1'))
-    sync(bank, f'dir:{tmp_path}/app', progress=quiet)
+    bank.sync(f'dir:{tmp_path}/app', progress=quiet)
     assert any('mind the sign' in text for text, _ in items(bank).values())
     put(tmp_path/'app/a.ts', f('a', 'a + b + 2'))
-    sync(bank, f'dir:{tmp_path}/app', progress=quiet)
+    bank.sync(f'dir:{tmp_path}/app', progress=quiet)
     assert len(before) == 2 == len(bank.store) and not any('mind the sign' in text for text, _ in items(bank).values())
 
 
 def test_a_bank_whose_log_knows_nothing(bank, tmp_path):
     put(tmp_path/'app/a.ts', f('a') + f('b'))
-    found = list(snippets(f'dir:{tmp_path}/app'))
+    found = list(collect_snippets(f'dir:{tmp_path}/app'))
     bank.add([text for text, _ in found], [about for _, about in found])
     before = items(bank)
     changes = plan_sync(bank, f'dir:{tmp_path}/app')
-    assert changes.notes == [f'dir:{tmp_path}/app: the log does not say which state of it the bank saw, so all of it is compared']
+    [note] = changes.notes
+    assert note == f'dir:{tmp_path}/app: the log does not say which state of it the bank saw, so all of it is compared'
     assert sorted(changes.kept) == sorted(before) and not changes
 
 
@@ -218,23 +235,24 @@ def test_another_version_replaces_the_first(bank, pack):
     pack('kit@1.0.0', src__a_ts=f('same') + f('other') + f('old'), index_d_ts='declare function x(): void')
     pack('kit@2.0.0', src__a_ts=f('same') + f('other', 'b + a') + f('new', 'b + 1'))
     put_by_hand = bank.add('mine', {'source': 'me'})
-    first = sync(bank, 'npm:kit@1.0.0', progress=quiet)
+    first = bank.sync('npm:kit@1.0.0', progress=quiet)
     assert first.counts == {'added': 3} and {a.get('version') for _, a in items(bank).values()} == {'1.0.0', None}
     before = items(bank)
     bank.encoder.new()
-    dry = sync(bank, 'npm:kit@2.0.0', dry=True, progress=quiet)
+    dry = bank.sync('npm:kit@2.0.0', dry=True, progress=quiet)
     assert items(bank) == before and not bank.encoder.new() and bank.store.last_operation() == 2
     lines = []
-    changes = sync(bank, 'npm:kit@2.0.0', progress=lines.append)
+    changes = bank.sync('npm:kit@2.0.0', progress=lines.append)
     assert changes == dry and lines == ['npm:kit 2.0.0: 1 added, 1 changed, 1 deleted, 1 unchanged']
     assert bank.store.counts() == {('me', None): 1, ('npm:kit', '2.0.0'): 3}
     assert len(bank.encoder.new()) == 2  # 'same' has its vector
     detail = bank.store.operations(1)[0].detail
-    assert (detail['source'], detail['version'], detail['added'], detail['changed'], detail['deleted'], detail['unchanged']) == ('npm:kit', '2.0.0', 1, 1, 1, 1)
-    assert not sync(bank, 'npm:kit@2.0.0', progress=quiet) and bank.store.last_operation() == 3
+    assert (detail['source'], detail['version']) == ('npm:kit', '2.0.0')
+    assert [detail[kind] for kind in ('added', 'changed', 'deleted', 'unchanged')] == [1, 1, 1, 1]
+    assert not bank.sync('npm:kit@2.0.0', progress=quiet) and bank.store.last_operation() == 3
     bank.undo()
     assert items(bank) == before
-    assert sync(bank, 'npm:kit@2.0.0', dry=True, progress=quiet).counts == changes.counts
+    assert bank.sync('npm:kit@2.0.0', dry=True, progress=quiet).counts == changes.counts
     assert put_by_hand[0] in items(bank)
 
 
@@ -260,77 +278,99 @@ declare namespace deep {
 export default Queue;
 '''
     pack('kit@1.0.0', index_d_ts=text, esm__index_d_ts=text, index_d_mts=text, index_js='x')
-    found = list(snippets('npm:kit@1.0.0'))
+    found = list(collect_snippets('npm:kit@1.0.0'))
     assert [m['name'] for _, m in found] == ['split', 'map', 'Queue', 'Queue.push', 'Clock', 'Clock.now', 'Time']
-    assert {tuple(m[k] for k in ('source', 'version', 'kind')) for _, m in found} == {('npm:kit', '1.0.0', 'declaration')}
+    about = {tuple(m[k] for k in ('source', 'version', 'kind')) for _, m in found}
+    assert about == {('npm:kit', '1.0.0', 'declaration')}
     texts = {m['name']: t for t, m in found}
     assert texts['split'] == ('/** Splits a path. */\nexport declare function split(path: string): string[];\n'
                               'export declare function split(path: string, at: string): List<string>;')
-    assert texts['Queue.push'] == '// Queue.push\n/** Adds at the end. */\npush(item: T): void\n/** Adds many. */\npush(...items: T[]): void'
+    assert texts['Queue.push'] == ('// Queue.push\n/** Adds at the end. */\npush(item: T): void\n'
+                                   '/** Adds many. */\npush(...items: T[]): void')
     assert 'Adds' not in texts['Queue'] and texts['Queue'].startswith('/** A queue. */\ndeclare class Queue<T> {')
 
 
 def test_examples_do_not_hide_declarations(pack):
-    pack('a@1.0.0', examples__server_ts=f('serve'), vite_config_ts=f('config'), types__index_tst_ts=f('test'), index_d_ts='declare function real(): void')
+    pack('a@1.0.0', examples__server_ts=f('serve'), vite_config_ts=f('config'), types__index_tst_ts=f('test'),
+         index_d_ts='declare function real(): void')
     pack('b@1.0.0', examples__server_ts=f('serve'), src__b_ts=f('real'), dist__b_d_ts='declare function built(): void')
     pack('c@1.0.0', scripts__only_ts=f('real'))
-    found = {p: [m['name'] for _, m in snippets(f'npm:{p}@1.0.0')] for p in 'abc'}
+    found = {p: [m['name'] for _, m in collect_snippets(f'npm:{p}@1.0.0')] for p in 'abc'}
     assert found == {'a': ['real'], 'b': ['serve', 'real'], 'c': ['real']}
 
 
 def test_a_member_says_whose_it_is(tmp_path, pack):
     "In its metadata and in its text, so that `ZodType.parse` finds it; with bodies and without."
-    body = '/** A schema. */\nexport class ZodType {\n  /** Parses. */\n  parse(data: unknown) { return this.run(data); }\n  then = (f: Next) => { return f(this); };\n}\n'
+    body = '''/** A schema. */
+export class ZodType {
+  /** Parses. */
+  parse(data: unknown) { return this.run(data); }
+  then = (f: Next) => { return f(this); };
+}
+'''
     pack('code@1.0.0', src__a_ts=body + f('parse', 'a + b + 1'))
-    pack('declared@1.0.0', index_d_ts='export declare class ZodType {\n  /** Parses. */\n  parse(data: unknown): this;\n  /** More. */\n  parse(): this;\n}\n')
-    for spec, wanted in (('npm:code@1.0.0', ['ZodType', 'ZodType.parse', 'ZodType.then', 'parse']), ('npm:declared@1.0.0', ['ZodType', 'ZodType.parse'])):
+    pack('declared@1.0.0', index_d_ts='''export declare class ZodType {
+  /** Parses. */
+  parse(data: unknown): this;
+  /** More. */
+  parse(): this;
+}
+''')
+    for spec, wanted in (('npm:code@1.0.0', ['ZodType', 'ZodType.parse', 'ZodType.then', 'parse']),
+                         ('npm:declared@1.0.0', ['ZodType', 'ZodType.parse'])):
         with Bank(tmp_path/spec.replace(':', '-')) as bank:
-            sync(bank, spec, progress=quiet)
+            bank.sync(spec, progress=quiet)
             assert names(bank) == wanted
             best = bank.search('ZodType.parse', 1)[0]
-            assert best.metadata['name'] == 'ZodType.parse' and best.text.startswith('// ZodType.parse\n/** Parses. */\nparse(data: unknown)')
+            assert best.metadata['name'] == 'ZodType.parse'
+            assert best.text.startswith('// ZodType.parse\n/** Parses. */\nparse(data: unknown)')
             assert best.text.count('//') == 1
 
 
 def test_packages_with_nothing_to_say(bank, pack):
     pack('plain@1.0.0', index_js='x'), pack('broken@1.0.0', index_d_ts='declare function ((')
-    with pytest.raises(UserError, match='holds no TypeScript and no declarations'): sync(bank, 'npm:plain@1.0.0')
-    with pytest.raises(UserError, match='holds no declaration that can be read'): sync(bank, 'npm:broken@1.0.0')
-    for spec, words in (('npm:../x', "a package's name"), ('jsonl:x', 'unknown kind of source'), ('dir:/nowhere/x', 'does not exist'), ('zod', 'begins with')):
-        with pytest.raises(UserError, match=words): sync(bank, spec)
+    with pytest.raises(UserError, match='holds no TypeScript and no declarations'): bank.sync('npm:plain@1.0.0')
+    with pytest.raises(UserError, match='holds no declaration that can be read'): bank.sync('npm:broken@1.0.0')
+    for spec, words in (('npm:../x', "a package's name"), ('jsonl:x', 'unknown kind of source'),
+                        ('dir:/nowhere/x', 'does not exist'), ('zod', 'begins with')):
+        with pytest.raises(UserError, match=words): bank.sync(spec)
     assert bank.store.last_operation() == 0
 
 
 def lockfile(path, **versions):
-    return put(path/'package-lock.json', json.dumps({'lockfileVersion': 3, 'packages': {f'node_modules/{n}': {'version': v} for n, v in versions.items()}}))
+    packages = {f'node_modules/{name}': {'version': version} for name, version in versions.items()}
+    return put(path/'package-lock.json', json.dumps({'lockfileVersion': 3, 'packages': packages}))
 
 
 def test_a_lockfile_is_followed(bank, pack, tmp_path):
     for name in ('a', 'b', 'c'):
-        for version in ('1.0.0', '2.0.0'): pack(f'{name}@{version}', index_ts=f(name) + f(f'{name}{version[0]}', 'b + 1'))
+        for version in ('1.0.0', '2.0.0'):
+            pack(f'{name}@{version}', index_ts=f(name) + f(f'{name}{version[0]}', 'b + 1'))
     pack('plain@1.0.0', index_js='x')
-    sync(bank, 'npm:b@1.0.0', progress=quiet)
+    bank.sync('npm:b@1.0.0', progress=quiet)
     path, lines = lockfile(tmp_path/'app', a='1.0.0', b='1.0.0', c='1.0.0', plain='1.0.0'), []
-    changes = sync(bank, str(path), progress=lines.append)
+    changes = bank.sync(str(path), progress=lines.append)
     assert bank.store.counts() == {(f'npm:{n}', '1.0.0'): 2 for n in 'abc'}
-    assert lines == ['npm:a 1.0.0: 2 added, 0 changed, 0 deleted, 0 unchanged', 'npm:c 1.0.0: 2 added, 0 changed, 0 deleted, 0 unchanged',
+    assert lines == ['npm:a 1.0.0: 2 added, 0 changed, 0 deleted, 0 unchanged',
+                     'npm:c 1.0.0: 2 added, 0 changed, 0 deleted, 0 unchanged',
                      'left out npm:plain@1.0.0 holds no TypeScript and no declarations, build results aside',
                      f'{path}: 4 added, 0 changed, 0 deleted, 2 unchanged']
-    assert bank.store.last_operation() == 2 and not sync(bank, str(path), progress=quiet) and bank.store.last_operation() == 2
+    assert bank.store.last_operation() == 2
+    assert not bank.sync(str(path), progress=quiet) and bank.store.last_operation() == 2
     other = lockfile(tmp_path/'other', c='1.0.0')
-    sync(bank, str(other), progress=quiet)
+    bank.sync(str(other), progress=quiet)
 
-    lockfile(tmp_path/'app', a='2.0.0')                                       # b was asked for by name, c by the other lockfile
-    changes = sync(bank, str(path), progress=quiet)
+    lockfile(tmp_path/'app', a='2.0.0')  # b was asked for by name, c by the other lockfile
+    changes = bank.sync(str(path), progress=quiet)
     assert bank.store.counts() == {('npm:a', '2.0.0'): 2, ('npm:b', '1.0.0'): 2, ('npm:c', '1.0.0'): 2}
     lockfile(tmp_path/'other', a='2.0.0')
-    sync(bank, str(other), progress=quiet)
+    bank.sync(str(other), progress=quiet)
     assert bank.store.counts() == {('npm:a', '2.0.0'): 2, ('npm:b', '1.0.0'): 2}  # nobody wants c any more
     lockfile(tmp_path/'app')
-    sync(bank, str(path), progress=quiet)
+    bank.sync(str(path), progress=quiet)
     assert ('npm:a', '2.0.0') in bank.store.counts()                              # the other lockfile has it
     lockfile(tmp_path/'other')
-    changes = sync(bank, str(other), progress=quiet)
+    changes = bank.sync(str(other), progress=quiet)
     assert bank.store.counts() == {('npm:b', '1.0.0'): 2} and changes.counts == {'deleted': 2}
     while bank.store.operations(1)[0].id < 100 and len(bank.store): bank.undo()
     assert not len(bank.store)
@@ -339,13 +379,34 @@ def test_a_lockfile_is_followed(bank, pack, tmp_path):
 def test_a_lockfile_of_which_nothing_can_be_read(bank, pack, tmp_path):
     pack('plain@1.0.0', index_js='x')
     with pytest.raises(UserError, match='none of the 1 libraries .*; the first: npm:plain@1.0.0 holds no TypeScript'):
-        sync(bank, str(lockfile(tmp_path, plain='1.0.0')))
+        bank.sync(str(lockfile(tmp_path, plain='1.0.0')))
 
 
 def test_without_an_encoder_only_words(tmp_path, pack):
     pack('kit@1.0.0', a_ts=f('a')), pack('kit@2.0.0', a_ts=f('a') + f('b'))
     with Bank(tmp_path/'words') as bank:
-        for version in '12': sync(bank, f'npm:kit@{version}.0.0', progress=quiet)
+        for version in '12': bank.sync(f'npm:kit@{version}.0.0', progress=quiet)
         assert bank.store.counts() == {('npm:kit', '2.0.0'): 2} and bank.store.encoder() is None
         bank.undo()
         assert bank.store.counts() == {('npm:kit', '1.0.0'): 1} and bank.verify() == []
+
+
+def test_what_is_shown_of_a_large_folder(tmp_path):
+    "One line, and a small table in a notebook, however much has changed."
+    for i in range(200):
+        put(tmp_path/f'app/{i}.ts', ''.join(f(f'f{i}_{j}', f'a + {j}') for j in range(5)))
+    with Bank(tmp_path/'words') as bank:
+        changes = bank.sync(f'dir:{tmp_path}/app', progress=quiet)
+        assert len(changes.add) == 1000
+        assert repr(changes) == str(changes) == f'dir:{tmp_path}/app: 1,000 added, 0 changed, 0 deleted, 0 unchanged'
+        html = changes._repr_html_()
+        assert html.count('<tr>') == 2 and len(html) < 1000 and f'dir:{tmp_path}/app' in html and '>1000<' in html
+        assert len(repr(open_source_files(f'dir:{tmp_path}/app'))) < 500
+        assert len(repr(read_known_sources(bank.store))) < 500
+        assert len(repr(bank.stats())) < 500
+
+
+def test_a_name_is_shown_as_text():
+    "A folder may be called like a tag."
+    changes = Changes('dir:/<b>', notes=['left out <b>'])
+    assert '<b>' not in changes._repr_html_() and 'dir:/&lt;b&gt;' in changes._repr_html_()
