@@ -15,22 +15,19 @@ from pathlib import Path
 import pytest
 
 from shutka.core.errors import UserError
+from shutka.data.commit import Commit
 from shutka.faces import cli
-from shutka.history import commits as module
-from shutka.history.commits import (
-    Commit,
-    complexity,
-    line_of,
-    numstat,
-    read_commits,
-    repeats,
-    standing,
-    walk,
-    write_commits,
-)
-from shutka.history.stats import repository_stats
+from shutka.history import commit_file, diffs, merges, patches, pipes
+from shutka.history.commit_file import FileUpdate, dump_commit, scan_commit_file, write_commits
+from shutka.history.commits import read_commits
+from shutka.history.diffs import find_repeated
+from shutka.history.facts import score_complexity
+from shutka.history.patches import read_numstat
+from shutka.history.stats import measure_repository
+from shutka.history.walk import walk_history
 
-ENV = {'PATH': os.environ['PATH'], 'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_SYSTEM': '/dev/null', 'LC_ALL': 'C', 'HOME': '/nonexistent'}
+ENV = {'PATH': os.environ['PATH'], 'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_SYSTEM': '/dev/null',
+       'LC_ALL': 'C', 'HOME': '/nonexistent'}
 ODD = 'tab\there "quoted"\nend'  # the name of a file
 LATIN = 'caf\xe9'.encode('latin-1')
 
@@ -51,17 +48,22 @@ class Story:
 
     def blob(self, data: bytes) -> bytes: return b'data %d\n%s' % (len(data), data)
 
-    def commit(self, branch, message, *changes, parents=(), who=b'Ada <ada@example.org>', when=b'+0100', author=None, encoding=None):
+    def commit(self, branch, message, *changes, parents=(), who=b'Ada <ada@example.org>', when=b'+0100',
+               author=None, encoding=None):
         "Add a commit and give its mark; a change is (path, content[, mode]), or a line of the stream."
         self.marks += 1
         second = 1_700_000_000 + 4_000 * self.marks
-        lines = [b'commit refs/heads/%s\nmark :%d' % (branch, self.marks), b'author %s %d %s' % (author or who, second - 60, when), b'committer %s %d %s' % (who, second, when)]
+        lines = [b'commit refs/heads/%s\nmark :%d' % (branch, self.marks),
+                 b'author %s %d %s' % (author or who, second - 60, when),
+                 b'committer %s %d %s' % (who, second, when)]
         if encoding: lines.append(b'encoding %s' % encoding)
         lines.append(self.blob(message))
         for i, parent in enumerate(parents): lines.append((b'merge :%d' if i else b'from :%d') % parent)
         for change in changes:
             if isinstance(change, bytes): lines.append(change)
-            else: lines.append(b'M %s inline %s\n%s' % ((change[2] if len(change) > 2 else b'100644'), quoted(change[0]), self.blob(change[1])))
+            else:
+                lines.append(b'M %s inline %s\n%s' % ((change[2] if len(change) > 2 else b'100644'),
+                                                      quoted(change[0]), self.blob(change[1])))
         self.stream += b'\n'.join(lines) + b'\n\n'
         return self.marks
 
@@ -73,7 +75,8 @@ class Story:
 
 def quoted(path: str | bytes) -> bytes:
     data = path.encode() if isinstance(path, str) else path
-    return b'"' + data.replace(b'\\', b'\\\\').replace(b'"', b'\\"').replace(b'\n', b'\\n').replace(b'\t', b'\\t') + b'"'
+    return b'"' + data.replace(b'\\', b'\\\\').replace(b'"', b'\\"').replace(b'\n', b'\\n').replace(b'\t',
+                                                                                                    b'\\t') + b'"'
 
 
 def body(*numbers) -> bytes: return b''.join(b'line %d of a text that is long enough\n' % n for n in numbers)
@@ -82,30 +85,49 @@ def body(*numbers) -> bytes: return b''.join(b'line %d of a text that is long en
 def odd_story() -> Story:
     s = Story()
     base = body(*range(30))
-    c1 = s.commit(b'main', b'Root\n\nbody one\n\nbody two\n', ('a.txt', base), ('crates/x/src/lib.rs', b'fn main() {}\n'), ('bin', b'\0\1\2'), ('empty', b''), ('crlf', b'a\r\nb\r\n'))
-    c2 = s.commit(b'main', b'Odd names #12, (#7) other/repo#9\nsecond line of the subject', (ODD, b'end\n-- \n+++ x\n'), (LATIN, b'new'), ('\u00fcn\u00efcode.py', b'x = 1\n'), parents=[c1], when=b'+0530',
-                  author=b'M\xfcller <m@example.org>')
-    c3 = s.commit(b'main', b'Gr\xfc\xdfe', (ODD, b'end\n-- \n++++ x\n@@ -1 +1 @@\n'), ('fold.py', b'for a in b:\n    c\n\n    d\n'), ('late', b'text\n' * 2000 + b'\0\nmore\n'), parents=[c2], encoding=b'ISO-8859-1', who=b'J\xf6rg <j@example.org>', when=b'-0930')
-    c4 = s.commit(b'main', b'no encoding named: caf\xe9', ('fold.py', b'for a in b:\n    c\n\n    d\n' * 2), ('late', b'text\n' * 2000 + b'\0\nmore\nand more'), ('bin', b'\0\1\3'), (LATIN, b'new\n' + LATIN), parents=[c3], when=b'+1400')
+    c1 = s.commit(b'main', b'Root\n\nbody one\n\nbody two\n', ('a.txt', base),
+                  ('crates/x/src/lib.rs', b'fn main() {}\n'), ('bin', b'\0\1\2'), ('empty', b''),
+                  ('crlf', b'a\r\nb\r\n'))
+    c2 = s.commit(b'main', b'Odd names #12, (#7) other/repo#9\nsecond line of the subject',
+                  (ODD, b'end\n-- \n+++ x\n'), (LATIN, b'new'), ('\u00fcn\u00efcode.py', b'x = 1\n'), parents=[c1],
+                  when=b'+0530', author=b'M\xfcller <m@example.org>')
+    c3 = s.commit(b'main', b'Gr\xfc\xdfe', (ODD, b'end\n-- \n++++ x\n@@ -1 +1 @@\n'),
+                  ('fold.py', b'for a in b:\n    c\n\n    d\n'), ('late', b'text\n' * 2000 + b'\0\nmore\n'),
+                  parents=[c2], encoding=b'ISO-8859-1', who=b'J\xf6rg <j@example.org>', when=b'-0930')
+    c4 = s.commit(b'main', b'no encoding named: caf\xe9', ('fold.py', b'for a in b:\n    c\n\n    d\n' * 2),
+                  ('late', b'text\n' * 2000 + b'\0\nmore\nand more'), ('bin', b'\0\1\3'),
+                  (LATIN, b'new\n' + LATIN), parents=[c3], when=b'+1400')
     c5 = s.commit(b'main', b'', parents=[c4])
     c6 = s.commit(b'main', b'fixup! Root', b'R a.txt ' + quoted('b/moved.txt'), b'D bin', parents=[c5])
-    c7 = s.commit(b'main', b'rename and change', b'R ' + quoted('b/moved.txt') + b' ' + quoted('c/moved again.txt'), ('c/moved again.txt', base.replace(b'line 3 ', b'line three ')), parents=[c6])
-    c8 = s.commit(b'main', b'copies', ('c/moved again.txt', base), ('copy of the old', base.replace(b'line 3 ', b'line three ')), ('copy of the new', base), ('copy of nothing', b''), parents=[c7])
-    c9 = s.commit(b'main', b'a link', ('link', b'crlf', b'120000'), ('same', b'crlf'), (b'run', b'#!/bin/sh\n', b'100755'), b'M 160000 ' + b'1' * 40 + b' sub', parents=[c8])
-    c10 = s.commit(b'main', b'squash! become something else', ('same', b'crlf', b'120000'), ('link', b'crlf\nx\n'), ('run', b'#!/bin/sh\n'), b'M 160000 ' + b'2' * 40 + b' sub', ('bin', b'text', b'120000'), parents=[c9])
-    c11 = s.commit(b'main', b'Revert "a link"\n\nThis reverts commit nothing.\n', b'D link', ('sub', b'a file'), ('bin', b'\0\0'), parents=[c10])
+    c7 = s.commit(b'main', b'rename and change', b'R ' + quoted('b/moved.txt') + b' '
+                  + quoted('c/moved again.txt'), ('c/moved again.txt', base.replace(b'line 3 ', b'line three ')),
+                  parents=[c6])
+    c8 = s.commit(b'main', b'copies', ('c/moved again.txt', base),
+                  ('copy of the old', base.replace(b'line 3 ', b'line three ')), ('copy of the new', base),
+                  ('copy of nothing', b''), parents=[c7])
+    c9 = s.commit(b'main', b'a link', ('link', b'crlf', b'120000'), ('same', b'crlf'),
+                  (b'run', b'#!/bin/sh\n', b'100755'), b'M 160000 ' + b'1' * 40 + b' sub', parents=[c8])
+    c10 = s.commit(b'main', b'squash! become something else', ('same', b'crlf', b'120000'), ('link', b'crlf\nx\n'),
+                   ('run', b'#!/bin/sh\n'), b'M 160000 ' + b'2' * 40 + b' sub', ('bin', b'text', b'120000'),
+                   parents=[c9])
+    c11 = s.commit(b'main', b'Revert "a link"\n\nThis reverts commit nothing.\n', b'D link', ('sub', b'a file'),
+                   ('bin', b'\0\0'), parents=[c10])
     one = s.commit(b'feature/one', b'one', ('one.py', b'1\n'), ('a.py', body(1, 2, 3)), parents=[c11])
     two = s.commit(b'two', b'two', ('two.py', b'2\n'), ('packages/@s/ui/i.ts', b'3\n'), parents=[c11])
     three = s.commit(b'three', b'three', ('three.py', b'3\n'), parents=[c11])
-    octopus = s.commit(b'main', b'Octopus', ('one.py', b'1\n'), ('a.py', body(1, 2, 3)), ('two.py', b'2\n'), ('packages/@s/ui/i.ts', b'3\n'), ('three.py', b'3\n'), parents=[c11, one, two, three])
-    odder = s.commit(b'octopus', b'Evil octopus', ('one.py', b'1\n'), ('a.py', body(1, 2, 3)), ('two.py', b'22\n'), ('packages/@s/ui/i.ts', b'3\n'), parents=[c11, one, two])
+    octopus = s.commit(b'main', b'Octopus', ('one.py', b'1\n'), ('a.py', body(1, 2, 3)), ('two.py', b'2\n'),
+                       ('packages/@s/ui/i.ts', b'3\n'), ('three.py', b'3\n'), parents=[c11, one, two, three])
+    odder = s.commit(b'octopus', b'Evil octopus', ('one.py', b'1\n'), ('a.py', body(1, 2, 3)), ('two.py', b'22\n'),
+                     ('packages/@s/ui/i.ts', b'3\n'), parents=[c11, one, two])
     left = s.commit(b'main', b'left', ('a.py', body(1, 4, 3)), parents=[octopus])
     right = s.commit(b'right', b'right', ('a.py', body(1, 5, 3)), ('r.py', b'r\n'), parents=[octopus])
-    solved = s.commit(b'main', b'Merge: a conflict', ('a.py', body(1, 4, 5, 3)), ('r.py', b'r\n'), parents=[left, right])
+    solved = s.commit(b'main', b'Merge: a conflict', ('a.py', body(1, 4, 5, 3)), ('r.py', b'r\n'),
+                      parents=[left, right])
     crossed = s.commit(b'right', b'Merge: the other way', ('a.py', body(1, 4, 5, 3)), parents=[right, left])
     clean = s.commit(b'side', b'side', ('side.py', b's\n'), parents=[left])
     merged = s.commit(b'main', b'Merge: clean', ('side.py', b's\n'), parents=[solved, clean])
-    evil = s.commit(b'evil', b'Merge: clean, and more', ('side.py', b's\n'), ('more.py', b'm\n'), parents=[solved, clean])
+    evil = s.commit(b'evil', b'Merge: clean, and more', ('side.py', b's\n'), ('more.py', b'm\n'),
+                    parents=[solved, clean])
     criss = s.commit(b'main', b'Merge: criss-cross', parents=[merged, crossed])
     solo = s.commit(b'solo', b'All of a branch', b'R side.py moved.py', ('solo.py', b's\n'), parents=[evil])
     for name, more in ((b'forward', ()), (b'again', ()), (b'beyond', (('more.py', b'mm\n'),))):
@@ -135,7 +157,8 @@ def add_refs(repo: Path):
     git(repo, 'symbolic-ref', 'refs/remotes/origin/HEAD', 'refs/remotes/origin/main')
     git(repo, 'symbolic-ref', 'refs/remotes/gone/HEAD', 'refs/remotes/gone/main')
     tree = ask(repo, 'rev-parse', f'{h["Large"]}^{{tree}}')
-    message = f"As in {h['one'][:10]}, {h['two'].upper()}, {'7' * 12} and decade; not {ask(repo, 'rev-parse', 'main:empty')[:9]}"
+    blob = ask(repo, 'rev-parse', 'main:empty')[:9]
+    message = f"As in {h['one'][:10]}, {h['two'].upper()}, {'7' * 12} and decade; not {blob}"
     last = ask(repo, '-c', 'user.name=A', '-c', 'user.email=a', 'commit-tree', tree, '-p', h['Large'], '-m', message)
     git(repo, 'update-ref', 'refs/heads/referring', last)
 
@@ -175,9 +198,12 @@ def test_forty_keys(records, odd):
 
 
 def test_plain_fields_are_gits(records, odd):
-    keys = dict(hash='%H', abbrev_hash='%h', tree_hash='%T', author_name='%an', author_email='%ae', committer_name='%cn', committer_email='%ce', subject='%s', body='%b', full_message='%B')
+    keys = dict(hash='%H', abbrev_hash='%h', tree_hash='%T', author_name='%an', author_email='%ae',
+                committer_name='%cn', committer_email='%ce', subject='%s', body='%b', full_message='%B')
     for h, c in records.items():
-        for key, code in keys.items(): assert c[key] == text(git(odd, 'log', '-1', '--encoding=UTF-8', f'--format={code}', h)).rstrip('\n'), (key, h)
+        for key, code in keys.items():
+            assert c[key] == text(git(odd, 'log', '-1', '--encoding=UTF-8', f'--format={code}',
+                                      h)).rstrip('\n'), (key, h)
         assert c['parents'] == ask(odd, 'log', '-1', '--format=%P', h).split()
         assert c['commit_timestamp'] == int(ask(odd, 'log', '-1', '--format=%ct', h))
         assert c['author_timestamp'] == int(ask(odd, 'log', '-1', '--format=%at', h) or 0)
@@ -196,7 +222,8 @@ def test_time(records, odd):
         wall = datetime.fromtimestamp(c['author_timestamp'], zone)
         assert (c['work_hour'], c['day_of_week']) == (wall.hour, wall.weekday())
         first = ask(odd, 'log', '-1', '--format=%P', h).split()[:1]
-        assert c['time_since_parent'] == (c['commit_timestamp'] - int(ask(odd, 'log', '-1', '--format=%ct', first[0])) if first else None)
+        assert (c['time_since_parent']
+                == (c['commit_timestamp'] - int(ask(odd, 'log', '-1', '--format=%ct', first[0])) if first else None))
 
 
 def compared(repo, h: str, *how: str) -> bytes:
@@ -219,15 +246,19 @@ def counted(repo, h: str) -> dict[str, tuple]:
 def test_counts_and_files(records, odd):
     for h, c in records.items():
         counts, numbers = counted(odd, h), lambda n: 0 if n == b'-' else int(n)
-        assert {s['path']: (s['insertions'], s['deletions']) for s in c['diff_stats']} == {p: tuple(map(numbers, n)) for p, n in counts.items()}, c['subject']
+        assert {s['path']: (s['insertions'], s['deletions'])
+                for s in c['diff_stats']} == {p: tuple(map(numbers, n)) for p, n in counts.items()}, c['subject']
         assert {s['path'] for s in c['diff_stats'] if s['binary']} == {p for p, n in counts.items() if n[0] == b'-'}
         assert c['files_changed'] == len(c['diff_stats']) == len(counts)
-        assert (c['insertions'], c['deletions']) == tuple(sum(s[k] for s in c['diff_stats']) for k in ('insertions', 'deletions'))
+        assert (c['insertions'], c['deletions']) == tuple(sum(s[k] for s in c['diff_stats'])
+                                                          for k in ('insertions', 'deletions'))
         lines = c['insertions'] + c['deletions']
         assert c['is_high_risk'] == (lines > 500 or len(counts) > 20)
-        assert c['complexity_score'] == complexity(lines, len(counts), c['is_merge'])
+        assert c['complexity_score'] == score_complexity(lines, len(counts), c['is_merge'])
         kinds = {'A': 'files_added', 'M': 'files_modified', 'T': 'files_modified', 'D': 'files_deleted'}
-        files, parts = {k: [] for k in kinds.values()} | {'files_renamed': {}}, iter(compared(odd, h, '--name-status', '-z').split(b'\0')[:-1])
+        files, parts = {k: [] for k in kinds.values()} | {'files_renamed': {}}, iter(compared(odd, h,
+                                                                                              '--name-status',
+                                                                                              '-z').split(b'\0')[:-1])
         for how in parts:
             if how[:1] == b'R': files['files_renamed'] |= {text(next(parts)): text(next(parts))}
             else: files[kinds[how.decode()]].append(text(next(parts)))
@@ -238,11 +269,14 @@ def test_counts_and_files(records, odd):
 
 def test_patches_are_gits(records, odd):
     for h, c in records.items():
-        sections = [b'diff --git ' + part for part in (b'\n' + compared(odd, h, '-p', '--full-index')).split(b'\ndiff --git ')[1:]]
-        assert ''.join(s['diff_text'] for s in c['diff_stats']) == ''.join(text(s.rstrip(b'\n') + b'\n') for s in sections)
+        sections = [b'diff --git ' + part
+                    for part in (b'\n' + compared(odd, h, '-p', '--full-index')).split(b'\ndiff --git ')[1:]]
+        assert (''.join(s['diff_text'] for s in c['diff_stats'])
+                == ''.join(text(s.rstrip(b'\n') + b'\n') for s in sections))
         for s in c['diff_stats']:
-            assert s['hunks'] == len(re.findall(r'^@@ ', s['diff_text'], re.M)) and s['lines_of_context'] == len(re.findall(r'^ ', s['diff_text'], re.M))
-            assert not s['diff_capped'] and s['complexity'] == complexity(s['insertions'] + s['deletions'], 1)
+            assert s['hunks'] == len(re.findall(r'^@@ ', s['diff_text'], re.M))
+            assert s['lines_of_context'] == len(re.findall(r'^ ', s['diff_text'], re.M))
+            assert not s['diff_capped'] and s['complexity'] == score_complexity(s['insertions'] + s['deletions'], 1)
             for side, commit in (('old_blob', f'{h}^'), ('new_blob', h)):
                 path = s['original_path'] if side == 'old_blob' and s['change_type'] == 'rename' else s['path']
                 if s[side] and path.isascii(): assert ask(odd, 'rev-parse', f'{commit}:{path}') == s[side]
@@ -252,25 +286,32 @@ def named(records, subject: str) -> Commit: return next(c for c in records.value
 
 
 def test_kinds_of_change(records):
-    def kinds(subject): return {s['path']: (s['change_type'], s['original_path']) for s in named(records, subject)['diff_stats']}
+    def kinds(subject):
+        return {s['path']: (s['change_type'], s['original_path']) for s in named(records, subject)['diff_stats']}
     assert kinds('rename and change')['c/moved again.txt'] == ('rename', 'b/moved.txt')
-    assert kinds('copies') == {'c/moved again.txt': ('modify', None), 'copy of the old': ('copy', 'c/moved again.txt'), 'copy of the new': ('copy', 'c/moved again.txt'), 'copy of nothing': ('add', None)}
+    assert kinds('copies') == {'c/moved again.txt': ('modify', None),
+                               'copy of the old': ('copy', 'c/moved again.txt'),
+                               'copy of the new': ('copy', 'c/moved again.txt'), 'copy of nothing': ('add', None)}
     assert kinds('squash!')['same'] == ('modify', None) and kinds('squash!')['sub'] == ('modify', None)
     root = named(records, 'Root')
     assert root['files_added'] == ['a.txt', 'bin', 'crates/x/src/lib.rs', 'crlf', 'empty'] and root['insertions'] == 33
     assert root['files_by_crate'] == {'root': ['a.txt', 'bin', 'crlf', 'empty'], 'x': ['crates/x/src/lib.rs']}
     stats = {s['path']: s for s in root['diff_stats']}
-    assert stats['a.txt']['hunks'] == 1 and stats['bin']['binary'] and stats['crates/x/src/lib.rs']['language'] == 'rust'
+    assert stats['a.txt']['hunks'] == 1
+    assert stats['bin']['binary']
+    assert stats['crates/x/src/lib.rs']['language'] == 'rust'
     odd_names = {s['path'] for s in named(records, 'Odd names')['diff_stats']}
     assert odd_names == {ODD, 'café', 'ünïcode.py'}
     became = {s['path']: s for s in named(records, 'squash!')['diff_stats']}
-    assert (became['same']['insertions'], became['same']['deletions']) == (0, 0) and became['same']['diff_text'].count('diff --git') == 2
+    assert (became['same']['insertions'], became['same']['deletions']) == (0, 0)
+    assert became['same']['diff_text'].count('diff --git') == 2
 
 
 def test_refs(records, odd):
     peeled = {t: ask(odd, 'rev-parse', f'{t}^{{}}') for t in ask(odd, 'tag').splitlines()}
     for h, c in records.items():
-        names = ask(odd, 'for-each-ref', '--contains', h, '--format=%(refname) %(symref)', 'refs/heads', 'refs/remotes').splitlines()
+        names = ask(odd, 'for-each-ref', '--contains', h, '--format=%(refname) %(symref)', 'refs/heads',
+                    'refs/remotes').splitlines()
         assert c['branches'] == sorted(n.split()[0].split('/', 2)[2] for n in names if len(n.split()) == 1)
         assert sorted(c['tags']) == sorted(t for t, to in peeled.items() if to == h)
     assert sorted(named(records, 'rename and')['tags']) == ['light', 'v1', 'v1-again']
@@ -284,26 +325,34 @@ def test_merges(records, odd):
         assert c['is_merge'] == (len(parents) > 1) and c['merge_parents'] == (parents if len(parents) > 1 else [])
         if not c['is_merge']: assert c['merge_base'] is None and c['merge_conflict_resolution'] is None
         elif len(parents) == 2:
-            base = subprocess.run(['git', '-C', odd, 'merge-base', *parents], capture_output=True, text=True).stdout.strip() or None
+            base = subprocess.run(['git', '-C', odd, 'merge-base', *parents], capture_output=True,
+                                  text=True).stdout.strip() or None
             assert c['merge_base'] == base
             if base:
-                tree = subprocess.run(['git', '-C', odd, 'merge-tree', '--write-tree', *parents], capture_output=True, text=True).stdout.split()[0]
+                tree = subprocess.run(['git', '-C', odd, 'merge-tree', '--write-tree', *parents],
+                                      capture_output=True, text=True).stdout.split()[0]
                 assert c['merge_conflict_resolution'] == (tree != c['tree_hash'])
         else: assert c['merge_base'] == ask(odd, 'merge-base', '--octopus', *parents)
         if c['is_merge']: seen[c['subject']] = c['merge_conflict_resolution']
-    assert seen == {'Octopus': False, 'Evil octopus': True, 'Merge: a conflict': True, 'Merge: the other way': True, 'Merge: clean': False, 'Merge: clean, and more': True,
-                    'Merge: criss-cross': seen['Merge: criss-cross'], 'Merge: no common past': None, 'Merge: forward': False, 'Merge: again': False, 'Merge: beyond': True, 'Merge: of a branch': False, 'Merge: of a merge': False}
+    assert seen == {'Octopus': False, 'Evil octopus': True, 'Merge: a conflict': True,
+                    'Merge: the other way': True, 'Merge: clean': False, 'Merge: clean, and more': True,
+                    'Merge: criss-cross': seen['Merge: criss-cross'], 'Merge: no common past': None,
+                    'Merge: forward': False, 'Merge: again': False, 'Merge: beyond': True,
+                    'Merge: of a branch': False, 'Merge: of a merge': False}
 
 
 def test_words(records):
-    assert [named(records, s)[k] for s, k in (('fixup!', 'is_fixup'), ('squash!', 'is_squash'), ('Revert', 'is_revert'), ('Root', 'is_fixup'), ('Root', 'is_squash'), ('Root', 'is_revert'))] == [True] * 3 + [False] * 3
+    assert [named(records, s)[k] for s, k in (('fixup!', 'is_fixup'), ('squash!', 'is_squash'),
+                                              ('Revert', 'is_revert'), ('Root', 'is_fixup'), ('Root', 'is_squash'),
+                                              ('Root', 'is_revert'))] == [True] * 3 + [False] * 3
     assert named(records, 'Odd names')['related_issues'] == ['#12', '#7']
     assert named(records, 'As in')['related_commits'] == [named(records, s)['hash'] for s in ('one', 'two')]
     assert all(c in records for r in records.values() for c in r['related_commits'])
 
 
 def total(repo, *how) -> tuple[int, int]:
-    rows = [line.split(b'\t') for line in git(repo, 'log', '--all', '--numstat', '--format=', *how).splitlines() if line.count(b'\t') >= 2]
+    rows = [line.split(b'\t') for line in git(repo, 'log', '--all', '--numstat', '--format=', *how).splitlines()
+            if line.count(b'\t') >= 2]
     return tuple(sum(int(row[i]) for row in rows if row[i] != b'-') for i in (0, 1))
 
 
@@ -314,24 +363,34 @@ def test_totals_are_those_of_git_log(records, odd):
 
 
 @pytest.mark.parametrize('workers', [1, 2, 3])
-@pytest.mark.parametrize('ahead', [1, 1 << 23])
-def test_workers_change_nothing(workers, ahead, odd, records, monkeypatch):
-    monkeypatch.setattr(module, '_BLOCK', 3)
-    monkeypatch.setattr(module, '_AHEAD', ahead)
+@pytest.mark.parametrize('prefetched', [1, 1 << 23])
+def test_workers_change_nothing(workers, prefetched, odd, records, monkeypatch):
+    monkeypatch.setattr(diffs, '_BLOCK', 3)
+    monkeypatch.setattr(diffs, '_MOST_PREFETCHED', prefetched)
     assert list(read_commits(odd, workers=workers)) == list(records.values())
 
 
-def test_pieces_change_nothing(odd, records, monkeypatch):
-    monkeypatch.setattr(module, '_PIECE', 50)
+def test_chunks_change_nothing(odd, records, monkeypatch):
+    monkeypatch.setattr(pipes, '_CHUNK', 50)
     assert list(read_commits(odd)) == list(records.values())
 
 
 def test_settings_change_nothing(odd, records, tmp_path, monkeypatch):
     (tmp_path/'attributes').write_text('* -diff\n')
     (tmp_path/'map').write_text('Nobody <n@example.org> <ada@example.org>\n')
-    (tmp_path/'config').write_text(f'''[diff]\n renames = copies\n noprefix = true\n indentHeuristic = false\n suppressBlankEmpty = true\n algorithm = histogram\n context = 9\n external = false\n ignoreSubmodules = all\n renameLimit = 1
-[core]\n quotePath = false\n abbrev = 20\n attributesFile = {tmp_path}/attributes\n bigFileThreshold = 1\n[color]\n ui = always\n[log]\n mailmap = true\n[mailmap]\n file = {tmp_path}/map
-[i18n]\n logOutputEncoding = ISO-8859-1\n[merge]\n renames = false\n conflictStyle = diff3\n[format]\n pretty = oneline\n[log]\n date = relative\n showSignature = true\n''')
+    (tmp_path/'config').write_text('\n'.join((
+        '[diff]', ' renames = copies', ' noprefix = true', ' indentHeuristic = false',
+        ' suppressBlankEmpty = true', ' algorithm = histogram', ' context = 9', ' external = false',
+        ' ignoreSubmodules = all', ' renameLimit = 1',
+        '[core]', ' quotePath = false', ' abbrev = 20', f' attributesFile = {tmp_path}/attributes',
+        ' bigFileThreshold = 1',
+        '[color]', ' ui = always',
+        '[log]', ' mailmap = true',
+        '[mailmap]', f' file = {tmp_path}/map',
+        '[i18n]', ' logOutputEncoding = ISO-8859-1',
+        '[merge]', ' renames = false', ' conflictStyle = diff3',
+        '[format]', ' pretty = oneline',
+        '[log]', ' date = relative', ' showSignature = true')) + '\n')
     monkeypatch.setenv('HOME', str(tmp_path))
     (tmp_path/'config').rename(tmp_path/'.gitconfig')
     monkeypatch.setenv('TZ', 'Asia/Tokyo')
@@ -354,15 +413,19 @@ def test_shallow_and_ordinary_clones(odd, records, tmp_path):
     assert 3 <= len(found) < len(records)
     edge = [c for c in found.values() if not c['parents']]
     assert edge
-    for c in edge: assert c['time_since_parent'] is None and c['files_changed'] == len(git(odd, 'ls-tree', '-r', '--name-only', '-z', c['hash']).split(b'\0')) - 1
+    for c in edge:
+        assert c['time_since_parent'] is None
+        assert c['files_changed'] == len(git(odd, 'ls-tree', '-r', '--name-only', '-z', c['hash']).split(b'\0')) - 1
     git(tmp_path, 'clone', '-q', '--no-checkout', str(odd), 'clone')
     some = {c['hash']: c for c in read_commits(tmp_path/'clone')}
-    assert all({k: v for k, v in c.items() if k not in ('branches', 'tags', 'abbrev_hash')} == {k: v for k, v in records[h].items() if k not in ('branches', 'tags', 'abbrev_hash')} for h, c in some.items())
+    def lasting(commit): return {k: v for k, v in commit.items() if k not in ('branches', 'tags', 'abbrev_hash')}
+    assert all(lasting(c) == lasting(records[h]) for h, c in some.items())
     assert all(b == 'main' or b.startswith('origin/') for c in some.values() for b in c['branches'])
 
 
 def test_sha256(tmp_path):
-    subprocess.run(['git', 'init', '-q', '--bare', '-b', 'main', '--object-format=sha256', tmp_path/'new.git'], check=True, env=ENV)
+    subprocess.run(['git', 'init', '-q', '--bare', '-b', 'main', '--object-format=sha256', tmp_path/'new.git'],
+                   check=True, env=ENV)
     s = Story()
     one = s.commit(b'main', b'one', ('a', b'1\n'))
     s.commit(b'main', b'two', ('a', b'2\n'), parents=[one])
@@ -375,7 +438,8 @@ def test_sha256(tmp_path):
 
 def test_one_author_and_one_commit(tmp_path):
     [c] = read_commits(simple(1, tmp_path/'one.git'))
-    assert (c['subject'], c['insertions'], c['parents'], c['branches'], c['time_since_parent']) == ('commit 0', 2, [], ['main'], None)
+    assert ((c['subject'], c['insertions'], c['parents'], c['branches'], c['time_since_parent'])
+            == ('commit 0', 2, [], ['main'], None))
 
 
 def test_a_detached_head_counts(tmp_path):
@@ -388,29 +452,35 @@ def test_a_detached_head_counts(tmp_path):
 
 def test_a_long_patch_is_capped_and_counted(tmp_path, monkeypatch):
     s = Story()
-    one = s.commit(b'main', b'a', ('long.txt', b''.join(b'%d\n' % i for i in range(400_000))), ('one line', b'x' * 3_000_000), ('z', b'z\n'))
+    one = s.commit(b'main', b'a', ('long.txt', b''.join(b'%d\n' % i for i in range(400_000))),
+                   ('one line', b'x' * 3_000_000), ('z', b'z\n'))
     s.commit(b'main', b'b', ('long.txt', b''.join(b'%d\n' % i for i in range(0, 400_000, 2))), parents=[one])
     repo = s.into(tmp_path/'repo.git')
     first, second = read_commits(repo)
     stats = {c['path']: c for c in first['diff_stats']}
     assert [stats[p]['insertions'] for p in ('long.txt', 'one line', 'z')] == [400_000, 1, 1]
-    assert [stats[p]['diff_capped'] for p in ('long.txt', 'one line', 'z')] == [True, True, False] and stats['z']['diff_text'].endswith('+z\n')
+    assert [stats[p]['diff_capped'] for p in ('long.txt', 'one line', 'z')] == [True, True, False]
+    assert stats['z']['diff_text'].endswith('+z\n')
     text = stats['long.txt']['diff_text']
     assert 99_000 < len(text) <= 100_100 and re.search(r'\n\+\d+\n$', text)
     assert (second['insertions'], second['deletions']) == (0, 200_000)
-    monkeypatch.setattr(module, 'COMMIT_CAP', 150_000)
+    monkeypatch.setattr(patches, 'COMMIT_CAP', 150_000)
     assert [c['diff_capped'] for c in next(read_commits(repo))['diff_stats']] == [True, True, True]
-    assert (second['insertions'], second['deletions']) == tuple(numstat(repo, second['hash'], first['hash'])['long.txt'][:2])
+    assert ((second['insertions'], second['deletions'])
+            == tuple(read_numstat(repo, second['hash'], first['hash'])['long.txt'][:2]))
 
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='needs /proc')
 def test_memory_stays_flat(tmp_path):
     s = Story()
-    one = s.commit(b'main', b'a', ('long.txt', b'a line of a very long file, %06d\n' * 2_000_000 % tuple(i % 999_983 for i in range(2_000_000))))
+    numbers = tuple(i % 999_983 for i in range(2_000_000))
+    one = s.commit(b'main', b'a', ('long.txt', b'a line of a very long file, %06d\n' * 2_000_000 % numbers))
     s.commit(b'main', b'b', ('long.txt', b''), parents=[one])
     repo = s.into(tmp_path/'repo.git')
-    code = "import sys; from shutka.history.commits import write_commits; write_commits(sys.argv[1], sys.argv[2]); print(open('/proc/self/status').read())"
-    done = subprocess.run([sys.executable, '-c', code, repo, tmp_path/'c.jsonl'], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    code = ('import sys; from shutka.history.commit_file import write_commits; '
+            "write_commits(sys.argv[1], sys.argv[2]); print(open('/proc/self/status').read())")
+    done = subprocess.run([sys.executable, '-c', code, repo, tmp_path/'c.jsonl'], capture_output=True, text=True,
+                          check=True, cwd=Path(__file__).parents[1])
     assert int(re.search(r'VmHWM:\s+(\d+) kB', done.stdout)[1]) <= 100_000
     assert [json.loads(line)['insertions'] for line in open(tmp_path/'c.jsonl')] == [2_000_000, 0]
 
@@ -429,18 +499,20 @@ def test_a_file_follows(tmp_path):
     done = write_commits(repo, path)
     assert (done.read, done.kept, done.rewritten) == (40, 0, True) and same()
     inode = path.stat().st_ino
-    assert write_commits(repo, path) == module.Written(0, 40, 0, False)
+    assert write_commits(repo, path) == FileUpdate(0, 40, 0, False)
     s = Story()
     s.commit(b'main', b'more', b'from refs/heads/main^0', ('x', b'1\n'))
     git(repo, 'fast-import', '--quiet', given=s.stream)
-    assert write_commits(repo, path) == module.Written(1, 40, 0, False) and same() and path.stat().st_ino == inode
+    assert write_commits(repo, path) == FileUpdate(1, 40, 0, False) and same() and path.stat().st_ino == inode
     git(repo, 'branch', 'old,"branches"', 'main~5')
     git(repo, 'tag', 'v1', 'main~3')
-    assert write_commits(repo, path) == module.Written(0, 41, 0, True) and same()
+    assert write_commits(repo, path) == FileUpdate(0, 41, 0, True) and same()
     git(repo, 'update-ref', 'refs/heads/main', 'main~7')
     git(repo, 'tag', '-d', 'v1')
     done = write_commits(repo, path)
-    assert (done.read, done.dropped, done.rewritten) == (0, 5, True) and len(open(path).readlines()) == done.kept == 36 and same()
+    assert (done.read, done.dropped, done.rewritten) == (0, 5, True)
+    assert len(open(path).readlines()) == done.kept == 36
+    assert same()
     assert write_commits(repo, path, anew=True).read == done.kept and same()
     assert [p.name for p in path.parent.iterdir()] == ['commits.jsonl']
 
@@ -477,11 +549,12 @@ def test_a_corrupt_object(tmp_path):
     path = tmp_path/'commits.jsonl'
     with pytest.raises(UserError, match=lost): write_commits(repo, path)
     assert not path.exists() and [p.name for p in tmp_path.iterdir()] == ['repo.git']
-    path.write_bytes(b''.join(map(line_of, read_commits(repo, known=set(walk(repo).places) - set(got)))))  # what the caller has acknowledged
+    # what the caller has acknowledged
+    path.write_bytes(b''.join(map(dump_commit, read_commits(repo, known=set(walk_history(repo).nodes) - set(got)))))
     before = path.read_bytes()
     with pytest.raises(UserError, match=lost): write_commits(repo, path)
     assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['commits.jsonl', 'repo.git']
-    assert standing(path, walk(repo))[0] == set(got)
+    assert scan_commit_file(path, walk_history(repo)).kept == set(got)
 
 
 @pytest.mark.parametrize('seed', [0, 1, 2, 25])
@@ -489,30 +562,38 @@ def test_random_histories(seed, tmp_path):
     "Merges in all directions, many of them with the tree of a parent; what is read of a part is the same."
     chance, s, trees = random.Random(seed), Story(), {}
     for i in range(1, 31):
-        parents = chance.sample(range(max(1, i - 5), i), min(i - 1, chance.choice([1, 1, 1, 2, 2, 3]))) if chance.random() < .95 else []
+        parents = chance.sample(range(max(1, i - 5), i), min(i - 1,
+                                                             chance.choice([1, 1, 1, 2, 2,
+                                                                            3]))) if chance.random() < .95 else []
         before = trees[parents[0]] if parents else {}
         after = dict(trees[chance.choice(parents)]) if parents else {}
         if len(parents) < 2 or chance.random() < .3: after[chance.choice('abc')] = b'%d\n' % chance.randrange(9)
-        changes = [(path, content) for path, content in after.items() if before.get(path) != content] + [b'D ' + path.encode() for path in before if path not in after]
+        changes = [(path, content) for path, content in after.items() if before.get(path) != content]
+        changes += [b'D ' + path.encode() for path in before if path not in after]
         trees[s.commit(b'branch%d' % i, b'%d' % i, *changes, parents=parents)] = after
     repo = s.into(tmp_path/'repo.git')
     found = list(read_commits(repo, workers=2))
     for c in found:
-        rows = [row.split('\t') for row in ask(repo, 'diff-tree', '-r', '--root', '-M', '--numstat', '--no-commit-id', *c['parents'][:1], c['hash']).splitlines()]
-        assert (c['files_changed'], c['insertions'], c['deletions']) == (len(rows), sum(int(row[0]) for row in rows), sum(int(row[1]) for row in rows)), c['subject']
+        rows = [row.split('\t') for row in ask(repo, 'diff-tree', '-r', '--root', '-M', '--numstat',
+                                               '--no-commit-id', *c['parents'][:1], c['hash']).splitlines()]
+        assert (c['files_changed'], c['insertions'], c['deletions']) == (len(rows),
+                                                                         sum(int(row[0]) for row in rows),
+                                                                         sum(int(row[1])
+                                                                             for row in rows)), c['subject']
         if len(c['parents']) == 2 and c['merge_base']:
-            tree = subprocess.run(['git', '-C', repo, 'merge-tree', '--write-tree', *c['parents']], capture_output=True, text=True).stdout.split()[0]
+            tree = subprocess.run(['git', '-C', repo, 'merge-tree', '--write-tree', *c['parents']],
+                                  capture_output=True, text=True).stdout.split()[0]
             assert c['merge_conflict_resolution'] == (tree != c['tree_hash'])
     known = {c['hash'] for c in chance.sample(found, 15)}
     assert list(read_commits(repo, known)) == [c for c in found if c['hash'] not in known]
 
 
-def test_reading_ahead_ends_where_there_are_no_patches(tmp_path, monkeypatch):
+def test_prefetching_ends_where_there_are_no_patches(tmp_path, monkeypatch):
     s, last, answers = Story(), [], []
     for i in range(300): last = [s.commit(b'main', b'word ' * 2000, parents=last)]
-    tell = module.told
-    monkeypatch.setattr(module, '_AHEAD', 1 << 19)
-    monkeypatch.setattr(module, 'told', lambda *words: answers.append(1) or tell(*words))
+    read = diffs.read_commit_diff
+    monkeypatch.setattr(diffs, '_MOST_PREFETCHED', 1 << 19)
+    monkeypatch.setattr(diffs, 'read_commit_diff', lambda *words: answers.append(1) or read(*words))
     reading = read_commits(s.into(tmp_path/'repo.git'), workers=1)
     next(reading)
     before = 0
@@ -525,7 +606,8 @@ def test_reading_ahead_ends_where_there_are_no_patches(tmp_path, monkeypatch):
 
 def test_a_clone_that_was_deepened_is_read_again(odd, tmp_path):
     clone, path = tmp_path/'clone', tmp_path/'commits.jsonl'
-    subprocess.run(['git', 'clone', '-q', '--bare', '--depth', '2', '--no-single-branch', f'file://{odd}', clone], check=True)
+    subprocess.run(['git', 'clone', '-q', '--bare', '--depth', '2', '--no-single-branch', f'file://{odd}', clone],
+                   check=True)
     few = write_commits(clone, path).read
     git(clone, 'fetch', '-q', '--unshallow')
     found = write_commits(clone, path)
@@ -535,22 +617,25 @@ def test_a_clone_that_was_deepened_is_read_again(odd, tmp_path):
 
 def test_what_cannot_be_locked_is_refused(tmp_path, monkeypatch):
     def refuse(*ignored): raise OSError(9, 'Bad file descriptor')
-    monkeypatch.setattr(module.fcntl, 'flock', refuse)
-    with pytest.raises(UserError, match='must be on a disk that can be locked'): write_commits(simple(2, tmp_path/'repo.git'), tmp_path/'out'/'c.jsonl')
+    monkeypatch.setattr(commit_file.fcntl, 'flock', refuse)
+    with pytest.raises(UserError, match='must be on a disk that can be locked'):
+        write_commits(simple(2, tmp_path/'repo.git'), tmp_path/'out'/'c.jsonl')
 
 
 def test_what_a_repository_holds_is_told_of_odd_names_too(tmp_path):
     s = Story()
     first = s.commit(b'caf\xe9', b'a', who=b'Ada <ada\x0c@example.org>')
     s.commit('two\u2028lines'.encode(), b'b', parents=[first])
-    found = repository_stats(s.into(tmp_path/'repo.git'))
-    assert found['commits_per_branch'] == {'café': 1, 'two\u2028lines': 2} and found['unique_commits'] == 2 and found['unique_authors'] == 2
+    found = measure_repository(s.into(tmp_path/'repo.git'))
+    assert found['commits_per_branch'] == {'café': 1, 'two\u2028lines': 2}
+    assert found['unique_commits'] == 2
+    assert found['unique_authors'] == 2
     json.dumps(found, ensure_ascii=False).encode()
 
 
 def test_a_kernel_that_refuses_larger_pipes_changes_nothing(odd, records, monkeypatch):
     def refuse(*ignored): raise PermissionError(1, 'Operation not permitted')
-    monkeypatch.setattr(module.fcntl, 'fcntl', refuse)
+    monkeypatch.setattr(pipes.fcntl, 'fcntl', refuse)
     assert list(read_commits(odd)) == list(records.values())
 
 
@@ -577,8 +662,10 @@ def test_two_writers_do_not_mix(tmp_path):
     repo, path = simple(3, tmp_path/'repo.git'), tmp_path/'out'/'commits.jsonl'
     write_commits(repo, path)
     before = path.read_bytes()
-    held = subprocess.Popen([sys.executable, '-c', "import fcntl, os, sys; f = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()", path.parent],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    code = ('import fcntl, os, sys; f = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(f, fcntl.LOCK_EX); '
+            "print('held', flush=True); input()")
+    held = subprocess.Popen([sys.executable, '-c', code, path.parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            text=True)
     assert held.stdout.readline() == 'held\n'
     for anew in (False, True):
         with pytest.raises(UserError, match='one writer of commits at a time'): write_commits(repo, path, anew=anew)
@@ -589,9 +676,11 @@ def test_two_writers_do_not_mix(tmp_path):
 
 def test_a_merge_that_repeats_a_commit(odd, records):
     "Git is asked once; what it says is the same, also where the commit is known already and the merge is not."
-    same = repeats(walk(odd), list(records))
-    assert {records[c]['subject']: records[side]['subject'] for c, side in same.items()} == {
-        'Merge: again': 'All of a branch', 'Merge: forward': 'All of a branch', 'Merge: of a branch': 'All of a deeper branch', 'Merge: of a merge': 'Merge: of a branch'}
+    same = find_repeated(walk_history(odd), list(records))
+    assert {records[c]['subject']: records[side]['subject'] for c,
+            side in same.items()} == {'Merge: again': 'All of a branch', 'Merge: forward': 'All of a branch',
+                                      'Merge: of a branch': 'All of a deeper branch',
+                                      'Merge: of a merge': 'Merge: of a branch'}
     for merge, side in same.items():
         assert records[merge]['diff_stats'] == records[side]['diff_stats'] != []
         assert list(read_commits(odd, known=set(records) - {merge})) == [records[merge]]
@@ -616,7 +705,8 @@ def test_the_repository_stays_as_it_is(odd, records):
 def test_refused(tmp_path, monkeypatch):
     (tmp_path/'plain').mkdir()
     empty = Story().into(tmp_path/'empty.git')
-    for bad, told in ((tmp_path/'nowhere', 'no such folder'), (tmp_path/'plain', 'not a git repository'), (empty, 'at least one commit')):
+    for bad, told in ((tmp_path/'nowhere', 'no such folder'), (tmp_path/'plain', 'not a git repository'),
+                      (empty, 'at least one commit')):
         with pytest.raises(UserError, match=told): write_commits(bad, tmp_path/'c.jsonl')
     repo = simple(2, tmp_path/'repo.git')
     with pytest.raises(UserError, match='workers must be at least 1, got 0'): read_commits(repo, workers=0)
@@ -648,10 +738,13 @@ def test_files_of_others_are_refused(tmp_path):
 
 
 def test_an_old_git_says_so(odd, records, monkeypatch):
-    real = module.git
-    monkeypatch.setattr(module, 'git', lambda root, *words: 'git version 2.34.1\n' if words == ('version',) else real(root, *words))
+    real = merges.run_git
+    old = 'git version 2.34.1\n'
+    monkeypatch.setattr(merges, 'run_git', lambda root, *words: old if words == ('version',) else real(root, *words))
     with pytest.warns(UserWarning, match='2.39, and this is git version 2.34.1'): found = list(read_commits(odd))
-    assert found == [c if c['subject'] in ('Merge: forward', 'Merge: again', 'Merge: beyond', 'Merge: of a branch', 'Merge: of a merge') else c | {'merge_conflict_resolution': None} for c in records.values()]   # one side alone has changed there
+    alone = {'Merge: forward', 'Merge: again', 'Merge: beyond', 'Merge: of a branch', 'Merge: of a merge'}
+    unknown = {'merge_conflict_resolution': None}
+    assert found == [c if c['subject'] in alone else c | unknown for c in records.values()]  # one side alone changed
 
 
 def test_command(tmp_path, monkeypatch, capsys):
@@ -669,4 +762,4 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert '--force' in capsys.readouterr().err and Path('mine').read_text() == 'mine'
     assert cli.command(['data', 'commits', 'nowhere', '-o', 'new.jsonl']) == 2
     assert 'nowhere' in capsys.readouterr().err and not Path('new.jsonl').exists()
-    assert shutil.which('git') and len(walk(repo).places) == 5
+    assert shutil.which('git') and len(walk_history(repo).nodes) == 5

@@ -19,12 +19,13 @@ import torch
 from ..core.errors import UserError
 from ..core.files import read_jsonl
 from ..memory.encoder import fingerprint
-from ..models.archive import is_bundle, model_in, read_bundle
-from ..models.lm import opened
+from ..models.archive import is_bundle, load_bundled_model, read_bundle
+from ..models.lm_tokenizers import call_transformers
 from ..models.shapes import TextJEPAConfig
-from ..models.text_jepa import TextJEPA, load_model
-from ..text.words import inverse_frequency, word_ids
-from ..train.plan import reachable
+from ..models.text_jepa import TextJEPA
+from ..models.text_jepa_files import load_model
+from ..text.words import compute_idf, hash_words
+from ..train.requirements import is_reachable
 
 # %% ../../nbs/72_history/25_embedding.ipynb #8d14726c
 NAMED_FILES = 12  # at most; a commit that moves a folder touches hundreds
@@ -57,7 +58,7 @@ def of_sentences(name: str | Path, device: str) -> CommitEncoder:
     except ImportError:
         raise UserError("sentence-transformers must be installed (pip install sentence-transformers), "
                         "or the encoder be a bundle of shutka's") from None
-    model = opened('sentence encoder', name, SentenceTransformer, "a bundle of shutka's", device=device,
+    model = call_transformers('sentence encoder', name, SentenceTransformer, "a bundle of shutka's", device=device,
                    model_kwargs={'use_safetensors': True}).eval()
     def encode(texts):
         return model.encode(texts, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
@@ -76,7 +77,7 @@ def open_encoder(
 ) -> CommitEncoder:
     "What makes vectors of commits; raises `UserError`."
     path = Path(name)
-    if is_bundle(path): return of_shutka(model_in(read_bundle(path), path).to(device), name)
+    if is_bundle(path): return of_shutka(load_bundled_model(read_bundle(path), path).to(device), name)
     place = next((p for p in (path, path/'model') if (p/'model.json').is_file()), None)
     return of_shutka(load_model(place).to(device), name) if place else of_sentences(name, device)
 
@@ -112,11 +113,11 @@ def make_word_encoder(
 ) -> CommitEncoder:
     "A text-JEPA that was never trained, with the document frequencies of a history."
     config = TextJEPAConfig(width=WIDTH, ordered=False)
-    ids = [word_ids(summarize_commit(commit), config.rows, config.source) for commit in read_jsonl(commits)]
+    ids = [hash_words(summarize_commit(commit), config.rows, config.source) for commit in read_jsonl(commits)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = TextJEPA(config)
-    model.words.weigh(inverse_frequency(ids, config.rows))
+    model.words.weigh(compute_idf(ids, config.rows))
     return of_shutka(model.eval(), 'words')
 
 MINILM = 'sentence-transformers/all-MiniLM-L6-v2'
@@ -129,7 +130,7 @@ def choose_encoder(
     "What embeds a history; prints which encoder was chosen if none was asked for."
     if not name:
         installed = find_spec('sentence_transformers') is not None
-        name = MINILM if installed and reachable('https://huggingface.co') else 'words'
+        name = MINILM if installed and is_reachable('https://huggingface.co') else 'words'
         reason = 'no network' if installed else 'sentence-transformers is not installed'
         print(f'embedded by {name}' + ('' if name == MINILM else f': {reason}, so not {MINILM}'))
     return make_word_encoder(commits) if name == 'words' else open_encoder(name, device)

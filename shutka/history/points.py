@@ -20,7 +20,7 @@ from ..core.hashes import sha256
 from ..data.commit import check_commit
 from .embedding import EMBEDDED_TEXT, WIDTH, CommitEncoder, list_touched_files, summarize_commit
 from .vector_file import VectorFile, embed_missing, split_rows
-from ..memory.encoder import quiet
+from ..memory.encoder import ignore_progress
 
 # %% ../../nbs/72_history/30_points.ipynb #84437f10
 PAYLOAD_KEYS = ('hash', 'subject', 'author_name', 'author_timestamp', 'commit_timestamp', 'branches', 'tags',
@@ -93,7 +93,7 @@ def write_points(
     folder: str | Path,             # made if missing
     encoder: CommitEncoder,         # from `choose_encoder`
     width: int = WIDTH,             # of the vectors; 0: the encoder's own
-    progress: Callable = quiet,     # (done, total), called as commits get their vectors
+    progress: Callable = ignore_progress,     # (done, total), called as commits get their vectors
 ) -> dict:                          # what embeddings.json says, and how many were `embedded` now
     "Write embeddings_rich.npz, qdrant_points.json and embeddings.json; resumes a killed run. Raises `UserError`."
     if width < 0: raise UserError(f"width must be 0 or more, got {width}")
