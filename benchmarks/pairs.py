@@ -20,9 +20,9 @@ from tree_sitter import Parser
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from shutka.data.pairs import Report, pairs_of, teaches_nothing  # noqa: E402
+from shutka.data.pairs import Report, explain_skip, stream_pairs  # noqa: E402
 from shutka.data.sources import open_source  # noqa: E402
-from shutka.data.syntax import language  # noqa: E402
+from shutka.data.syntax import load_grammar  # noqa: E402
 
 TARGET = 2  # MB/s
 
@@ -34,7 +34,7 @@ def peak(
     "The most memory this process ever held, after it streamed the pairs of a source."
     source, report = open_source(spec), Report()
     for _ in range(times):
-        for _ in pairs_of(source, report): pass
+        for _ in stream_pairs(source, report): pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
@@ -61,14 +61,14 @@ def speeds(
     passes: int,   # over it
 ) -> tuple[float, int, float, float]:  # MB of source, pairs, and MB/s of parsing alone and of pairs
     "How fast a source in memory becomes pairs."
-    documents = [d for d in open_source(spec) if not teaches_nothing(d['path'], d['text'])]
+    documents = [d for d in open_source(spec) if not explain_skip(d['path'], d['text'])]
     code = [(d['text'].encode('utf-8', 'replace'), d['language']) for d in documents]
     megabytes = sum(len(text) for text, _ in code) / 1e6
 
     def parse():
-        for text, name in code: Parser(language(name)).parse(text)
+        for text, name in code: Parser(load_grammar(name)).parse(text)
 
-    def count(): return sum(1 for _ in pairs_of(documents, Report()))
+    def count(): return sum(1 for _ in stream_pairs(documents, Report()))
 
     return megabytes, count(), megabytes / median_seconds(parse, passes), megabytes / median_seconds(count, passes)
 

@@ -112,7 +112,7 @@ def test_broken_pipe():
 
 
 def test_bugs_keep_their_traceback(monkeypatch):
-    monkeypatch.setattr('shutka.data.pairs.collect', lambda *a, **k: 1 / 0)
+    monkeypatch.setattr('shutka.data.pairs.collect_pairs', lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError): cli.command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl'])
 
 
@@ -196,7 +196,7 @@ def test_watch_ends_when_the_run_was_killed(running):
     watcher = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'watch', 'run'], stdout=subprocess.PIPE, text=True)
     assert watcher.stdout.readline().startswith('words step 3 ·')
     running.close()
-    assert watcher.stdout.read() == 'run: killed; the same command goes on\n' and watcher.wait() == 0
+    assert watcher.stdout.read() == 'run: killed; the same command resumes it\n' and watcher.wait() == 0
 
 
 def test_watch_once(running, capsys):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shutka.data.corpus import SHORTEST, normalized
-from shutka.data.pairs import Report, pairs_of
+from shutka.data.corpus import SHORTEST_BODY, normalize_body
+from shutka.data.pairs import Report, stream_pairs
 from shutka.data.sources import open_source
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ def tsc() -> Path:
 def functions() -> list[dict]:
     "The documented functions and methods."
     report = Report()
-    pairs = list(pairs_of(open_source('bundled:typescript'), report))
+    pairs = list(stream_pairs(open_source('bundled:typescript'), report))
     assert not report.skipped and not report.left_out
     return [pair for pair in pairs if pair['doc'] and pair['form'] in ('function', 'arrow', 'method')]
 
@@ -64,5 +64,5 @@ def test_every_file_is_its_own():
 
 def test_no_body_twice(functions):
     "Short ones may agree by chance; two comments for one longer body would be two answers to one question."
-    bodies = Counter(normalized(pair['body']) for pair in functions if len(pair['body'].split()) >= SHORTEST)
+    bodies = Counter(normalize_body(pair['body']) for pair in functions if len(pair['body'].split()) >= SHORTEST_BODY)
     assert [body for body, times in bodies.items() if times > 1] == []

@@ -9,7 +9,7 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl, write_jsonl
-from shutka.data.pairs import Report, collect
+from shutka.data.pairs import Report, collect_pairs
 import shutka
 from shutka.faces import cli
 from shutka.instructions.examples import LeftOut, answer_pair, avoiding, check_instructions, cleaned, instructions_of, message_words, record_pair, suite_texts
@@ -250,7 +250,7 @@ def test_layouts(record, tmp_path):
     write_jsonl(tmp_path/'a.jsonl', [record])
     [pair] = instructions_of(f'jsonl:{tmp_path}/a.jsonl', Report())
     assert (pair['doc'], pair['name'], pair['path'], pair['package']) == ('Add two numbers.', 'add', 'a.jsonl:1', 'a')
-    assert list(collect(f'jsonl:{tmp_path}/a.jsonl', Report())) == [pair] if record.get('kind') == 'pair' else True
+    assert list(collect_pairs(f'jsonl:{tmp_path}/a.jsonl', Report())) == [pair] if record.get('kind') == 'pair' else True
 
 
 @pytest.mark.parametrize('text, error', [
@@ -335,7 +335,7 @@ def test_near_copies_are_left_out_nearly_always():
 
 
 def test_the_innocent_stay():
-    pairs = list(collect('bundled:typescript', Report()))
+    pairs = list(collect_pairs('bundled:typescript', Report()))
     kept, left_out = avoiding(pairs, suite_texts())
     assert len(kept) + left_out == len(pairs) and left_out < .01 * len(pairs)
     assert avoiding(pairs[:9], []) == (pairs[:9], 0) and avoiding([], suite_texts()) == ([], 0) and avoiding(pairs[:9], ['', '...']) == (pairs[:9], 0)

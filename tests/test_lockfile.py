@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shutka.core.errors import UserError
-from shutka.data.lockfile import locked_libraries
+from shutka.data.lockfile import read_lockfile
 
 
 def put(path: Path, content: str | bytes) -> Path:
@@ -151,17 +151,17 @@ LOCKS = {'npm 1': ('package-lock.json', json.dumps(V1)), 'npm 2': ('package-lock
 def test_every_form_of_lockfile(tmp_path, form):
     name, text = LOCKS[form]
     left_out = []
-    assert locked_libraries(put(tmp_path/name, text), left_out) == {'@o/kit': '1.0.0', 'deep': '0.1.0', 'string-width': '4.2.3', 'zod': '4.1.12'}
+    assert read_lockfile(put(tmp_path/name, text), left_out) == {'@o/kit': '1.0.0', 'deep': '0.1.0', 'string-width': '4.2.3', 'zod': '4.1.12'}
     assert len(left_out) == 3 and any(s.startswith('local: ') for s in left_out), left_out
     assert all(any(word in s for s in left_out) for word in ('tool', 'ball')), left_out
 
 
 def test_windows_line_ends_and_versions_in_order(tmp_path):
-    assert locked_libraries(put(tmp_path/'yarn.lock', CLASSIC.replace('\n', '\r\n')))['zod'] == '4.1.12'
+    assert read_lockfile(put(tmp_path/'yarn.lock', CLASSIC.replace('\n', '\r\n')))['zod'] == '4.1.12'
     for newer, older in (('1.10.0', '1.9.9'), ('2.0.0', '2.0.0-rc.1'), ('2.0.0-rc.10', '2.0.0-rc.9'), ('1.0.1+build', '1.0.0')):
         for order in ((newer, older), (older, newer)):
             packages = {f'node_modules/p{i}/node_modules/a': {'version': v} for i, v in enumerate(order)}
-            assert locked_libraries(put(tmp_path/'package-lock.json', json.dumps({'lockfileVersion': 3, 'packages': packages}))) == {'a': newer}
+            assert read_lockfile(put(tmp_path/'package-lock.json', json.dumps({'lockfileVersion': 3, 'packages': packages}))) == {'a': newer}
 
 
 @pytest.mark.parametrize('name, text, words', [
@@ -174,10 +174,10 @@ def test_windows_line_ends_and_versions_in_order(tmp_path):
     ('yarn.lock', '# yarn lockfile v1\nzod@^4:\n  version "4.1', 'is damaged'), ('yarn.lock', '__metadata: {version: 8}\nzod: {}', 'is damaged'),
     ('yarn.lock', b'\xff\xfe\xff', 'not text')])
 def test_other_and_broken_lockfiles_are_refused_by_name(tmp_path, name, text, words):
-    with pytest.raises(UserError, match=words) as e: locked_libraries(put(tmp_path/name, text))
+    with pytest.raises(UserError, match=words) as e: read_lockfile(put(tmp_path/name, text))
     assert name in str(e.value) and '\n' not in str(e.value)
 
 
 def test_a_lockfile_that_is_not_there(tmp_path):
     for name in ('package-lock.json', 'yarn.lock'):
-        with pytest.raises(UserError, match=f'{name} does not exist'): locked_libraries(tmp_path/name)
+        with pytest.raises(UserError, match=f'{name} does not exist'): read_lockfile(tmp_path/name)

@@ -11,10 +11,11 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl, write_jsonl
-from shutka.data.corpus import deduplicate, leaked, split
-from shutka.data.pairs import Report, collect
+from shutka.data.corpus import deduplicate, find_leaks, split_corpus
+from shutka.data.npm import fetch_tarball, prefetch_tarballs
+from shutka.data.pairs import Report, collect_pairs
 from shutka.data.records import Document
-from shutka.data.sources import npm_prefetch, npm_tarball, open_source
+from shutka.data.sources import open_source
 
 CODE = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
 
@@ -70,7 +71,7 @@ def test_encodings_are_read_or_named(tmp_path):
     assert [d['path'] for d in read] == ['a.ts', 'b.ts', 'c.ts', 'g.ts'] and len({d['text'] for d in read}) == 1
     assert [s.split(':')[0] for s in source.skipped] == [f'{tmp_path.name}/{n}.ts' for n in 'def']
     report = Report()
-    list(collect(f'dir:{tmp_path}', report))
+    list(collect_pairs(f'dir:{tmp_path}', report))
     assert report.files == 7 and report.left_out['unreadable'] == 3 and len(report.skipped) == 3
 
 
@@ -83,10 +84,10 @@ def test_ten_megabytes_on_one_line(tmp_path):
     put(tmp_path/'big.ts', 'export const a = [' + '1234567,' * 1_250_000 + '];')
     put(tmp_path/'small.ts')
     report = Report()
-    assert [p['path'] for p in collect(f'dir:{tmp_path}', report)] == ['small.ts']
+    assert [p['path'] for p in collect_pairs(f'dir:{tmp_path}', report)] == ['small.ts']
     assert report.left_out == {'large': 1}
     (tmp_path/'small.ts').unlink()
-    with pytest.raises(UserError, match='gives no pair to learn from .*1 large'): list(collect(f'dir:{tmp_path}', Report()))
+    with pytest.raises(UserError, match='gives no pair to learn from .*1 large'): list(collect_pairs(f'dir:{tmp_path}', Report()))
 
 
 def test_links_are_not_followed(tmp_path):
@@ -172,16 +173,16 @@ def test_many_packages_with_one_call(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', f'{tmp_path}/bin{os.pathsep}{os.environ["PATH"]}')
     put(tmp_path/'cache/npm/old@1.0.0.tgz', 'old')
     cached = lambda: {p.relative_to(tmp_path/'cache/npm').as_posix(): p.read_text().strip() for p in (tmp_path/'cache/npm').rglob('*') if p.is_file()}
-    npm_prefetch([(name, '1.0.0') for name in ('old', '@o/kit', 'kit', '@a/b-c', '@a-b/c')])
+    prefetch_tarballs([(name, '1.0.0') for name in ('old', '@o/kit', 'kit', '@a/b-c', '@a-b/c')])
     found = cached()
     assert found.pop('old@1.0.0.tgz') == 'old' and {f'{name}.tgz': name for name in found.values()} == found  # each under its own name
     assert len(found) == 3 and 'pack @o/kit@1.0.0 kit@1.0.0 ' in Path('asked').read_text()  # two of one file name are not asked for together
     before = cached()
-    npm_prefetch([('none', '1.0.0'), ('more', '1.0.0')])   # all are refused
-    npm_prefetch([('kit', '1.0.0'), ('last', '1.0.0')])    # one is no crowd
+    prefetch_tarballs([('none', '1.0.0'), ('more', '1.0.0')])   # all are refused
+    prefetch_tarballs([('kit', '1.0.0'), ('last', '1.0.0')])    # one is no crowd
     assert cached() == before and len(Path('asked').read_text().splitlines()) == 2
-    assert npm_tarball('more', '1.0.0')[1] == '1.0.0'
-    with pytest.raises(UserError, match='npm knows no none@1.0.0: Not Found'): npm_tarball('none', '1.0.0')
+    assert fetch_tarball('more', '1.0.0')[1] == '1.0.0'
+    with pytest.raises(UserError, match='npm knows no none@1.0.0: Not Found'): fetch_tarball('none', '1.0.0')
 
 
 @pytest.mark.parametrize('answer, words', [
@@ -245,7 +246,7 @@ def test_code_search_net_rows_become_pairs(tmp_path, form):
         import pyarrow as pa
         import pyarrow.parquet as pq
         pq.write_table(pa.Table.from_pylist(rows), tmp_path/'train-00000-of-00001.parquet')
-    pairs = list(collect(f'hf:{tmp_path}', Report()))
+    pairs = list(collect_pairs(f'hf:{tmp_path}', Report()))
     assert [p['form'] for p in pairs] == [f for _, _, f in ROWS]
     assert {(p['doc'], p['package']) for p in pairs} == {('Does something.', 'o/r')}
     assert [p['name'] for p in pairs] == ['add', 'sum', 'twice', 'unnamed', 'a_b_Stack.push', 'Stack.of']
@@ -271,24 +272,24 @@ def test_the_hub_out_of_reach(monkeypatch):
 
 def test_bundled_corpus_is_whole_and_does_not_leak():
     report = Report()
-    pairs = list(collect('bundled:typescript', report))
+    pairs = list(collect_pairs('bundled:typescript', report))
     assert not report.left_out and not report.skipped
     kept, dropped = deduplicate(pairs)
     assert len(kept) + dropped.total() == len(pairs) and (kept, dropped) == deduplicate(pairs)
     package = kept[0]['package']
-    parts = split(kept, [package], files=64)
+    parts = split_corpus(kept, [package], files=64)
     assert len(parts.train) + len(parts.files) + len(parts.packages) == len(kept)
     assert {p['package'] for p in parts.packages} == {package} and not {package} & {p['package'] for p in parts.train + parts.files}
-    assert not leaked(parts.train, parts.files + parts.packages)
-    assert leaked(parts.train, parts.train[:3]) == parts.train[:3]
-    assert split(kept, [package], files=64) == parts
+    assert not find_leaks(parts.train, parts.files + parts.packages)
+    assert find_leaks(parts.train, parts.train[:3]) == parts.train[:3]
+    assert split_corpus(kept, [package], files=64) == parts
 
 
 def test_a_mix_keeps_its_order(tmp_path):
     put(tmp_path/'d/a.ts')
-    pairs = list(collect(f'dir:{tmp_path}/d', Report()))
+    pairs = list(collect_pairs(f'dir:{tmp_path}/d', Report()))
     write_jsonl(tmp_path/'p.jsonl', pairs)
     lines, report = [], Report()
-    assert list(collect(f'dir:{tmp_path}/d, jsonl:{tmp_path}/p.jsonl', report, lines.append)) == pairs + pairs
+    assert list(collect_pairs(f'dir:{tmp_path}/d, jsonl:{tmp_path}/p.jsonl', report, lines.append)) == pairs + pairs
     assert lines == [f'dir:{tmp_path}/d: 1 pairs', f'jsonl:{tmp_path}/p.jsonl: 1 pairs'] and (report.pairs, report.documented) == (2, 2)
     assert list(read_jsonl(tmp_path/'p.jsonl')) == pairs

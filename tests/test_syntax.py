@@ -1,9 +1,9 @@
 "What the grammar does not know is read all the same, and every position still points into the original text."
 import pytest
 
-from shutka.data.pairs import file_pairs
+from shutka.data.pairs import extract_pairs
 from shutka.data.records import Document
-from shutka.data.syntax import parse
+from shutka.data.syntax import parse_code
 
 GAPS = {
     'variance marks': 'interface Box<in out T, /* made */ out E extends T = never> { put(item: T): E }',
@@ -24,14 +24,14 @@ GAPS = {
 @pytest.mark.parametrize('gap', GAPS)
 def test_gaps_of_the_grammar(gap):
     code = GAPS[gap].replace('\r\n', '\n').encode()  # as `decode` does
-    assert not parse(code).root_node.has_error
-    assert parse(code + b'\nlet = = 2').root_node.has_error  # what is broken stays so
+    assert not parse_code(code).root_node.has_error
+    assert parse_code(code + b'\nlet = = 2').root_node.has_error  # what is broken stays so
 
 
 def test_positions_and_words_are_the_original_ones():
     before = 'type Told<in T> = `a \\`b\\` ${T}`\nconst all: {\n  <A>(of: A): A\n  <A, B>(of: A): B\n} = of => [of, "\\n", of]\n\n'
     after = '/** Writes `\\n` in, out and global.\n (Twice.) */\nexport function write(a: string) {\n  return a + "\\n" + `\\`in\\``\n}\n'
-    told, all_, write = file_pairs(Document(kind='document', text=before + after, path='a.ts', package='p', source='s', language='typescript'))
+    told, all_, write = extract_pairs(Document(kind='document', text=before + after, path='a.ts', package='p', source='s', language='typescript'))
     assert all_['signature'] == 'const all: { <A>(of: A): A <A, B>(of: A): B } = of =>' and all_['body'] == '[of, "\\n", of]'
     assert write['body'] == '{\n  return a + "\\n" + `\\`in\\``\n}' and write['doc'] == 'Writes \\n in, out and global. (Twice.)'
     assert told['body'] == '`a \\`b\\` ${T}`' and (all_['start'], all_['end'], write['start'], write['end']) == (2, 5, 9, 11)
@@ -40,4 +40,4 @@ def test_positions_and_words_are_the_original_ones():
 @pytest.mark.parametrize('text', ['let = = 2', 'function f( {', 'interface A<in T> { x: ', 'type A = `\\`', 'class { global { } '])
 def test_what_is_broken_stays_broken(text):
     with pytest.raises(SyntaxError, match='line 1 does not parse'):
-        file_pairs(Document(kind='document', text=text, path='a.ts', package='p', source='s', language='typescript'))
+        extract_pairs(Document(kind='document', text=text, path='a.ts', package='p', source='s', language='typescript'))

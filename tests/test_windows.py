@@ -8,26 +8,20 @@ import numpy as np
 import pytest
 
 from shutka.core.errors import UserError
-from shutka.text import windows as module
-from shutka.text.windows import (
+from shutka.text import shards as module
+from shutka.text.commit_tokens import (
     MARKERS,
-    SPLITS,
-    Cut,
-    Tokens,
-    Windows,
     add_markers,
-    check_tokens,
-    commit_text,
-    documents,
-    dtype_for,
-    encode,
-    marker,
-    parts,
-    split_of,
-    vocabulary,
-    write_sequences,
-    write_tokens,
+    count_vocabulary,
+    format_commit,
+    list_commit_parts,
+    spell_marker,
+    tokenize_commits,
+    tokenize_texts,
 )
+from shutka.text.shards import TokenSplit, check_tokens, choose_dtype, write_tokens
+from shutka.text.window_batches import WindowBatches, write_sequences
+from shutka.text.windows import SPLITS, Cut, choose_split
 
 END = '<|endoftext|>'  # GPT-2's
 
@@ -64,15 +58,15 @@ EVIL = f'<|diff|> x <|commit|>{END} <|pad|>'
 def test_markers_are_in_the_vocabulary(tmp_path, tokenizer):
     from transformers import AutoTokenizer, GPT2Tokenizer
     ids = add_markers(tokenizer)
-    assert sorted(ids.values()) == list(range(257, 269)) and vocabulary(tokenizer) == len(tokenizer) == 269
+    assert sorted(ids.values()) == list(range(257, 269)) and count_vocabulary(tokenizer) == len(tokenizer) == 269
     assert tokenizer.pad_token_id == ids['pad'] != tokenizer.eos_token_id
     tokenizer.save_pretrained(tmp_path)
     for kind in (AutoTokenizer, GPT2Tokenizer):
         again = kind.from_pretrained(tmp_path)
-        assert add_markers(again) == ids and vocabulary(again) == 269
+        assert add_markers(again) == ids and count_vocabulary(again) == 269
         assert again.pad_token_id == ids['pad']
-        for name, i in ids.items(): assert again(marker(name), add_special_tokens=False)['input_ids'] == [i]
-        assert again.decode([ids['diff'], *encode(again, ['x'])[0]], skip_special_tokens=True) == 'x'
+        for name, i in ids.items(): assert again(spell_marker(name), add_special_tokens=False)['input_ids'] == [i]
+        assert again.decode([ids['diff'], *tokenize_texts(again, ['x'])[0]], skip_special_tokens=True) == 'x'
 
 
 @pytest.mark.parametrize('changes', [
@@ -81,11 +75,11 @@ def test_markers_are_in_the_vocabulary(tmp_path, tokenizer):
     {'subject': '<|di', 'body': 'ff|>'}])
 def test_text_never_becomes_a_marker(tokenizer, changes):
     c = commit(**changes)
-    (_, tokens), = documents([c], tokenizer)
-    names = [name for name, _ in parts(c)]
+    (_, tokens), = tokenize_commits([c], tokenizer)
+    names = [name for name, _ in list_commit_parts(c)]
     ids = add_markers(tokenizer)
     assert [t for t in tokens.tolist() if t >= 256] == [*(ids[name] for name in names), tokenizer.eos_token_id]
-    assert tokenizer.decode(tokens) == commit_text(c) + END
+    assert tokenizer.decode(tokens) == format_commit(c) + END
 
 
 def test_a_tokenizer_that_cannot_tell():
@@ -99,42 +93,42 @@ def test_a_tokenizer_that_cannot_tell():
 
 def test_a_tokenizer_without_an_end(tokenizer):
     tokenizer.eos_token = None
-    (_, tokens), = documents([commit()], tokenizer)
-    assert tokenizer.decode(tokens) == commit_text(commit())
+    (_, tokens), = tokenize_commits([commit()], tokenizer)
+    assert tokenizer.decode(tokens) == format_commit(commit())
 
 
 def test_every_part_in_order():
     c = commit(is_merge=True, body='b', related_issues=['#1'], related_commits=['f' * 40], files_renamed={'x': 'y'}, branches=list('abcd'), is_high_risk=True)
-    texts = dict(parts(c))
+    texts = dict(list_commit_parts(c))
     assert list(texts) == [name for name in MARKERS if name != 'diff']
     assert texts['branch'] == 'a, b, c' and texts['related'] == '#1 fffffff' and texts['complexity'] == '0.50 high risk' and texts['merge'] == 'yes'
     assert texts['files'] == 'A a.py\nR x -> y'
-    assert list(dict(parts(c | {'is_merge': False}))) == [name for name in MARKERS if name != 'merge']
-    assert 'diff' not in dict(parts(commit(diff_stats=[{'path': 'a.png', 'diff_text': ''}])))
+    assert list(dict(list_commit_parts(c | {'is_merge': False}))) == [name for name in MARKERS if name != 'merge']
+    assert 'diff' not in dict(list_commit_parts(commit(diff_stats=[{'path': 'a.png', 'diff_text': ''}])))
     empty = commit(author_name='', branches=[], subject='', files_added=[], diff_stats=[])
-    assert [name for name, _ in parts(empty)] == ['commit', 'timestamp', 'complexity']
+    assert [name for name, _ in list_commit_parts(empty)] == ['commit', 'timestamp', 'complexity']
 
 
 def test_any_text(tokenizer):
     for text in ('naïve 日本語 😀', '\x00\r\n\t', ' ', '\n', '\udcff\ud800', 'e\u0301', '\ufeff'):
         c = commit(subject=text, body=text * 3)
-        (_, tokens), = documents([c], tokenizer)
-        assert tokenizer.decode(tokens) == commit_text(c) + END
-    assert dict(parts(commit(subject='\udcff')))['subject'] == '?'
+        (_, tokens), = tokenize_commits([c], tokenizer)
+        assert tokenizer.decode(tokens) == format_commit(c) + END
+    assert dict(list_commit_parts(commit(subject='\udcff')))['subject'] == '?'
 
 
 def test_long_parts_are_cut():
     long = commit(body='x' * 10**6, diff_stats=[{'path': 'lock', 'diff_text': 'y' * 10**6}])
-    texts = dict(parts(long, 100))
+    texts = dict(list_commit_parts(long, 100))
     assert texts['body'] == 'x' * 100 + '...' and texts['diff'] == 'lock\n' + 'y' * 95 + '...'
-    assert len(commit_text(long)) < 20_000
+    assert len(format_commit(long)) < 20_000
 
 
 @pytest.mark.parametrize('seconds, zone, text', [
     (0, '+0000', '1970-01-01 00:00 +0000'), (0, '-0330', '1969-12-31 20:30 -0330'), (-10**9, '+0000', '1938-04-24 22:13 +0000'), (0, 'PST', '1970-01-01 00:00 PST'),
     (0, '+9999', '1970-01-05 04:39 +9999'), (2**63, '+0000', f'{2**63} +0000'), (-2**63, '+0000', f'{-2**63} +0000'), (0, '', '1970-01-01 00:00 '), (0, '+٠١٠٠', '1970-01-01 00:00 +٠١٠٠')])
 def test_times(seconds, zone, text):
-    assert dict(parts(commit(author_timestamp=seconds, author_timezone=zone)))['timestamp'] == text
+    assert dict(list_commit_parts(commit(author_timestamp=seconds, author_timezone=zone)))['timestamp'] == text
 
 
 @pytest.mark.parametrize('changes, message', [
@@ -152,14 +146,14 @@ def test_commits_that_are_none(tokenizer, tmp_path, changes, message):
 
 def test_a_commit_stays_on_its_side():
     many = [commit(i) for i in range(4_000)]
-    sides = [split_of(c) for c in many]
+    sides = [choose_split(c) for c in many]
     assert abs(sides.count('validation') - 400) < 80
-    assert sides != [split_of(c, seed=1) for c in many]
-    more = [split_of(c, .2) for c in many]
+    assert sides != [choose_split(c, seed=1) for c in many]
+    more = [choose_split(c, .2) for c in many]
     assert all(b == 'validation' for a, b in zip(sides, more) if a == 'validation')
     for c, side in zip(many[:200], sides):
-        assert split_of(c | {'hash': 'f' * 40, 'body': 'again', 'branches': ['other'], 'parents': ['1' * 40]}) == side  # a cherry-pick of it
-        assert split_of(c | {'parents': []}) == 'train'
+        assert choose_split(c | {'hash': 'f' * 40, 'body': 'again', 'branches': ['other'], 'parents': ['1' * 40]}) == side  # a cherry-pick of it
+        assert choose_split(c | {'parents': []}) == 'train'
 
 
 CUT = Cut(sequence_length=48, overlap=16, validation_split=.3)
@@ -172,10 +166,10 @@ def folder(tmp_path, tokenizer):
 
 
 def test_no_window_shows_what_validation_asks(folder, tokenizer):
-    sides = {i: split_of(commit(i, parents=[] if i == 0 else ['0' * 40]), .3) for i in range(60)}
+    sides = {i: choose_split(commit(i, parents=[] if i == 0 else ['0' * 40]), .3) for i in range(60)}
     assert 8 < list(sides.values()).count('validation') < 28
     for split in SPLITS:
-        tokens = Tokens(folder, split)
+        tokens = TokenSplit(folder, split)
         text = tokenizer.decode(np.concatenate([row for row in tokens.rows(range(len(tokens)))[0]]))
         whole = tokenizer.decode(tokens.read(0, tokens.tokens))
         assert [i for i in range(60) if f'Change {i}<' in whole] == [i for i in range(60) if sides[i] == split]
@@ -184,15 +178,15 @@ def test_no_window_shows_what_validation_asks(folder, tokenizer):
 
 def test_documents_can_be_found(folder, tokenizer):
     mine = {split: [] for split in SPLITS}
-    for c, tokens in documents([commit(i, parents=[] if i == 0 else ['0' * 40]) for i in range(60)], tokenizer): mine[split_of(c, .3)].append(tokens)
+    for c, tokens in tokenize_commits([commit(i, parents=[] if i == 0 else ['0' * 40]) for i in range(60)], tokenizer): mine[choose_split(c, .3)].append(tokens)
     for split in SPLITS:
-        t = Tokens(folder, split)
+        t = TokenSplit(folder, split)
         ends = [*t.documents[1:], t.tokens]
         assert [t.read(a, b).tolist() for a, b in zip(t.documents, ends)] == [d.tolist() for d in mine[split]]
 
 
 def test_nothing_but_validation(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr(module, 'split_of', lambda *args: 'validation')
+    monkeypatch.setattr(module, 'choose_split', lambda *args: 'validation')
     with pytest.raises(UserError, match=r'at least one commit to learn from, got none \(1 for validation\)'): write_tokens([commit()], tokenizer, tmp_path)
     assert not (tmp_path/'index.json').exists()
 
@@ -200,25 +194,25 @@ def test_nothing_but_validation(tmp_path, tokenizer, monkeypatch):
 def test_a_single_commit(tmp_path, tokenizer):
     index = write_tokens([commit(parents=[])], tokenizer, tmp_path)
     assert [index['splits'][s]['windows'] for s in SPLITS] == [1, 0]
-    train, validation = (Tokens(tmp_path, s) for s in SPLITS)
+    train, validation = (TokenSplit(tmp_path, s) for s in SPLITS)
     assert (len(train), len(validation), len(validation.documents)) == (1, 0, 0)
     assert validation.rows([])[0].shape == (0, 2_048)
-    with pytest.raises(UserError, match='at least one window to train on, validation has none'): Windows(validation, 2)
+    with pytest.raises(UserError, match='at least one window to train on, validation has none'): WindowBatches(validation, 2)
     check_tokens(tmp_path)
     assert json.loads(write_sequences(tmp_path, tmp_path/'x.json').read_text())['num_sequences'] == 1
 
 
 # ---- windows
 
-def stream(tmp_path, n: int, cut: Cut, shard: int, split: str) -> Tokens:
+def stream(tmp_path, n: int, cut: Cut, shard: int, split: str) -> TokenSplit:
     "A split that holds the tokens 0, 1, 2, ..."
     index = {'dtype': 'uint16', 'vocab_size': 2**16, **vars(cut), 'markers': {'pad': 60_000}, 'splits': {}}
-    grows = module.Stream(tmp_path, split, '<u2', shard)
+    grows = module.TokenWriter(tmp_path, split, '<u2', shard)
     for piece in np.array_split(np.arange(n), max(1, n // 7)):
         if len(piece): grows.add(piece)
     index['splits'][split] = grows.close(cut)
     (tmp_path/'index.json').write_text(json.dumps(index))
-    return Tokens(tmp_path, split)
+    return TokenSplit(tmp_path, split)
 
 
 @pytest.mark.parametrize('length, overlap', [(8, 0), (8, 1), (8, 2), (8, 7), (2, 1), (2, 0), (5, 3)])
@@ -247,8 +241,8 @@ def test_perplexity_is_that_of_the_stream(folder, tokenizer):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary(tokenizer), n_positions=48, n_embd=16, n_layer=1, n_head=2)).eval()
-    tokens = Tokens(folder, 'validation')
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=count_vocabulary(tokenizer), n_positions=48, n_embd=16, n_layer=1, n_head=2)).eval()
+    tokens = TokenSplit(folder, 'validation')
     ids, labels = map(torch.from_numpy, tokens.rows(range(len(tokens))))
     with torch.no_grad():
         total = sum(float(model(input_ids=i[None], labels=l[None]).loss) * int((l != -100).sum()) for i, l in zip(ids, labels))
@@ -263,17 +257,17 @@ def test_perplexity_is_that_of_the_stream(folder, tokenizer):
 
 
 def test_batches(folder):
-    tokens = Tokens(folder, 'train')
-    batches = Windows(tokens, 10, seed=3)
+    tokens = TokenSplit(folder, 'train')
+    batches = WindowBatches(tokens, 10, seed=3)
     assert len(tokens) % 10                                                                  # an epoch ends within a batch
     seen = [tuple(row) for step in range(len(tokens)) for row in batches(step)['ids'].tolist()]
     every = sorted(map(tuple, tokens.rows(range(len(tokens)))[0].tolist()))
     for epoch in range(4): assert sorted(seen[epoch * len(tokens):][:len(tokens)]) == every
     for world in (1, 2, 5):
         for key in ('ids', 'labels'):
-            assert np.array_equal(np.concatenate([batches(5, rank, world)[key] for rank in range(world)]), Windows(Tokens(folder, 'train'), 10, 3)(5)[key])
+            assert np.array_equal(np.concatenate([batches(5, rank, world)[key] for rank in range(world)]), WindowBatches(TokenSplit(folder, 'train'), 10, 3)(5)[key])
         assert all(batches(5, rank, world)['share'] == np.float32((batches(5)['labels'] != -100).sum() / world) for rank in range(world))
-    assert not np.array_equal(batches(0)['ids'], Windows(tokens, 10, seed=4)(0)['ids'])
+    assert not np.array_equal(batches(0)['ids'], WindowBatches(tokens, 10, seed=4)(0)['ids'])
     with pytest.raises(UserError, match='multiple of the 3 processes, got 10'): batches(0, 0, 3)
     for wrong in (-1, len(tokens)):
         with pytest.raises(IndexError, match=f'got {wrong}'): tokens.rows([0, wrong])
@@ -286,11 +280,11 @@ def test_wide_vocabularies(tmp_path):
         tokenizer = bytewise(more)
         index = write_tokens([commit(parents=[])], tokenizer, tmp_path, CUT)
         assert (index['dtype'], index['vocab_size']) == (dtype, 257 + more + 12)
-        (_, tokens), = documents([commit()], tokenizer)
-        assert Tokens(tmp_path, 'train').read(0, 10**6).tolist() == tokens.tolist()
+        (_, tokens), = tokenize_commits([commit()], tokenizer)
+        assert TokenSplit(tmp_path, 'train').read(0, 10**6).tolist() == tokens.tolist()
         assert (max(tokens) > 2**16) == (dtype == 'uint32')
         assert len(list(tmp_path.glob('*.bin'))) == 1                                        # the other one's is gone
-    assert [dtype_for(n) for n in (2**16, 2**16 + 1)] == ['uint16', 'uint32']
+    assert [choose_dtype(n) for n in (2**16, 2**16 + 1)] == ['uint16', 'uint32']
 
 
 def test_index(folder):
@@ -305,7 +299,7 @@ def test_index(folder):
 
 @pytest.mark.parametrize('fails', ['commits', 'index', 'shard'])
 def test_what_was_there_stays_until_the_index_is_new(folder, tokenizer, monkeypatch, fails):
-    before = [Tokens(folder, s).rows(range(len(Tokens(folder, s))))[0] for s in SPLITS]
+    before = [TokenSplit(folder, s).rows(range(len(TokenSplit(folder, s))))[0] for s in SPLITS]
     (folder/'mine.bin').write_bytes(b'not of ours')
     written = []
     def half(path, content):
@@ -323,14 +317,14 @@ def test_what_was_there_stays_until_the_index_is_new(folder, tokenizer, monkeypa
                 yield c
         with pytest.raises((UserError, ZeroDivisionError, OSError)): write_tokens(those(), tokenizer, folder, CUT, shard=300)
     check_tokens(folder)
-    for split, rows in zip(SPLITS, before): assert np.array_equal(Tokens(folder, split).rows(range(len(rows)))[0], rows)
+    for split, rows in zip(SPLITS, before): assert np.array_equal(TokenSplit(folder, split).rows(range(len(rows)))[0], rows)
     index = write_tokens([commit(i + 100) for i in range(200)], tokenizer, folder, CUT, shard=300)
     check_tokens(folder)
     assert {p.name for p in folder.iterdir()} == {'index.json', 'mine.bin', *(f['file'] for s in index['splits'].values() for f in (*s['shards'], s['offsets']))}
 
 
 def test_a_reader_keeps_what_it_opened(folder, tokenizer):
-    tokens = Tokens(folder, 'train')
+    tokens = TokenSplit(folder, 'train')
     rows = tokens.rows(range(len(tokens)))[0]
     write_tokens([commit(i + 500) for i in range(60)], tokenizer, folder, CUT, shard=500)
     assert np.array_equal(tokens.rows(range(len(tokens)))[0], rows)
@@ -346,7 +340,7 @@ def test_damage(folder):
             path.write_bytes(wrong)
             with pytest.raises(UserError, match=f'{path.name} must have {len(whole)} bytes'): check_tokens(folder)
         path.unlink()
-        with pytest.raises(UserError, match=path.name): Tokens(folder, path.name.split('-')[0].removesuffix('.offsets'))
+        with pytest.raises(UserError, match=path.name): TokenSplit(folder, path.name.split('-')[0].removesuffix('.offsets'))
         path.write_bytes(whole)
     check_tokens(folder)
 
@@ -358,15 +352,15 @@ def test_a_strange_index(folder, change):
     index = json.loads((folder/'index.json').read_text())
     change(index)
     (folder/'index.json').write_text(json.dumps(index))
-    with pytest.raises(UserError, match='not an index of tokens'): Tokens(folder, 'train')
+    with pytest.raises(UserError, match='not an index of tokens'): TokenSplit(folder, 'train')
 
 
 def test_no_index(tmp_path):
-    with pytest.raises(UserError, match='index.json does not exist'): Tokens(tmp_path, 'train')
+    with pytest.raises(UserError, match='index.json does not exist'): TokenSplit(tmp_path, 'train')
     (tmp_path/'index.json').write_text('[]')
-    with pytest.raises(UserError, match='not an index of tokens'): Tokens(tmp_path, 'train')
+    with pytest.raises(UserError, match='not an index of tokens'): TokenSplit(tmp_path, 'train')
     (tmp_path/'index.json').write_text('{')
-    with pytest.raises(UserError, match='not valid JSON'): Tokens(tmp_path, 'train')
+    with pytest.raises(UserError, match='not valid JSON'): TokenSplit(tmp_path, 'train')
 
 
 def test_memory_does_not_grow_with_the_history(tmp_path, tokenizer):
@@ -389,10 +383,10 @@ def test_sequences_as_json(folder, tokenizer, tmp_path):
     assert value.keys() == {'token_sequences', 'vocab_size', 'num_sequences', 'total_tokens', 'sequence_length', 'metadata'}
     rows = np.array(value['token_sequences'])
     assert rows.shape == (value['num_sequences'], value['sequence_length']) and rows.size == value['total_tokens']
-    assert value['vocab_size'] == vocabulary(tokenizer) > rows.max()
+    assert value['vocab_size'] == count_vocabulary(tokenizer) > rows.max()
     at = 0
     for split in SPLITS:
-        tokens, about = Tokens(folder, split), value['metadata']['splits'][split]
+        tokens, about = TokenSplit(folder, split), value['metadata']['splits'][split]
         assert about == {'windows': len(tokens), 'tokens': tokens.tokens, 'documents': len(tokens.documents)}
         assert np.array_equal(rows[at:at + len(tokens)], tokens.rows(range(len(tokens)))[0])
         at += len(tokens)
@@ -404,7 +398,7 @@ def test_sequences_as_json(folder, tokenizer, tmp_path):
 def test_half_a_json_file_is_none(folder, tmp_path, monkeypatch):
     target = tmp_path/'x.json'
     target.write_text('old')
-    monkeypatch.setattr(Tokens, 'rows', lambda self, numbers: 1 / 0)
+    monkeypatch.setattr(TokenSplit, 'rows', lambda self, numbers: 1 / 0)
     with pytest.raises(ZeroDivisionError): write_sequences(folder, target)
     assert target.read_text() == 'old' and {p.name for p in tmp_path.iterdir()} == {'x.json', 'tokens'}
 
