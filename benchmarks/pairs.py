@@ -2,10 +2,11 @@
 
     python benchmarks/pairs.py [SOURCE] [--passes 5]
 
-Megabytes of source per second of one core, over the bundled corpus and over SOURCE (such as npm:effect@3.19.0) if one is given. The
-floor is tree-sitter's parse of the same bytes and nothing else. Time is CPU time of this process, so others on the machine count little;
-files that teach nothing (declarations, tests) are left out, because to skip them costs nothing. Peak memory is that of a process
-which streams the corpus once, and of another that streams it ten times."""
+Megabytes of source per second of one core, over the bundled corpus and over SOURCE (such as npm:effect@3.19.0) if
+one is given. The floor is tree-sitter's parse of the same bytes and nothing else. Time is CPU time of this process,
+so others on the machine count little; files that teach nothing (declarations, tests) are left out, because to skip
+them costs nothing. Peak memory is that of a process which streams the corpus once, and of another that streams it
+ten times."""
 import argparse
 import resource
 import statistics
@@ -81,12 +82,15 @@ def main():
     specs = ['bundled:typescript', *([args.source] if args.source else [])]
     memory = {spec: (peak_apart(spec, 1), peak_apart(spec, 10)) for spec in specs}
 
-    print(f"{'corpus':22}{'source':>9}{'pairs':>8}{'parse alone':>14}{'all of it':>12}{'of the floor':>14}{'peak once':>12}{'ten times':>12}")
+    head = ('parse alone', 'all of it', 'of the floor', 'peak once', 'ten times')
+    print(f"{'corpus':22}{'source':>9}{'pairs':>8}" + ''.join(f'{name:>14}' for name in head))
     for spec in specs:
         megabytes, found, floor, ours = speeds(spec, args.passes)
         once, ten = memory[spec]
-        print(f"{spec:22}{megabytes:>6.2f} MB{found:>8,}{floor:>9.2f} MB/s{ours:>7.2f} MB/s{ours / floor:>14.2f}{once:>9.1f} MB{ten:>9.1f} MB")
-        print(f"    {ours / TARGET:.2f} x the target of {TARGET} MB/s per core; ten times the corpus takes {ten / once:.3f} x the memory", flush=True)
+        print(f"{spec:22}{megabytes:>6.2f} MB{found:>8,}{floor:>9.2f} MB/s{ours:>9.2f} MB/s{ours / floor:>14.2f}"
+              f"{once:>11.1f} MB{ten:>11.1f} MB")
+        print(f"    {ours / TARGET:.2f} x the target of {TARGET} MB/s per core; "
+              f"ten times the corpus takes {ten / once:.3f} x the memory", flush=True)
 
 
 if __name__ == '__main__': main()

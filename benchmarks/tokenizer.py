@@ -2,9 +2,10 @@
 
     python benchmarks/tokenizer.py [--rounds 7]
 
-The bundled corpus in batches, by tiktoken each time: with shutka's encoding, whose pattern ends a piece where a word ends, and with the same
-ranks under the pattern of cl100k_base, which OpenAI tuned for speed. Beside them `hash_words`, what encoders read. Rounds alternate, and the
-best of each counts, since other programs can only make a round slower. The bar: 0.8 x tiktoken on the same text."""
+The bundled corpus in batches, by tiktoken each time: with shutka's encoding, whose pattern ends a piece where a word
+ends, and with the same ranks under the pattern of cl100k_base, which OpenAI tuned for speed. Beside them
+`hash_words`, what encoders read. Rounds alternate, and the best of each counts, since other programs can only make a
+round slower. The bar: 0.8 x tiktoken on the same text."""
 import argparse
 import sys
 import time
@@ -18,7 +19,8 @@ from shutka.data.sources import open_source  # noqa: E402
 from shutka.text.tokenizer import BUNDLED_ENCODING, open_encoding  # noqa: E402
 from shutka.text.words import hash_words  # noqa: E402
 
-CL100K = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s")
+CL100K = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+"
+          r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s")
 BAR, REPEAT = .8, 4  # the corpus is read several times a round, so that a round takes a while
 
 
@@ -29,7 +31,8 @@ def main():
     texts = [d['text'] for d in open_source('bundled:typescript')] * REPEAT
     ours = open_encoding(BUNDLED_ENCODING)
     plain = tiktoken.Encoding('plain', pat_str=CL100K, mergeable_ranks=ours._mergeable_ranks, special_tokens={})
-    work = {f'{BUNDLED_ENCODING}, tokens': ours.encode_ordinary_batch, "cl100k's pattern, tokens": plain.encode_ordinary_batch,
+    work = {f'{BUNDLED_ENCODING}, tokens': ours.encode_ordinary_batch,
+            "cl100k's pattern, tokens": plain.encode_ordinary_batch,
             'word_ids, words': lambda texts: [hash_words(t, 16_384, 10**6) for t in texts]}
     seconds, units = {name: [] for name in work}, {}
     for _ in range(args.rounds):

@@ -13,7 +13,8 @@ from shutka.data.sources import open_source
 ROOT = Path(__file__).parents[1]
 HERE = ROOT/'tests'/'typescript'
 CORPUS = ROOT/'shutka'/'bundled'/'typescript'
-FLAGS = '--strict --noEmit --target es2022 --module esnext --moduleResolution bundler --lib es2022 --noUncheckedIndexedAccess'.split()
+FLAGS = ('--strict --noEmit --target es2022 --module esnext --moduleResolution bundler --lib es2022 '
+         '--noUncheckedIndexedAccess').split()
 
 
 @pytest.fixture(scope='module')

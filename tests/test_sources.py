@@ -41,8 +41,11 @@ def npm(tmp_path, monkeypatch):
     "Put a stand-in for npm first on the path: it prints an answer, and notes its arguments in `asked`."
     def install(answer, code=0, tarball: Path | None = None):
         asked = tmp_path/'asked'
-        copy = f'for a in "$@"; do case "$a" in --pack-destination=*) cp "{tarball}" "${{a#*=}}/any.tgz";; esac; done\n' if tarball else ''
-        script = put(tmp_path/'bin/npm', f'#!/bin/sh\nprintf "%s\\n" "$@" >> "{asked}"\n{copy}cat "{put(tmp_path/"answer", json.dumps(answer))}"\nexit {code}\n')
+        copy = ('for a in "$@"; do case "$a" in --pack-destination=*) '
+                f'cp "{tarball}" "${{a#*=}}/any.tgz";; esac; done\n') if tarball else ''
+        said = put(tmp_path/'answer', json.dumps(answer))
+        script = put(tmp_path/'bin/npm',
+                     f'#!/bin/sh\nprintf "%s\\n" "$@" >> "{asked}"\n{copy}cat "{said}"\nexit {code}\n')
         script.chmod(script.stat().st_mode | stat.S_IEXEC)
         monkeypatch.setenv('PATH', f'{script.parent}{os.pathsep}{os.environ["PATH"]}')
         return asked
@@ -63,7 +66,8 @@ def test_a_folder_with_only_declarations(tmp_path):
 
 
 def test_encodings_are_read_or_named(tmp_path):
-    for name, encoding in zip('abcdef', ('utf-8', 'utf-8-sig', 'utf-16', 'latin-1', 'utf-16-be', 'cp1251'), strict=True):
+    encodings = ('utf-8', 'utf-8-sig', 'utf-16', 'latin-1', 'utf-16-be', 'cp1251')
+    for name, encoding in zip('abcdef', encodings, strict=True):
         put(tmp_path/f'{name}.ts', (CODE + '// é' if encoding != 'cp1251' else CODE + '// шутка').encode(encoding))
     put(tmp_path/'g.ts', b'\xfe\xff' + (CODE + '// é').encode('utf-16-be'))
     source = open_source(f'dir:{tmp_path}')
@@ -77,7 +81,8 @@ def test_encodings_are_read_or_named(tmp_path):
 
 def test_nothing_readable_is_refused_by_name(tmp_path):
     put(tmp_path/'a.ts', b'\xff\x00\x01')
-    with pytest.raises(UserError, match=r'no record that can be read; the first of 1 skipped: .*a\.ts'): open_source(f'dir:{tmp_path}')
+    message = r'no record that can be read; the first of 1 skipped: .*a\.ts'
+    with pytest.raises(UserError, match=message): open_source(f'dir:{tmp_path}')
 
 
 def test_ten_megabytes_on_one_line(tmp_path):
@@ -87,7 +92,8 @@ def test_ten_megabytes_on_one_line(tmp_path):
     assert [p['path'] for p in collect_pairs(f'dir:{tmp_path}', report)] == ['small.ts']
     assert report.left_out == {'large': 1}
     (tmp_path/'small.ts').unlink()
-    with pytest.raises(UserError, match='gives no pair to learn from .*1 large'): list(collect_pairs(f'dir:{tmp_path}', Report()))
+    with pytest.raises(UserError, match='gives no pair to learn from .*1 large'):
+        list(collect_pairs(f'dir:{tmp_path}', Report()))
 
 
 def test_links_are_not_followed(tmp_path):
@@ -116,8 +122,10 @@ def test_a_name_with_strange_bytes(tmp_path):
 # git
 
 def commit(folder: Path):
-    for arguments in (['init', '-q'], ['add', '-A'], ['-c', 'user.name=A', '-c', 'user.email=a@example.org', 'commit', '-qm', 'x']):
-        subprocess.run(['git', '-C', folder, *arguments], check=True, env={k: v for k, v in os.environ.items() if not k.startswith('GIT_')})
+    me = ['-c', 'user.name=A', '-c', 'user.email=a@example.org']
+    clean = {name: value for name, value in os.environ.items() if not name.startswith('GIT_')}
+    for arguments in (['init', '-q'], ['add', '-A'], [*me, 'commit', '-qm', 'x']):
+        subprocess.run(['git', '-C', folder, *arguments], check=True, env=clean)
 
 
 def test_git_reads_the_commit_from_working_and_bare_repositories(tmp_path, monkeypatch):
@@ -130,7 +138,8 @@ def test_git_reads_the_commit_from_working_and_bare_repositories(tmp_path, monke
     monkeypatch.setenv('GIT_DIR', '/nowhere')  # as inside a hook
     for source, package in ((f'git:{repo}', 'a@b'), (f'git:{repo}@HEAD', 'a@b'), (f'git:{tmp_path}/bare.git', 'bare')):
         source = open_source(source)
-        assert [(d['package'], d['path'], d['text'], d['source']) for d in source] == [(package, 'src/ä b.ts', 'one', source.resolved)]
+        found = [(d['package'], d['path'], d['text'], d['source']) for d in source]
+        assert found == [(package, 'src/ä b.ts', 'one', source.resolved)]
         assert len(source.skipped) == 1 and list(source) == list(source)
     assert open_source(source.resolved).resolved == source.resolved
 
@@ -138,7 +147,8 @@ def test_git_reads_the_commit_from_working_and_bare_repositories(tmp_path, monke
 def test_git_refuses(tmp_path):
     put(tmp_path/'outer/inner/a.ts')
     commit(tmp_path/'outer')
-    for spec, words in ((f'git:{tmp_path}/outer/inner', 'not a git repository'), (f'git:{tmp_path}/outer@v1', "no commit 'v1'"),
+    for spec, words in ((f'git:{tmp_path}/outer/inner', 'not a git repository'),
+                        (f'git:{tmp_path}/outer@v1', "no commit 'v1'"),
                         (f'git:{tmp_path}/outer@--all', 'no commit'), (f'git:{tmp_path}/none', 'clone it first')):
         with pytest.raises(UserError, match=words): open_source(spec)
 
@@ -146,10 +156,12 @@ def test_git_refuses(tmp_path):
 # npm
 
 def test_a_range_is_resolved_and_an_exact_version_kept(tmp_path, npm, monkeypatch):
-    tarball = pack(tmp_path/'kit.tgz', {'package/src/a.ts': CODE, 'package/node_modules/x/b.ts': CODE, 'package/a.d.ts': ''})
+    files = {'package/src/a.ts': CODE, 'package/node_modules/x/b.ts': CODE, 'package/a.d.ts': ''}
+    tarball = pack(tmp_path/'kit.tgz', files)
     asked = npm([{'version': '1.2.3'}], tarball=tarball)
     source = open_source('npm:@o/kit@^1')
-    assert source.resolved == 'npm:@o/kit@1.2.3' and [(d['package'], d['path']) for d in source] == [('@o/kit', 'src/a.ts'), ('@o/kit', 'a.d.ts')]
+    assert source.resolved == 'npm:@o/kit@1.2.3'
+    assert [(d['package'], d['path']) for d in source] == [('@o/kit', 'src/a.ts'), ('@o/kit', 'a.d.ts')]
     arguments = asked.read_text().splitlines()
     assert arguments[:2] == ['pack', '@o/kit@^1'] and '--ignore-scripts' in arguments
     monkeypatch.setenv('PATH', '')
@@ -160,8 +172,13 @@ def test_a_range_is_resolved_and_an_exact_version_kept(tmp_path, npm, monkeypatc
 
 NPM = '''#!/bin/sh
 echo "$*" >> asked
-for a in "$@"; do case "$a" in --pack-destination=*) to="${a#*=}";; none@*) echo '{"error": {"code": "E404", "summary": "Not Found"}}'; exit 1;; esac; done
-for a in "$@"; do case "$a" in ?*@*) file=$(echo "${a%@*}" | tr -d @ | tr / -)-${a##*@}.tgz; echo "$a" > "$to/$file";; esac; done
+for a in "$@"; do case "$a" in
+  --pack-destination=*) to="${a#*=}";;
+  none@*) echo '{"error": {"code": "E404", "summary": "Not Found"}}'; exit 1;;
+esac; done
+for a in "$@"; do case "$a" in
+  ?*@*) file=$(echo "${a%@*}" | tr -d @ | tr / -)-${a##*@}.tgz; echo "$a" > "$to/$file";;
+esac; done
 echo '[{"version": "1.0.0"}]'
 '''
 
@@ -172,11 +189,15 @@ def test_many_packages_with_one_call(tmp_path, monkeypatch):
     put(tmp_path/'bin/npm', NPM).chmod(0o755)
     monkeypatch.setenv('PATH', f'{tmp_path}/bin{os.pathsep}{os.environ["PATH"]}')
     put(tmp_path/'cache/npm/old@1.0.0.tgz', 'old')
-    cached = lambda: {p.relative_to(tmp_path/'cache/npm').as_posix(): p.read_text().strip() for p in (tmp_path/'cache/npm').rglob('*') if p.is_file()}
+    cache = tmp_path/'cache/npm'
+    cached = lambda: {path.relative_to(cache).as_posix(): path.read_text().strip()
+                      for path in cache.rglob('*') if path.is_file()}
     prefetch_tarballs([(name, '1.0.0') for name in ('old', '@o/kit', 'kit', '@a/b-c', '@a-b/c')])
     found = cached()
-    assert found.pop('old@1.0.0.tgz') == 'old' and {f'{name}.tgz': name for name in found.values()} == found  # each under its own name
-    assert len(found) == 3 and 'pack @o/kit@1.0.0 kit@1.0.0 ' in Path('asked').read_text()  # two of one file name are not asked for together
+    assert found.pop('old@1.0.0.tgz') == 'old'
+    assert {f'{name}.tgz': name for name in found.values()} == found   # each under its own name
+    assert len(found) == 3
+    assert 'pack @o/kit@1.0.0 kit@1.0.0 ' in Path('asked').read_text()   # two of one file name do not go together
     before = cached()
     prefetch_tarballs([('none', '1.0.0'), ('more', '1.0.0')])   # all are refused
     prefetch_tarballs([('kit', '1.0.0'), ('last', '1.0.0')])    # one is no crowd
@@ -186,8 +207,10 @@ def test_many_packages_with_one_call(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('answer, words', [
-    ({'error': {'code': 'E404', 'summary': 'Not Found - GET https://example.org/kit'}}, r'^npm knows no kit@latest: Not Found$'),
-    ({'error': {'code': 'ETARGET', 'summary': 'No matching version found for kit@9.'}}, r'^npm knows no .* No matching version'),
+    ({'error': {'code': 'E404', 'summary': 'Not Found - GET https://example.org/kit'}},
+     r'^npm knows no kit@latest: Not Found$'),
+    ({'error': {'code': 'ETARGET', 'summary': 'No matching version found for kit@9.'}},
+     r'^npm knows no .* No matching version'),
     ({'error': {'code': 'ENOTFOUND', 'summary': 'request failed'}}, 'cannot reach its registry'),
     ({'error': {'code': 'E401', 'summary': 'Unable to authenticate'}}, r'cannot fetch kit@latest \(E401\): Unable'),
     ('nonsense', 'no reason given')])
@@ -197,14 +220,17 @@ def test_npm_refuses_in_its_own_words(npm, answer, words):
     assert '\n' not in str(e.value) and '://' not in str(e.value)
 
 
-@pytest.mark.parametrize('files, words', [({}, 'no TypeScript'), ({'package/index.js': 'x'}, 'no TypeScript'),
-                                          ({'package/index.js': 'x', 'package/index.d.ts': 'x'}, 'ships only declarations')])
+@pytest.mark.parametrize('files, words', [
+    ({}, 'no TypeScript'),
+    ({'package/index.js': 'x'}, 'no TypeScript'),
+    ({'package/index.js': 'x', 'package/index.d.ts': 'x'}, 'ships only declarations')])
 def test_packages_without_code(tmp_path, npm, files, words):
     npm([{'version': '1.0.0'}], tarball=pack(tmp_path/'kit.tgz', files))
     with pytest.raises(UserError, match=rf'^npm:kit@1\.0\.0 .*{words}'): open_source('npm:kit')
 
 
-@pytest.mark.parametrize('damage', [lambda b: b[:len(b) // 2], lambda b: b'not a tarball', lambda b: b[:200] + b'\0' * 20 + b[220:]])
+@pytest.mark.parametrize('damage', [
+    lambda b: b[:len(b) // 2], lambda b: b'not a tarball', lambda b: b[:200] + b'\0' * 20 + b[220:]])
 def test_a_damaged_tarball_is_named(tmp_path, monkeypatch, damage):
     monkeypatch.setenv('SHUTKA_CACHE', str(tmp_path))
     tarball = pack(tmp_path/'npm/kit@1.0.0.tgz', {f'package/{i}.ts': os.urandom(500).hex() for i in range(9)})
@@ -223,7 +249,8 @@ def test_npm_for_real(tmp_path, monkeypatch):
 
 def test_a_wrong_line_is_named(tmp_path):
     good = json.dumps(Document(kind='document', text=CODE, path='a.ts', package='p', source='s', language='typescript'))
-    for line, words in (('{"kind": ', 'not valid JSON'), ('[]', 'JSON object'), ('{"kind": "pear"}', "must be one of"), (b'\xff{}', 'not valid JSON')):
+    for line, words in (('{"kind": ', 'not valid JSON'), ('[]', 'JSON object'), ('{"kind": "pear"}', "must be one of"),
+                        (b'\xff{}', 'not valid JSON')):
         put(tmp_path/'x.jsonl', good.encode() + b'\n\n' + (line if isinstance(line, bytes) else line.encode()) + b'\n')
         with pytest.raises(UserError, match=rf'x\.jsonl:3: .*{words}'): list(open_source(f'jsonl:{tmp_path}/x.jsonl'))
     put(tmp_path/'empty.jsonl', '\n')
@@ -232,15 +259,19 @@ def test_a_wrong_line_is_named(tmp_path):
 
 # hub layouts, from local files
 
-ROWS = [('add', 'function add(a, b) { return a + b; }', 'function'), ('sum', 'async function (a, b) { return a + b + 1; }', 'arrow'),
-        ('twice', 'x => { return x + x + 2; }', 'arrow'), ('', '(a, b) => { return a + b + 3; }', 'arrow'),
-        ('a.b.Stack.push', 'push(item) { this.items.push(item); }', 'method'), ('Stack.of', 'static of(item) { return new Stack(item); }', 'method')]
+ROWS = [('add', 'function add(a, b) { return a + b; }', 'function'),
+        ('sum', 'async function (a, b) { return a + b + 1; }', 'arrow'),
+        ('twice', 'x => { return x + x + 2; }', 'arrow'),
+        ('', '(a, b) => { return a + b + 3; }', 'arrow'),
+        ('a.b.Stack.push', 'push(item) { this.items.push(item); }', 'method'),
+        ('Stack.of', 'static of(item) { return new Stack(item); }', 'method')]
 
 
 @pytest.mark.parametrize('form', ['parquet', 'jsonl'])
 def test_code_search_net_rows_become_pairs(tmp_path, form):
     about = {'repository_name': 'o/r', 'language': 'javascript', 'func_documentation_string': 'Does something.'}
-    rows = [about | {'func_path_in_repository': f'{i}.js', 'func_name': name, 'func_code_string': code} for i, (name, code, _) in enumerate(ROWS)]
+    rows = [about | {'func_path_in_repository': f'{i}.js', 'func_name': name, 'func_code_string': code}
+            for i, (name, code, _) in enumerate(ROWS)]
     if form == 'jsonl': write_jsonl(tmp_path/'train.jsonl', rows)
     else:
         import pyarrow as pa
@@ -279,7 +310,8 @@ def test_bundled_corpus_is_whole_and_does_not_leak():
     package = kept[0]['package']
     parts = split_corpus(kept, [package], files=64)
     assert len(parts.train) + len(parts.files) + len(parts.packages) == len(kept)
-    assert {p['package'] for p in parts.packages} == {package} and not {package} & {p['package'] for p in parts.train + parts.files}
+    assert {p['package'] for p in parts.packages} == {package}
+    assert not {package} & {p['package'] for p in parts.train + parts.files}
     assert not find_leaks(parts.train, parts.files + parts.packages)
     assert find_leaks(parts.train, parts.train[:3]) == parts.train[:3]
     assert split_corpus(kept, [package], files=64) == parts
@@ -291,5 +323,6 @@ def test_a_mix_keeps_its_order(tmp_path):
     write_jsonl(tmp_path/'p.jsonl', pairs)
     lines, report = [], Report()
     assert list(collect_pairs(f'dir:{tmp_path}/d, jsonl:{tmp_path}/p.jsonl', report, lines.append)) == pairs + pairs
-    assert lines == [f'dir:{tmp_path}/d: 1 pairs', f'jsonl:{tmp_path}/p.jsonl: 1 pairs'] and (report.pairs, report.documented) == (2, 2)
+    assert lines == [f'dir:{tmp_path}/d: 1 pairs', f'jsonl:{tmp_path}/p.jsonl: 1 pairs']
+    assert (report.pairs, report.documented) == (2, 2)
     assert list(read_jsonl(tmp_path/'p.jsonl')) == pairs

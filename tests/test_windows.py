@@ -44,10 +44,23 @@ def tokenizer():
 
 
 def commit(i: int = 0, **changes) -> dict:
-    return {'hash': f'{i:040x}', 'parents': ['0' * 40], 'author_name': 'Ada', 'author_email': 'ada@example.org', 'author_timestamp': 1_700_000_000 + 60 * i,
-            'author_timezone': '+0200', 'branches': ['main'], 'complexity_score': .5, 'is_high_risk': False, 'is_merge': False, 'merge_conflict_resolution': None,
-            'subject': f'Change {i}', 'body': '', 'files_added': ['a.py'], 'files_modified': [], 'files_deleted': [], 'files_renamed': {}, 'related_issues': [],
-            'related_commits': [], 'diff_stats': [{'path': 'a.py', 'diff_text': f'+line {i}'}]} | changes
+    made = {'hash': f'{i:040x}', 'parents': ['0' * 40], 'author_name': 'Ada', 'author_email': 'ada@example.org',
+            'author_timestamp': 1_700_000_000 + 60 * i, 'author_timezone': '+0200', 'branches': ['main'],
+            'complexity_score': .5, 'is_high_risk': False, 'is_merge': False, 'merge_conflict_resolution': None,
+            'subject': f'Change {i}', 'body': '', 'files_added': ['a.py'], 'files_modified': [], 'files_deleted': [],
+            'files_renamed': {}, 'related_issues': [], 'related_commits': [],
+            'diff_stats': [{'path': 'a.py', 'diff_text': f'+line {i}'}]}
+    return made | changes
+
+
+def history(n: int) -> list[dict]:
+    "So many commits; the first has no parents."
+    return [commit(i, parents=[] if i == 0 else ['0' * 40]) for i in range(n)]
+
+
+def files_of(index: dict) -> set[str]:
+    "What an index names."
+    return {file['file'] for split in index['splits'].values() for file in (*split['shards'], split['offsets'])}
 
 
 # ---- the text
@@ -70,8 +83,9 @@ def test_markers_are_in_the_vocabulary(tmp_path, tokenizer):
 
 
 @pytest.mark.parametrize('changes', [
-    {'subject': EVIL}, {'body': EVIL}, {'author_name': EVIL}, {'branches': [EVIL]}, {'files_added': [EVIL]}, {'files_modified': [EVIL]}, {'files_deleted': [EVIL]},
-    {'files_renamed': {EVIL: EVIL}}, {'related_issues': [EVIL]}, {'diff_stats': [{'path': EVIL, 'diff_text': EVIL}]}, {'author_timezone': EVIL},
+    {'subject': EVIL}, {'body': EVIL}, {'author_name': EVIL}, {'branches': [EVIL]}, {'files_added': [EVIL]},
+    {'files_modified': [EVIL]}, {'files_deleted': [EVIL]}, {'files_renamed': {EVIL: EVIL}}, {'related_issues': [EVIL]},
+    {'diff_stats': [{'path': EVIL, 'diff_text': EVIL}]}, {'author_timezone': EVIL},
     {'subject': '<|di', 'body': 'ff|>'}])
 def test_text_never_becomes_a_marker(tokenizer, changes):
     c = commit(**changes)
@@ -98,10 +112,12 @@ def test_a_tokenizer_without_an_end(tokenizer):
 
 
 def test_every_part_in_order():
-    c = commit(is_merge=True, body='b', related_issues=['#1'], related_commits=['f' * 40], files_renamed={'x': 'y'}, branches=list('abcd'), is_high_risk=True)
+    c = commit(is_merge=True, body='b', related_issues=['#1'], related_commits=['f' * 40], files_renamed={'x': 'y'},
+               branches=list('abcd'), is_high_risk=True)
     texts = dict(list_commit_parts(c))
     assert list(texts) == [name for name in MARKERS if name != 'diff']
-    assert texts['branch'] == 'a, b, c' and texts['related'] == '#1 fffffff' and texts['complexity'] == '0.50 high risk' and texts['merge'] == 'yes'
+    assert texts['branch'] == 'a, b, c' and texts['related'] == '#1 fffffff'
+    assert texts['complexity'] == '0.50 high risk' and texts['merge'] == 'yes'
     assert texts['files'] == 'A a.py\nR x -> y'
     assert list(dict(list_commit_parts(c | {'is_merge': False}))) == [name for name in MARKERS if name != 'merge']
     assert 'diff' not in dict(list_commit_parts(commit(diff_stats=[{'path': 'a.png', 'diff_text': ''}])))
@@ -125,20 +141,28 @@ def test_long_parts_are_cut():
 
 
 @pytest.mark.parametrize('seconds, zone, text', [
-    (0, '+0000', '1970-01-01 00:00 +0000'), (0, '-0330', '1969-12-31 20:30 -0330'), (-10**9, '+0000', '1938-04-24 22:13 +0000'), (0, 'PST', '1970-01-01 00:00 PST'),
-    (0, '+9999', '1970-01-05 04:39 +9999'), (2**63, '+0000', f'{2**63} +0000'), (-2**63, '+0000', f'{-2**63} +0000'), (0, '', '1970-01-01 00:00 '), (0, '+٠١٠٠', '1970-01-01 00:00 +٠١٠٠')])
+    (0, '+0000', '1970-01-01 00:00 +0000'), (0, '-0330', '1969-12-31 20:30 -0330'),
+    (-10**9, '+0000', '1938-04-24 22:13 +0000'), (0, 'PST', '1970-01-01 00:00 PST'),
+    (0, '+9999', '1970-01-05 04:39 +9999'), (2**63, '+0000', f'{2**63} +0000'), (-2**63, '+0000', f'{-2**63} +0000'),
+    (0, '', '1970-01-01 00:00 '), (0, '+٠١٠٠', '1970-01-01 00:00 +٠١٠٠')])
 def test_times(seconds, zone, text):
     assert dict(list_commit_parts(commit(author_timestamp=seconds, author_timezone=zone)))['timestamp'] == text
 
 
 @pytest.mark.parametrize('changes, message', [
-    ({'subject': None}, 'subject of a commit must be str, got None'), ({'branches': 'main'}, 'branches of a commit must be list'), ({'branches': [1]}, 'branches of a commit'),
-    ({'diff_stats': [{'path': 'a'}]}, 'diff_stats of a commit must have a path and a diff_text'), ({'diff_stats': ['a']}, 'diff_stats'),
-    ({'complexity_score': '0.5'}, 'complexity_score'), ({'hash': 5}, 'hash of a commit must be str, got 5'), ({'files_renamed': []}, 'files_renamed')])
+    ({'subject': None}, 'subject of a commit must be str, got None'),
+    ({'branches': 'main'}, 'branches of a commit must be list'),
+    ({'branches': [1]}, 'branches of a commit'),
+    ({'diff_stats': [{'path': 'a'}]}, 'diff_stats of a commit must have a path and a diff_text'),
+    ({'diff_stats': ['a']}, 'diff_stats'),
+    ({'complexity_score': '0.5'}, 'complexity_score'),
+    ({'hash': 5}, 'hash of a commit must be str, got 5'),
+    ({'files_renamed': []}, 'files_renamed')])
 def test_commits_that_are_none(tokenizer, tmp_path, changes, message):
     with pytest.raises(UserError, match=message): write_tokens([commit(1), commit(**changes)], tokenizer, tmp_path)
     lacking = {k: v for k, v in commit().items() if k not in changes}
-    with pytest.raises(UserError, match=f'must have {next(iter(changes))!r}'): write_tokens([lacking], tokenizer, tmp_path)
+    with pytest.raises(UserError, match=f'must have {next(iter(changes))!r}'):
+        write_tokens([lacking], tokenizer, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -152,7 +176,8 @@ def test_a_commit_stays_on_its_side():
     more = [choose_split(c, .2) for c in many]
     assert all(b == 'validation' for a, b in zip(sides, more) if a == 'validation')
     for c, side in zip(many[:200], sides):
-        assert choose_split(c | {'hash': 'f' * 40, 'body': 'again', 'branches': ['other'], 'parents': ['1' * 40]}) == side  # a cherry-pick of it
+        picked = {'hash': 'f' * 40, 'body': 'again', 'branches': ['other'], 'parents': ['1' * 40]}
+        assert choose_split(c | picked) == side   # a cherry-pick of it
         assert choose_split(c | {'parents': []}) == 'train'
 
 
@@ -161,7 +186,7 @@ CUT = Cut(sequence_length=48, overlap=16, validation_split=.3)
 
 @pytest.fixture
 def folder(tmp_path, tokenizer):
-    write_tokens([commit(i, parents=[] if i == 0 else ['0' * 40]) for i in range(60)], tokenizer, tmp_path/'tokens', CUT, shard=500)
+    write_tokens(history(60), tokenizer, tmp_path/'tokens', CUT, shard=500)
     return tmp_path/'tokens'
 
 
@@ -178,7 +203,7 @@ def test_no_window_shows_what_validation_asks(folder, tokenizer):
 
 def test_documents_can_be_found(folder, tokenizer):
     mine = {split: [] for split in SPLITS}
-    for c, tokens in tokenize_commits([commit(i, parents=[] if i == 0 else ['0' * 40]) for i in range(60)], tokenizer): mine[choose_split(c, .3)].append(tokens)
+    for c, tokens in tokenize_commits(history(60), tokenizer): mine[choose_split(c, .3)].append(tokens)
     for split in SPLITS:
         t = TokenSplit(folder, split)
         ends = [*t.documents[1:], t.tokens]
@@ -187,7 +212,8 @@ def test_documents_can_be_found(folder, tokenizer):
 
 def test_nothing_but_validation(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(module, 'choose_split', lambda *args: 'validation')
-    with pytest.raises(UserError, match=r'at least one commit to learn from, got none \(1 for validation\)'): write_tokens([commit()], tokenizer, tmp_path)
+    message = r'at least one commit to learn from, got none \(1 for validation\)'
+    with pytest.raises(UserError, match=message): write_tokens([commit()], tokenizer, tmp_path)
     assert not (tmp_path/'index.json').exists()
 
 
@@ -197,7 +223,8 @@ def test_a_single_commit(tmp_path, tokenizer):
     train, validation = (TokenSplit(tmp_path, s) for s in SPLITS)
     assert (len(train), len(validation), len(validation.documents)) == (1, 0, 0)
     assert validation.rows([])[0].shape == (0, 2_048)
-    with pytest.raises(UserError, match='at least one window to train on, validation has none'): WindowBatches(validation, 2)
+    message = 'at least one window to train on, validation has none'
+    with pytest.raises(UserError, match=message): WindowBatches(validation, 2)
     check_tokens(tmp_path)
     assert json.loads(write_sequences(tmp_path, tmp_path/'x.json').read_text())['num_sequences'] == 1
 
@@ -219,7 +246,8 @@ def stream(tmp_path, n: int, cut: Cut, shard: int, split: str) -> TokenSplit:
 @pytest.mark.parametrize('split', SPLITS)
 def test_each_token_counts_once(tmp_path, length, overlap, split):
     cut = Cut(sequence_length=length, overlap=overlap)
-    for n, shard in [(1, 4), (2, 4), (length - 1, 100), (length, 3), (length + 1, 3), (23, 5), (40, 1), (64, 64), (65, 64)]:
+    for n, shard in [(1, 4), (2, 4), (length - 1, 100), (length, 3), (length + 1, 3), (23, 5), (40, 1), (64, 64),
+                     (65, 64)]:
         tokens = stream(tmp_path, n, cut, shard, split)
         ids, labels = tokens.rows(range(len(tokens)))
         assert ids.shape == labels.shape == (cut.windows(n), length) and ids.dtype == labels.dtype == np.int64
@@ -229,44 +257,52 @@ def test_each_token_counts_once(tmp_path, length, overlap, split):
             real = row[row != 60_000]
             assert real.tolist() == list(range(k * (length - overlap), k * (length - overlap) + len(real)))
             assert len(real) == length or k == len(ids) - 1
-        assert len(ids) == 1 or (ids[-1] != 60_000).sum() > overlap                          # the last window has something new
-        counted = labels[labels != -100].tolist()                                            # what HF's shifted loss is an average of
-        if split == 'validation' and overlap: assert counted == list(range(1, n))            # once each, but for the first of all
+        assert len(ids) == 1 or (ids[-1] != 60_000).sum() > overlap       # the last window has something new
+        counted = labels[labels != -100].tolist()                         # what HF's shifted loss is an average of
+        if split == 'validation' and overlap: assert counted == list(range(1, n))   # once each, but for the first
         elif split == 'validation': assert counted == [t for t in range(n) if t % length]
         else: assert counted == [t for row in ids for t in row[1:].tolist() if t != 60_000]
 
 
 def test_perplexity_is_that_of_the_stream(folder, tokenizer):
-    "The windows' losses add up to those of single tokens, each with what its window shows before it, and padding may be anything."
+    "The losses of windows add up to those of single tokens that see what the window shows; padding may be anything."
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=count_vocabulary(tokenizer), n_positions=48, n_embd=16, n_layer=1, n_head=2)).eval()
+    config = GPT2Config(vocab_size=count_vocabulary(tokenizer), n_positions=48, n_embd=16, n_layer=1, n_head=2)
+    model = GPT2LMHeadModel(config).eval()
     tokens = TokenSplit(folder, 'validation')
     ids, labels = map(torch.from_numpy, tokens.rows(range(len(tokens))))
     with torch.no_grad():
-        total = sum(float(model(input_ids=i[None], labels=l[None]).loss) * int((l != -100).sum()) for i, l in zip(ids, labels))
+        total = 0.
+        for i, l in zip(ids, labels):
+            total += float(model(input_ids=i[None], labels=l[None]).loss) * int((l != -100).sum())
         whole, alone = torch.from_numpy(tokens.read(0, tokens.tokens)), 0.
         for at in range(1, len(whole)):
-            first = max(0, -(-(at + 1 - CUT.sequence_length) // CUT.stride)) * CUT.stride     # of the earliest window that has it
+            # of the earliest window that has it
+            first = max(0, -(-(at + 1 - CUT.sequence_length) // CUT.stride)) * CUT.stride
             alone -= float(model(whole[None, first:at]).logits[0, -1].log_softmax(0)[whole[at]])
     assert total == pytest.approx(alone, rel=1e-4)
     other = torch.where(ids == tokens.pad, 7, ids)
     assert (other != ids).any()
-    with torch.no_grad(): assert torch.equal(model(input_ids=ids[-1:], labels=labels[-1:]).loss, model(input_ids=other[-1:], labels=labels[-1:]).loss)
+    with torch.no_grad():
+        losses = [model(input_ids=row[-1:], labels=labels[-1:]).loss for row in (ids, other)]
+        assert torch.equal(*losses)
 
 
 def test_batches(folder):
     tokens = TokenSplit(folder, 'train')
     batches = WindowBatches(tokens, 10, seed=3)
-    assert len(tokens) % 10                                                                  # an epoch ends within a batch
+    assert len(tokens) % 10   # an epoch ends within a batch
     seen = [tuple(row) for step in range(len(tokens)) for row in batches(step)['ids'].tolist()]
     every = sorted(map(tuple, tokens.rows(range(len(tokens)))[0].tolist()))
     for epoch in range(4): assert sorted(seen[epoch * len(tokens):][:len(tokens)]) == every
     for world in (1, 2, 5):
         for key in ('ids', 'labels'):
-            assert np.array_equal(np.concatenate([batches(5, rank, world)[key] for rank in range(world)]), WindowBatches(TokenSplit(folder, 'train'), 10, 3)(5)[key])
-        assert all(batches(5, rank, world)['share'] == np.float32((batches(5)['labels'] != -100).sum() / world) for rank in range(world))
+            together = np.concatenate([batches(5, rank, world)[key] for rank in range(world)])
+            assert np.array_equal(together, WindowBatches(TokenSplit(folder, 'train'), 10, 3)(5)[key])
+        share = np.float32((batches(5)['labels'] != -100).sum() / world)
+        assert all(batches(5, rank, world)['share'] == share for rank in range(world))
     assert not np.array_equal(batches(0)['ids'], WindowBatches(tokens, 10, seed=4)(0)['ids'])
     with pytest.raises(UserError, match='multiple of the 3 processes, got 10'): batches(0, 0, 3)
     for wrong in (-1, len(tokens)):
@@ -289,12 +325,14 @@ def test_wide_vocabularies(tmp_path):
 
 def test_index(folder):
     index = json.loads((folder/'index.json').read_text())
-    assert {'dtype', 'vocab_size', 'sequence_length', 'overlap', 'validation_split', 'seed', 'most', 'markers', 'splits'} == index.keys()
+    assert index.keys() == {'dtype', 'vocab_size', 'sequence_length', 'overlap', 'validation_split', 'seed', 'most',
+                            'markers', 'splits'}
     assert sum(s['documents'] for s in index['splits'].values()) == 60
     for split in index['splits'].values():
-        assert split['tokens'] == sum(s['tokens'] for s in split['shards']) and {s['tokens'] for s in split['shards'][:-1]} == {500}
+        assert split['tokens'] == sum(s['tokens'] for s in split['shards'])
+        assert {s['tokens'] for s in split['shards'][:-1]} == {500}
         assert split['windows'] == CUT.windows(split['tokens'])
-    assert {p.name for p in folder.iterdir()} == {'index.json', *(f['file'] for s in index['splits'].values() for f in (*s['shards'], s['offsets']))}
+    assert {p.name for p in folder.iterdir()} == {'index.json', *files_of(index)}
 
 
 @pytest.mark.parametrize('fails', ['commits', 'index', 'shard'])
@@ -315,12 +353,14 @@ def test_what_was_there_stays_until_the_index_is_new(folder, tokenizer, monkeypa
             for i, c in enumerate(more):
                 if fails == 'commits' and i == 150: raise UserError('a bad line')
                 yield c
-        with pytest.raises((UserError, ZeroDivisionError, OSError)): write_tokens(those(), tokenizer, folder, CUT, shard=300)
+        with pytest.raises((UserError, ZeroDivisionError, OSError)):
+            write_tokens(those(), tokenizer, folder, CUT, shard=300)
     check_tokens(folder)
-    for split, rows in zip(SPLITS, before): assert np.array_equal(TokenSplit(folder, split).rows(range(len(rows)))[0], rows)
+    for split, rows in zip(SPLITS, before):
+        assert np.array_equal(TokenSplit(folder, split).rows(range(len(rows)))[0], rows)
     index = write_tokens([commit(i + 100) for i in range(200)], tokenizer, folder, CUT, shard=300)
     check_tokens(folder)
-    assert {p.name for p in folder.iterdir()} == {'index.json', 'mine.bin', *(f['file'] for s in index['splits'].values() for f in (*s['shards'], s['offsets']))}
+    assert {p.name for p in folder.iterdir()} == {'index.json', 'mine.bin', *files_of(index)}
 
 
 def test_a_reader_keeps_what_it_opened(folder, tokenizer):
@@ -340,14 +380,17 @@ def test_damage(folder):
             path.write_bytes(wrong)
             with pytest.raises(UserError, match=f'{path.name} must have {len(whole)} bytes'): check_tokens(folder)
         path.unlink()
-        with pytest.raises(UserError, match=path.name): TokenSplit(folder, path.name.split('-')[0].removesuffix('.offsets'))
+        split = path.name.split('-')[0].removesuffix('.offsets')
+        with pytest.raises(UserError, match=path.name): TokenSplit(folder, split)
         path.write_bytes(whole)
     check_tokens(folder)
 
 
 @pytest.mark.parametrize('change', [
-    lambda index: index.pop('dtype'), lambda index: index.update(dtype='float32'), lambda index: index['splits'].pop('train'), lambda index: index.update(markers=None),
-    lambda index: index['splits']['train'].update(tokens='9'), lambda index: index.pop('overlap'), lambda index: index.update(splits=[])])
+    lambda index: index.pop('dtype'), lambda index: index.update(dtype='float32'),
+    lambda index: index['splits'].pop('train'), lambda index: index.update(markers=None),
+    lambda index: index['splits']['train'].update(tokens='9'), lambda index: index.pop('overlap'),
+    lambda index: index.update(splits=[])])
 def test_a_strange_index(folder, change):
     index = json.loads((folder/'index.json').read_text())
     change(index)
@@ -372,7 +415,7 @@ def test_memory_does_not_grow_with_the_history(tmp_path, tokenizer):
         return most
     peak(10)
     few, many = peak(200), peak(1_000)
-    assert many < few + 10**6, (few, many)                                                   # in 800 documents are 240,000 tokens
+    assert many < few + 10**6, (few, many)   # in 800 documents are 240,000 tokens
 
 
 # ---- the seed's JSON
@@ -380,7 +423,8 @@ def test_memory_does_not_grow_with_the_history(tmp_path, tokenizer):
 def test_sequences_as_json(folder, tokenizer, tmp_path):
     path = write_sequences(folder, tmp_path/'data'/'token_sequences_rich.json')
     value = json.loads(path.read_text())
-    assert value.keys() == {'token_sequences', 'vocab_size', 'num_sequences', 'total_tokens', 'sequence_length', 'metadata'}
+    assert value.keys() == {'token_sequences', 'vocab_size', 'num_sequences', 'total_tokens', 'sequence_length',
+                            'metadata'}
     rows = np.array(value['token_sequences'])
     assert rows.shape == (value['num_sequences'], value['sequence_length']) and rows.size == value['total_tokens']
     assert value['vocab_size'] == count_vocabulary(tokenizer) > rows.max()
