@@ -2,9 +2,10 @@
 
     python benchmarks/attention.py [--out FOLDER] [--threads 2] [--repeats 3]
 
-Whole mixers on the CPU (projections included), one sequence, bidirectional: both forms forward, the linear form also forward and
-backward. Prints the median times, the exponent of the growth with length, and the length from which the linear form is faster;
-writes attention.json and attention.png to FOLDER."""
+Whole mixers on the CPU (projections included), one sequence, bidirectional: both forms forward, the linear form also
+forward and backward. Prints the median times, the exponent of the growth with length, and the length from which the
+linear form is faster. Writes attention.json and attention.png to FOLDER.
+"""
 import argparse
 import statistics
 import time
@@ -59,7 +60,8 @@ def plot(path: Path, seconds: dict[str, list[float]]):
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     figure, axes = plt.subplots(figsize=(4.5, 3.5))
-    for name, times in seconds.items(): axes.loglog(LENGTHS, times, 'o-', label=f'{name}, exponent {exponent(times):.2f}')
+    for name, times in seconds.items():
+        axes.loglog(LENGTHS, times, 'o-', label=f'{name}, exponent {exponent(times):.2f}')
     axes.set_xticks(LENGTHS, [f'{l // 1024}k' for l in LENGTHS])
     axes.minorticks_off()
     axes.set(xlabel='tokens', ylabel='seconds')
@@ -71,7 +73,8 @@ def plot(path: Path, seconds: dict[str, list[float]]):
 def main():
     "Measure, print, save."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path, default=Path(__file__).parent/'results', help='folder for attention.json and attention.png')
+    parser.add_argument('--out', type=Path, default=Path(__file__).parent/'results',
+                        help='folder for attention.json and attention.png')
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--repeats', type=int, default=3)
     args = parser.parse_args()
@@ -83,14 +86,15 @@ def main():
 
     print(f"width {WIDTH}, {HEADS} heads, {args.threads} threads, medians\n")
     print(' tokens   linear  softmax  linear training  softmax / linear')
-    for task, mixer in work.values(): median_seconds(task, mixer, LENGTHS[0], args.repeats)  # threads and memory get warm
+    for task, mixer in work.values(): median_seconds(task, mixer, LENGTHS[0], args.repeats)  # everything gets warm
     for length in LENGTHS:
         for name, (task, mixer) in work.items(): seconds[name].append(median_seconds(task, mixer, length, args.repeats))
         a, b, c = (times[-1] for times in seconds.values())
         print(f"{length:7,}{a:8.3f}s{b:8.3f}s{c:16.3f}s{b / a:18.1f}", flush=True)
     faster = crossover(seconds['linear'], seconds['softmax'])
     print('\nexponent: ' + ', '.join(f'{name} {exponent(times):.2f}' for name, times in seconds.items()))
-    print(f"the linear form is faster from {faster:,} tokens on" if faster else 'the linear form is not faster at any of these lengths')
+    print(f'the linear form is faster from {faster:,} tokens on' if faster
+          else 'the linear form is not faster at any of these lengths')
     args.out.mkdir(parents=True, exist_ok=True)
     write_json(args.out/'attention.json', {
         'width': WIDTH, 'heads': HEADS, 'threads': args.threads, 'lengths': LENGTHS, 'seconds': seconds,

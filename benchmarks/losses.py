@@ -2,10 +2,11 @@
 
     python benchmarks/losses.py [--source SPECS] [--held_out SPECS] [--minutes .1] [--out FOLDER]
 
-Each row of the table trains the tiny model from the same start on the same batches, in the recipe's phases, with one thing changed. MRR is
-that of the model as it is examined, its word weights adapted to the pool; the shape of its space is measured on unseen files, at the worse
-of its two sides. Minutes are those of this process's cores, not of the clock on the wall, so that a row loses nothing to other programs. A run
-folder that is kept (--out) is prepared only once."""
+Each row of the table trains the tiny model from the same start on the same batches, in the recipe's phases, with one
+thing changed. MRR is that of the model as it is examined, its word weights adapted to the pool. The shape of its space
+is measured on unseen files, at the worse of its two sides. Minutes are those of this process's cores, not of the clock
+on the wall, so that a row loses nothing to other programs. A run folder that is kept (--out) is prepared only once.
+"""
 import os
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
@@ -26,15 +27,16 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from shutka.core.metrics import cosine, metrics, ranks, representation  # noqa: E402
-from shutka.evaluate.comparison import encoder, pools_of  # noqa: E402
-from shutka.evaluate.retrieval import Pool, evaluate  # noqa: E402
-from shutka.models.jepa import follow, info_nce, sigreg, variance_hinge  # noqa: E402
-from shutka.models.text_jepa import TextJEPA, untrained  # noqa: E402
+from shutka.core.metrics import cosine_matrix, measure_retrieval, measure_space, rank_targets  # noqa: E402
+from shutka.evaluate.comparison import make_encoder, read_pools  # noqa: E402
+from shutka.evaluate.retrieval import Pool, evaluate_retrieval  # noqa: E402
+from shutka.models.adaptation import make_untrained  # noqa: E402
+from shutka.models.jepa import info_nce, sigreg, update_teacher, variance_hinge  # noqa: E402
+from shutka.models.text_jepa import TextJEPA  # noqa: E402
 from shutka.train.fit import fit  # noqa: E402
-from shutka.train.phase import Phase, nothing  # noqa: E402
-from shutka.train.recipe import prepare  # noqa: E402
-from shutka.typescript.recipe import Typescript, contrastive, in_order, training  # noqa: E402
+from shutka.train.folder import prepare  # noqa: E402
+from shutka.train.phase import Phase, do_nothing  # noqa: E402
+from shutka.typescript.recipe import Typescript, contrastive_loss, training, use_blocks  # noqa: E402
 
 
 @dataclass
@@ -92,16 +94,18 @@ def shared(model: TextJEPA) -> TextJEPA:
     return twin
 
 
-def plain(model: TextJEPA, phases: list[Phase], loss: Callable = contrastive, after_step: Callable = nothing) -> Row:
+def plain(model: TextJEPA, phases: list[Phase], loss: Callable = contrastive_loss,
+          after_step: Callable = do_nothing) -> Row:
     "A row with another loss in every phase."
     learn = [p.learn.replace('|y_encoder', '') if model.y_encoder is model.x_encoder else p.learn for p in phases]
-    return Row(model, [replace(p, loss=loss, after_step=after_step, learn=names) for p, names in zip(phases, learn)], model)
+    changed = [replace(p, loss=loss, after_step=after_step, learn=names) for p, names in zip(phases, learn)]
+    return Row(model, changed, model)
 
 
 def with_teacher(model: TextJEPA, phases: list[Phase]) -> Row:
     "A row whose targets come from a slow copy, which also embeds the bodies in the end."
     teacher = deepcopy(model)
-    row = plain(model, phases, taught(teacher), lambda student, step: follow(teacher, student, .99))
+    row = plain(model, phases, taught(teacher), lambda student, step: update_teacher(teacher, student, .99))
     return replace(row, bodies=teacher)
 
 
@@ -116,6 +120,7 @@ def linear(model: TextJEPA, seed: int) -> TextJEPA:
 def rows_of(model: TextJEPA, phases: list[Phase], run: Typescript) -> dict[str, Callable[[], Row]]:
     "All trainings by name; each is made when its turn comes, from a copy of the same start."
     words, fresh = phases[0], lambda: deepcopy(model)
+    all_the_time = replace(words, steps=0, minutes=run.minutes)
     return {
         'InfoNCE, softmax, words then order (default)': lambda: plain(fresh(), phases),
         'one encoder for words and bodies': lambda: plain(shared(model), phases),
@@ -127,8 +132,8 @@ def rows_of(model: TextJEPA, phases: list[Phase], run: Typescript) -> dict[str, 
         'cosine + SIGReg, no negatives': lambda: plain(fresh(), phases, regression(sigreg)),
         'linear blocks': lambda: plain(linear(model, run.seed), phases),
         'words only, as long as in the default': lambda: plain(fresh(), [words]),
-        'words only, all the time': lambda: plain(fresh(), [replace(words, steps=0, minutes=run.minutes)]),
-        'everything at once': lambda: plain(fresh(), [replace(words, learn='.', start=in_order, steps=0, minutes=run.minutes)]),
+        'words only, all the time': lambda: plain(fresh(), [all_the_time]),
+        'everything at once': lambda: plain(fresh(), [replace(all_the_time, learn='.', start=use_blocks)]),
     }
 
 
@@ -140,7 +145,7 @@ def busy() -> float: return time.process_time() / torch.get_num_threads()  # sec
 def trained(row: Row, seed: int) -> str:
     "Train a row; steps by phase, such as '107 + 31'."
     steps = {}
-    phases = [replace(p, check=nothing, every=0) for p in row.phases]  # checks would take some of the time
+    phases = [replace(p, check=do_nothing, every=0) for p in row.phases]  # checks would take some of the time
     with tempfile.TemporaryDirectory() as folder:
         for logged in fit(row.model, phases, folder, seed=seed, save_every=1e9, clock=busy):
             steps[logged['phase']] = steps.get(logged['phase'], 0) + 1
@@ -153,9 +158,9 @@ def examined(row: Row, pools: list[Pool]) -> tuple[list[float], dict]:
     mrr, shapes = [], []
     for pool in pools:
         queries, bodies = list(pool.queries), list(pool.bodies)
-        predicted, true = encoder(row.model)(queries, bodies)[0], encoder(row.bodies)(queries, bodies)[1]
-        mrr.append(metrics(ranks(cosine(predicted, true), np.arange(len(true))))['mrr'])
-        shapes.append(representation(predicted, true))
+        predicted, true = make_encoder(row.model)(queries, bodies)[0], make_encoder(row.bodies)(queries, bodies)[1]
+        mrr.append(measure_retrieval(rank_targets(cosine_matrix(predicted, true), np.arange(len(true))))['mrr'])
+        shapes.append(measure_space(predicted, true))
     return mrr, shapes[0]
 
 
@@ -171,20 +176,24 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
-        run = Typescript(source=args.source, held_out=args.held_out, epochs=0, minutes=args.minutes, out=args.out or f'{folder}/run')
+        run = Typescript(source=args.source, held_out=args.held_out, epochs=0, minutes=args.minutes,
+                         out=args.out or f'{folder}/run')
         facts = prepare(run, progress=lambda line: None)
-        pools, (model, phases) = pools_of(run.out), training(run)
+        pools, (model, phases) = read_pools(run.out), training(run)
 
-        print(f"{facts['data']['pairs']['train']:,} pairs, {args.minutes:g} minutes each, load of the machine at the start {os.getloadavg()[0]:.1f}\n")
+        print(f"{facts['data']['pairs']['train']:,} pairs, {args.minutes:g} minutes each, "
+              f"load of the machine at the start {os.getloadavg()[0]:.1f}\n")
         print(line('', 'steps', *(f'MRR, {p.name}' for p in pools), 'effective rank', 'mean cosine'))
         print('|---' + '|---:' * (len(pools) + 3) + '|')
-        references = [[r for r in evaluate(p, {'untrained': encoder(untrained(model))}) if r['method'] != 'BM25'] for p in pools]
+        untrained = {'untrained': make_encoder(make_untrained(model))}
+        references = [[r for r in evaluate_retrieval(p, untrained) if r['method'] != 'BM25'] for p in pools]
         for same in zip(*references): print(line(same[0]['method'], '', *(f"{r['mrr']:.3f}" for r in same), '', ''))
         for name, make in rows_of(model, phases, run).items():
             row = make()
             steps = trained(row, run.seed)
             mrr, shape = examined(row, pools)
-            print(line(name, steps, *(f'{x:.3f}' for x in mrr), f"{shape['effective_rank']:.0f}", f"{shape['mean_cosine']:.2f}"), flush=True)
+            space = f"{shape['effective_rank']:.0f}", f"{shape['mean_cosine']:.2f}"
+            print(line(name, steps, *(f'{x:.3f}' for x in mrr), *space), flush=True)
 
 
 if __name__ == '__main__': main()

@@ -1,9 +1,9 @@
 """A text-JEPA small enough for tests.
 
-As a script this is `python -m shutka.train.run FOLDER WORLD UNTIL` with that model, a checkpoint after each step, and steps slow enough to be
-killed. What may go wrong is ordered by the environment: SIGTERM_AT=4 tells it to stop after that step; REFUSE=8 is a device of the last rank
-that does not hold more than so many examples; HANG_AT=5 is a step of the last rank that never ends, the first
-time.
+As a script this is `python -m shutka.train.run FOLDER WORLD UNTIL` with that model, a checkpoint after each step, and
+steps slow enough to be killed. What may go wrong is ordered by the environment: SIGTERM_AT=4 tells it to stop after
+that step; REFUSE=8 is a device of the last rank that does not hold more than so many examples; HANG_AT=5 is a step of
+the last rank that never ends, the first time.
 """
 import os
 import runpy
@@ -50,7 +50,9 @@ if __name__ == '__main__':
         session = replace(session, save_every=0)
         if at := int(os.environ.get('HANG_AT', 0)):
             session, first = replace(session, stuck_after=1.), phases[0]
-            if last: phases = [replace(first, loss=hanging(first.loss, first.batch(at, rank, world)['words'], out/'hung')), *phases[1:]]
+            if last:
+                words = first.batch(at, rank, world)['words']
+                phases = [replace(first, loss=hanging(first.loss, words, out/'hung')), *phases[1:]]
         for row in fit(model, phases, folder, session, **hooks):
             if row['step'] == int(os.environ.get('SIGTERM_AT', 0)): os.kill(os.getpid(), signal.SIGTERM)
             yield row

@@ -15,27 +15,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from shutka.core.errors import UserError
 from shutka.models import lm
-from shutka.models.lm import (
-    CausalLM,
-    lm_loss,
-    lm_size,
-    open_lm,
-    open_tokenizer,
-    perplexity,
-    recompute_layers,
-    resize,
-    save_lm,
-    save_tokenizer,
-    share_of,
-    train_tokenizer,
-)
-from shutka.text.windows import add_markers, marker
-from shutka.train.fit import Session, fit
+from shutka.models.lm import CausalLM, estimate_lm_size, lm_loss, measure_perplexity, recompute_layers, shard_batch
+from shutka.models.lm_files import check_lm_head, open_lm, resize_vocabulary, save_lm
+from shutka.models.lm_tokenizers import open_tokenizer, save_tokenizer, train_tokenizer
+from shutka.text.commit_tokens import add_markers, spell_marker
+from shutka.train.fit import fit
 from shutka.train.phase import Phase
+from shutka.train.trainer import Session
 
 TEXT = 'commit: names with é and 日本 are kept\ndef calculate(a, b):\n    return a + b\n'
 ROWS, LONG = 6, 24
-DIFF = marker('diff')
+DIFF = spell_marker('diff')
 
 
 @pytest.fixture(scope='module')
@@ -54,18 +44,21 @@ def seed():
 def made(kind='GPT2', vocabulary=330, **settings):
     "A model of two narrow layers without dropout."
     import transformers
-    small = dict(n_embd=16, n_layer=2, n_head=2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, n_positions=64) if kind == 'GPT2' else \
-        dict(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64)
+    small = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+                 num_key_value_heads=2, max_position_embeddings=64)
+    if kind == 'GPT2':
+        small = dict(n_embd=16, n_layer=2, n_head=2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, n_positions=64)
+    config = getattr(transformers, f'{kind}Config')(vocab_size=vocabulary, pad_token_id=None, **small | settings)
     torch.manual_seed(0)
-    return transformers.AutoModelForCausalLM.from_config(getattr(transformers, f'{kind}Config')(vocab_size=vocabulary, pad_token_id=None, **small | settings))
+    return transformers.AutoModelForCausalLM.from_config(config)
 
 
 def batch_of(step=0, rank=0, world=1, rows=ROWS):
     "Rows of which each counts another number of tokens."
     ids = torch.randint(0, 330, (rows, LONG), generator=torch.Generator().manual_seed(step))
     labels = ids.clone()
-    for i in range(rows): labels[i, LONG - 3 * i:] = lm.UNCOUNTED
-    return share_of(ids, labels, rank, world)
+    for i in range(rows): labels[i, LONG - 3 * i:] = lm.IGNORED_LABEL
+    return shard_batch(ids, labels, rank, world)
 
 
 def gradients(loss, model):
@@ -74,18 +67,18 @@ def gradients(loss, model):
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-# --- the loss -----------------------------------------------------------------------------------------------------------
+# --- the loss -------------------------------------------------------------------------------------
 
 def test_the_loss_is_the_mean_over_counted_tokens_and_so_is_its_gradient(monkeypatch):
     model, batch = CausalLM(made()), batch_of()
     theirs = model.lm(input_ids=batch['ids'], labels=batch['labels']).loss
     wanted = gradients(theirs, model)
     for at_once in (1 << 20, 8 * ROWS, 1):   # all logits at a time, those of eight places, of one
-        monkeypatch.setattr(lm, 'AT_ONCE', at_once)
+        monkeypatch.setattr(lm, 'LOGITS_AT_ONCE', at_once)
         ours, parts = lm_loss(model, batch)
         assert_close(ours, theirs)
         assert_close(gradients(ours, model), wanted, rtol=1e-4, atol=1e-7)
-        assert parts['tokens'] == (batch['labels'][:, 1:] != lm.UNCOUNTED).sum()
+        assert parts['tokens'] == (batch['labels'][:, 1:] != lm.IGNORED_LABEL).sum()
 
 
 def test_logits_of_a_few_tokens_at_a_time(monkeypatch):
@@ -97,7 +90,7 @@ def test_logits_of_a_few_tokens_at_a_time(monkeypatch):
                 if isinstance(t, torch.Tensor): self.size = max(self.size, t.numel())
             return out
 
-    monkeypatch.setattr(lm, 'AT_ONCE', 2 * ROWS)
+    monkeypatch.setattr(lm, 'LOGITS_AT_ONCE', 2 * ROWS)
     model = CausalLM(made(vocabulary=5000))
     with Largest() as seen: lm_loss(model, batch_of())[0].backward()
     assert seen.size < 4 * ROWS * 5000 < ROWS * (LONG - 1) * 5000 / 4
@@ -105,7 +98,7 @@ def test_logits_of_a_few_tokens_at_a_time(monkeypatch):
 
 def test_padding_is_nobodys_business():
     model, batch = CausalLM(made()), batch_of()
-    last = [row[row != lm.UNCOUNTED].numel() for row in batch['labels']]
+    last = [row[row != lm.IGNORED_LABEL].numel() for row in batch['labels']]
     changed = batch['ids'].clone()
     for row, n in zip(changed, last): row[n:] = 7
     assert torch.equal(model(changed, batch['labels']), model(batch['ids'], batch['labels']))
@@ -113,7 +106,7 @@ def test_padding_is_nobodys_business():
 
 def test_a_batch_in_which_nothing_counts_teaches_nothing():
     model, batch = CausalLM(made()), batch_of()
-    loss, _ = lm_loss(model, share_of(batch['ids'], torch.full_like(batch['ids'], lm.UNCOUNTED)))
+    loss, _ = lm_loss(model, shard_batch(batch['ids'], torch.full_like(batch['ids'], lm.IGNORED_LABEL)))
     assert loss == 0 and all(not g.any() for g in gradients(loss, model).values())
 
 
@@ -127,14 +120,16 @@ def test_layers_computed_again_learn_the_same():
     assert_close(*found, rtol=0, atol=0)
 
 
-# --- on the loop --------------------------------------------------------------------------------------------------------
+# --- on the loop ----------------------------------------------------------------------------------
 
 PHASE = Phase(name='lm', batch=batch_of, loss=lm_loss, lr=3e-3, steps=4)
 
 
-def test_pieces_change_nothing(tmp_path):
-    rows = [list(fit(CausalLM(made()), [PHASE], tmp_path/str(pieces), Session(pieces=pieces, save_every=0))) for pieces in (1, 4)]
-    for whole, pieces in zip(*rows): assert [pieces[k] for k in ('loss', 'grad_norm')] == pytest.approx([whole[k] for k in ('loss', 'grad_norm')], rel=1e-5)
+def test_micro_batches_change_nothing(tmp_path):
+    def run(n): return list(fit(CausalLM(made()), [PHASE], tmp_path/str(n), Session(micro_batches=n, save_every=0)))
+    rows = [run(n) for n in (1, 4)]
+    values = lambda row: [row[k] for k in ('loss', 'grad_norm')]
+    for whole, parts in zip(*rows): assert values(parts) == pytest.approx(values(whole), rel=1e-5)
     assert rows[1][0]['pieces'] == 4
 
 
@@ -144,8 +139,9 @@ def child(folder):
     torch.distributed.destroy_process_group()
 
 def test_two_processes_with_unequal_rows_are_one(tmp_path):
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone', __file__, str(tmp_path)],
-                          env=os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}, capture_output=True, text=True, timeout=120)
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone']
+    env = os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    done = subprocess.run([*launch, __file__, str(tmp_path)], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     two, one = json.loads((tmp_path/'rows.json').read_text()), list(fit(CausalLM(made()), [PHASE], tmp_path/'one'))
     for key in ('loss', 'grad_norm'): assert [r[key] for r in two] == pytest.approx([r[key] for r in one], rel=1e-5)
@@ -155,12 +151,14 @@ def test_a_tiny_gpt2_learns_and_its_folder_says_the_same(tmp_path, tokenizer):
     model = open_lm('tiny', tokenizer, positions=256)
     ids = torch.tensor([tokenizer.encode('<|subject|>' + TEXT + tokenizer.eos_token)] * 4)
     held = [{'ids': ids[:1], 'labels': ids[:1]}]
-    before = perplexity(model, held)['perplexity']
-    phase = Phase(name='lm', batch=lambda step, rank, world: share_of(ids, ids, rank, world), loss=lm_loss, lr=2e-3, steps=30, warmup=3,
-                  check=partial(perplexity, batches=held), every=10, score='-val_loss')
+    before = measure_perplexity(model, held)['perplexity']
+    phase = Phase(name='lm', batch=lambda step, rank, world: shard_batch(ids, ids, rank, world), loss=lm_loss,
+                  lr=2e-3, steps=30, warmup=3, check=partial(measure_perplexity, batches=held), every=10,
+                  score='-val_loss')
     rows = list(fit(model, [phase], tmp_path/'checkpoints'))
     assert rows[-1]['loss'] < .3 * rows[0]['loss'] and 'tokens_s' in rows[-1]
-    assert perplexity(model, held)['perplexity'] == pytest.approx(rows[-1]['perplexity']) and rows[-1]['perplexity'] < before / 20
+    assert measure_perplexity(model, held)['perplexity'] == pytest.approx(rows[-1]['perplexity'])
+    assert rows[-1]['perplexity'] < before / 20
     save_lm(tmp_path/'model', model, tokenizer)
     again = open_lm(tmp_path/'model', open_tokenizer(tmp_path/'model'))
     with torch.no_grad(): assert torch.equal(again.lm(ids).logits, model.eval().lm(ids).logits)
@@ -170,20 +168,21 @@ def test_a_tiny_gpt2_learns_and_its_folder_says_the_same(tmp_path, tokenizer):
 def test_perplexity_counts_each_token_once():
     model, batch = CausalLM(made()).train(), batch_of()
     one = [{k: batch[k][i:i + 1] for k in ('ids', 'labels')} for i in range(ROWS)]
-    assert perplexity(model, [batch]) == pytest.approx(perplexity(model, one))
-    assert perplexity(model, [batch])['val_loss'] == pytest.approx(lm_loss(model, batch)[0].item())
+    assert measure_perplexity(model, [batch]) == pytest.approx(measure_perplexity(model, one))
+    assert measure_perplexity(model, [batch])['val_loss'] == pytest.approx(lm_loss(model, batch)[0].item())
     assert model.training
 
 
-# --- new words ----------------------------------------------------------------------------------------------------------
+# --- new words ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('kind, settings', [('GPT2', {}), ('Llama', {'tie_word_embeddings': False}), ('Phi', {})])
 def test_new_words_start_at_the_mean(kind, settings):
-    model = resize(made(kind, 330, **settings), 320, 333)   # ten rows of padding, and three more
+    model = resize_vocabulary(made(kind, 330, **settings), 320, 333)   # ten rows of padding, and three more
     matrices = {id(t): t for t in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)}.values()
     assert len(matrices) == (kind == 'GPT2' and 1 or 2) and model.config.vocab_size == 333
     for m in matrices: assert_close(m[320:], m[:320].mean(0).expand(13, -1))
-    if (bias := getattr(model.get_output_embeddings(), 'bias', None)) is not None: assert_close(bias[320:], bias[:320].mean().expand(13))
+    bias = getattr(model.get_output_embeddings(), 'bias', None)
+    if bias is not None: assert_close(bias[320:], bias[:320].mean().expand(13))
     logits = model(torch.arange(5)[None]).logits.softmax(-1)
     assert (logits[..., 320:].sum(-1) <= 13 / 320).all()
 
@@ -197,7 +196,7 @@ def test_padding_of_the_vocabulary_is_kept(tmp_path, tokenizer):
     assert_close(rows[len(own):len(tokenizer)], rows[:len(own)].mean(0).expand(12, -1))
 
 
-# --- the folder is everybody's ------------------------------------------------------------------------------------------
+# --- the folder is everybody's --------------------------------------------------------------------
 
 SEED = """
 from transformers import GPT2LMHeadModel, GPT2Tokenizer
@@ -228,7 +227,8 @@ for i, output in enumerate(outputs):
 def folder(tmp_path_factory, tokenizer):
     "A model nobody trained, saved."
     torch.manual_seed(0)
-    return save_lm(tmp_path_factory.mktemp('run')/'models'/'the-block-git-model-final', open_lm('tiny', tokenizer, positions=256), tokenizer)
+    place = tmp_path_factory.mktemp('run')/'models'/'the-block-git-model-final'
+    return save_lm(place, open_lm('tiny', tokenizer, positions=256), tokenizer)
 
 
 def test_plain_transformers_generates_as_documented(folder, monkeypatch, capsys):
@@ -255,10 +255,15 @@ def test_every_class_opens_it(folder, tokenizer, tmp_path):
 def test_a_save_that_fails_leaves_the_old_folder(folder, tokenizer, tmp_path, monkeypatch):
     place = shutil.copytree(folder, tmp_path/'model')
     before = {path.name: path.read_bytes() for path in place.iterdir()}
+
+    def refused():
+        with pytest.raises(UserError, match='must fit on the disk'):
+            save_lm(place, open_lm('tiny', tokenizer), tokenizer)
+
     def full(*args): raise OSError(28, 'No space left on device')
     with monkeypatch.context() as m:
         m.setattr(os, 'fsync', full)
-        with pytest.raises(UserError, match='must fit on the disk'): save_lm(place, open_lm('tiny', tokenizer), tokenizer)
+        refused()
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
     rename = os.rename
     def second(source, target):
@@ -266,19 +271,20 @@ def test_a_save_that_fails_leaves_the_old_folder(folder, tokenizer, tmp_path, mo
         rename(source, target)
     with monkeypatch.context() as m:
         m.setattr(os, 'rename', second)
-        with pytest.raises(UserError, match='must fit on the disk'): save_lm(place, open_lm('tiny', tokenizer), tokenizer)
+        refused()
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
     place.rename(tmp_path/'.model.old')   # killed between the two
     def torn(*ignored, **also): raise SafetensorError('No space left on device')
     with monkeypatch.context() as m:
         m.setattr('transformers.GPT2LMHeadModel.save_pretrained', torn)
-        with pytest.raises(UserError, match='must fit on the disk'): save_lm(place, open_lm('tiny', tokenizer), tokenizer)
+        refused()
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
     save_lm(place, open_lm('tiny', tokenizer), tokenizer, {'training_report.json': '{}'})
-    assert (place/'training_report.json').read_text() == '{}' and [path.name for path in tmp_path.iterdir()] == ['model']
+    assert (place/'training_report.json').read_text() == '{}'
+    assert [path.name for path in tmp_path.iterdir()] == ['model']
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 def cut(path): path.write_bytes(path.read_bytes()[:2000])
 
@@ -286,9 +292,17 @@ def pickled(folder):
     (folder/'model.safetensors').unlink()
     torch.save({}, folder/'pytorch_model.bin')
 
+def reshaped(**shape):
+    "A change of some numbers in config.json."
+    def change(folder):
+        config = json.loads((folder/'config.json').read_text())
+        (folder/'config.json').write_text(json.dumps(config | shape))
+    return change
+
 def foreign(folder):
     "A model that brings a program."
-    (folder/'config.json').write_text(json.dumps({'model_type': 'mine', 'auto_map': {'AutoConfig': 'mine.Mine', 'AutoModelForCausalLM': 'mine.Mine'}}))
+    classes = {'AutoConfig': 'mine.Mine', 'AutoModelForCausalLM': 'mine.Mine'}
+    (folder/'config.json').write_text(json.dumps({'model_type': 'mine', 'auto_map': classes}))
     (folder/'mine.py').write_text(f'open({str(folder/"ran")!r}, "w")\nclass Mine: pass\n')
 
 DAMAGE = {
@@ -298,9 +312,9 @@ DAMAGE = {
     'a program': foreign,
     'no config': lambda f: (f/'config.json').unlink(),
     'config cut short': lambda f: (f/'config.json').write_text('{"model_type": "gp'),
-    'more layers than weights': lambda f: (f/'config.json').write_text(json.dumps(json.loads((f/'config.json').read_text()) | {'n_layer': 5})),
-    'fewer layers than weights': lambda f: (f/'config.json').write_text(json.dumps(json.loads((f/'config.json').read_text()) | {'n_layer': 3})),
-    'another width': lambda f: (f/'config.json').write_text(json.dumps(json.loads((f/'config.json').read_text()) | {'n_embd': 64})),
+    'more layers than weights': reshaped(n_layer=5),
+    'fewer layers than weights': reshaped(n_layer=3),
+    'another width': reshaped(n_embd=64),
     'tokenizer cut short': lambda f: cut(f/'tokenizer.json'),
     'a tokenizer of something else': lambda f: (f/'tokenizer.json').write_text('{"version": "1.0"}'),
 }
@@ -316,22 +330,26 @@ def test_a_damaged_folder_is_refused(damage, folder, tmp_path):
 def test_a_hub_out_of_reach_says_what_to_do(monkeypatch, tokenizer):
     import huggingface_hub.constants
     monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
-    for call in (partial(open_tokenizer, 'nobody/nothing'), partial(open_lm, 'nobody/nothing', tokenizer), partial(lm_size, 'nobody/nothing', 330, 8)):
-        with pytest.raises(UserError, match="hf download nobody/nothing.*'tiny'"): call()
+    for call, *more in ((open_tokenizer,), (open_lm, tokenizer), (estimate_lm_size, 330, 8)):
+        with pytest.raises(UserError, match="hf download nobody/nothing.*'tiny'"): call('nobody/nothing', *more)
 
 
 def test_refusals_name_what_is_wrong(folder, tokenizer):
-    with pytest.raises(UserError, match=r'at most the 64 positions of GPT2LMHeadModel, got 65 tokens'): CausalLM(made())(*[torch.zeros(1, 65, dtype=torch.long)] * 2)
-    with pytest.raises(UserError, match='to which tokens may be added'): open_lm(folder, train_tokenizer(['something else'] * 9, 300))
+    long = torch.zeros(1, 65, dtype=torch.long)
+    with pytest.raises(UserError, match=r'at most the 64 positions of GPT2LMHeadModel, got 65 tokens'):
+        CausalLM(made())(long, long)
+    other = train_tokenizer(['something else'] * 9, 300)
+    with pytest.raises(UserError, match='to which tokens may be added'): open_lm(folder, other)
     with pytest.raises(UserError, match='positions must be 0'): open_lm(folder, tokenizer, positions=512)
-    with pytest.raises(UserError, match='Gemma2ForCausalLM are not'): lm.refuse_other_ends(made('Gemma2', head_dim=8, final_logit_softcapping=.1).eval())
+    squashed = made('Gemma2', head_dim=8, final_logit_softcapping=.1).eval()
+    with pytest.raises(UserError, match='Gemma2ForCausalLM are not'): check_lm_head(squashed)
 
 
 def test_sizes_are_counted_without_memory():
-    one = lm_size('gpt2-medium', 50_257, tokens=8 * 1024)
+    one = estimate_lm_size('gpt2-medium', 50_257, tokens=8 * 1024)
     assert (one['parameters'], one['width'], one['layers']) == (354_823_168, 1024, 24)
-    assert one['vocabulary'] * one['tokens'] == pytest.approx(50_257 * lm.AT_ONCE, rel=1e-3)
-    assert lm_size('gpt2-medium', 50_257, 8, positions=2048)['parameters'] == one['parameters'] + 1024 * 1024
+    assert one['vocabulary'] * one['tokens'] == pytest.approx(50_257 * lm.LOGITS_AT_ONCE, rel=1e-3)
+    assert estimate_lm_size('gpt2-medium', 50_257, 8, positions=2048)['parameters'] == one['parameters'] + 1024 * 1024
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Laws of the parts of models: tokens hear each other in order, padding and neighbours are not heard, steps are the whole.
+"""Laws of the parts of models: tokens hear each other in order, padding is not heard, steps are the whole.
 
 Each law is a function that judges a mixer. Ours must pass; the same mixers with a known defect planted must fail."""
 import io
@@ -12,8 +12,8 @@ from torch.testing import assert_close
 from shutka.core.errors import UserError
 from shutka.models import attention, ternary
 from shutka.models.attention import GatedLinearAttention, SoftmaxAttention, scan, split_heads
-from shutka.models.layers import Block, masked_mean, positions, rotary
-from shutka.models.ternary import PackedLinear, TernaryLinear, make_packed, make_ternary, pack, unpack
+from shutka.models.layers import Block, apply_rotary, count_positions, masked_mean
+from shutka.models.ternary import PackedLinear, TernaryLinear, make_packed, make_ternary, pack_codes, unpack_codes
 
 D, HEADS = 32, 4
 MIXERS = [(kind, causal) for kind in (SoftmaxAttention, GatedLinearAttention) for causal in (False, True)]
@@ -30,7 +30,7 @@ def seed():
 def real(b, l): return torch.ones(b, l, dtype=torch.bool)
 
 
-# --- the laws ---------------------------------------------------------------------------------------------------------
+# --- the laws -------------------------------------------------------------------------------------
 
 @torch.no_grad()
 def tokens_are_heard(mixer, l=70, at=33):
@@ -54,7 +54,7 @@ def order_matters(mixer):
 
 @torch.no_grad()
 def padding_is_not_heard(mixer, l=50):
-    "The outputs of real tokens are the same with padding on the right, on the left, in the middle, and beside other rows."
+    "The outputs of real tokens are the same wherever padding stands, and beside other rows."
     x = torch.randn(1, l, D)
     alone = mixer(x, real(1, l))[0]
     for total in (64, 65, 128, 200):  # length buckets
@@ -82,7 +82,7 @@ def test_laws_in_a_block(law, kind, causal):
     law(block)
 
 
-# --- planted defects: each law must notice ------------------------------------------------------------------------------
+# --- planted defects: each law must notice --------------------------------------------------------
 
 def across_heads(monkeypatch):
     "Scores (b, l, h, h): the heads of one token attend to each other."
@@ -90,18 +90,20 @@ def across_heads(monkeypatch):
     monkeypatch.setattr(F, 'scaled_dot_product_attention',
                         lambda q, k, v, attn_mask: sdpa(*(t.transpose(1, 2) for t in (q, k, v))).transpose(1, 2))
 
-def no_rotary(monkeypatch): monkeypatch.setattr(attention, 'rotary', lambda x, positions: x)
+def no_rotary(monkeypatch): monkeypatch.setattr(attention, 'apply_rotary', lambda x, positions: x)
 
 def rotary_across_heads(monkeypatch):
     "Positions along the wrong axis: every token is turned alike."
-    monkeypatch.setattr(attention, 'rotary', lambda x, positions: rotary(x.transpose(1, 2), torch.arange(x.shape[1])).transpose(1, 2))
+    def turn(x, positions): return apply_rotary(x.transpose(1, 2), torch.arange(x.shape[1])).transpose(1, 2)
+    monkeypatch.setattr(attention, 'apply_rotary', turn)
 
 def padding_seen(monkeypatch):
-    monkeypatch.setattr(attention, 'visible', lambda mask, l, causal: torch.ones(1, 1, l, mask.shape[1], dtype=torch.bool))
+    def everything(mask, l, causal): return torch.ones(1, 1, l, mask.shape[1], dtype=torch.bool)
+    monkeypatch.setattr(attention, 'visible', everything)
 
 def absolute_places(monkeypatch):
     "Positions that count padding."
-    monkeypatch.setattr(attention, 'positions', lambda mask: torch.arange(mask.shape[1]).expand_as(mask))
+    monkeypatch.setattr(attention, 'count_positions', lambda mask: torch.arange(mask.shape[1]).expand_as(mask))
 
 def future_seen(monkeypatch):
     monkeypatch.setattr(attention, 'visible', lambda mask, l, causal: mask[:, None, None])
@@ -126,8 +128,9 @@ def no_decay(q, k, v, log_decay, state, chunk): return scan(q, k, v, 0 * log_dec
 
 def chunks_alone(q, k, v, log_decay, state, chunk):
     "The memory is not handed on: nothing is heard across the border at 64."
-    pieces = [scan(*(t[:, :, i:i + chunk] for t in (q, k, v, log_decay)), None, chunk)[0] for i in range(0, q.shape[2], chunk)]
-    return torch.cat(pieces, 2), None
+    chunks = [slice(i, i + chunk) for i in range(0, q.shape[2], chunk)]
+    outputs = [scan(*(t[:, :, some] for t in (q, k, v, log_decay)), None, chunk)[0] for some in chunks]
+    return torch.cat(outputs, 2), None
 
 @pytest.mark.parametrize('defect, law, causal', [
     (padding_written, padding_is_not_heard, False), (padding_fades, padding_is_not_heard, False),
@@ -139,7 +142,7 @@ def test_defects_of_linear_attention_are_noticed(monkeypatch, defect, law, causa
     with pytest.raises(AssertionError): law(mixer)
 
 
-# --- softmax attention ----------------------------------------------------------------------------------------------------
+# --- softmax attention ----------------------------------------------------------------------------
 
 @pytest.mark.parametrize('causal', [False, True])
 def test_softmax_attention_is_the_formula(causal):
@@ -148,7 +151,7 @@ def test_softmax_attention_is_the_formula(causal):
     x, mask = torch.randn(2, 9, D).double(), real(2, 9)
     mask[1, 6:] = False
     q, k, v = (split_heads(t, HEADS) for t in mixer.qkv(x).chunk(3, -1))
-    q, k = (rotary(t, positions(mask)[:, None]) for t in (q, k))
+    q, k = (apply_rotary(t, count_positions(mask)[:, None]) for t in (q, k))
     scores = q @ k.mT / (D // HEADS) ** .5
     assert scores.shape == (2, HEADS, 9, 9)
     scores = scores.masked_fill(~mask[:, None, None], -torch.inf)
@@ -159,12 +162,12 @@ def test_softmax_attention_is_the_formula(causal):
 
 def test_rotary_is_relative_and_keeps_precision_far_out():
     q, k = torch.randn(2, 5, 64)
-    def scores(start): return rotary(q, start + torch.arange(5)) @ rotary(k, start + torch.arange(5)).T
+    def scores(start): return apply_rotary(q, start + torch.arange(5)) @ apply_rotary(k, start + torch.arange(5)).T
     assert_close(scores(16_000), scores(0), rtol=0, atol=.02)
-    assert_close(rotary(q.half(), torch.arange(5)), rotary(q, torch.arange(5)).half(), rtol=0, atol=.01)
+    assert_close(apply_rotary(q.half(), torch.arange(5)), apply_rotary(q, torch.arange(5)).half(), rtol=0, atol=.01)
 
 
-# --- steps are the whole ----------------------------------------------------------------------------------------------------
+# --- steps are the whole --------------------------------------------------------------------------
 
 @torch.no_grad()
 @pytest.mark.parametrize('kind', [SoftmaxAttention, GatedLinearAttention])
@@ -220,7 +223,7 @@ def test_linear_state_keeps_its_size():
     assert sizes == {(2, HEADS, D // HEADS, D // HEADS)}
 
 
-# --- safe numbers -------------------------------------------------------------------------------------------------------------
+# --- safe numbers ---------------------------------------------------------------------------------
 
 @every_mixer
 def test_rows_of_padding_give_no_nan(kind, causal):
@@ -292,7 +295,7 @@ def test_training_is_linear_in_the_length():
     assert indexed(64 * 12) == indexed(64 * 4)
 
 
-# --- layers ---------------------------------------------------------------------------------------------------------------------
+# --- layers ---------------------------------------------------------------------------------------
 
 @every_mixer
 @torch.no_grad()
@@ -321,13 +324,14 @@ def test_padding_does_not_make_texts_alike():
     tokens[0, :5], tokens[1, :5], mask[:, :5] = torch.arange(1, 6), torch.arange(50, 55), True
     x = embedding[tokens]
     assert F.cosine_similarity(*masked_mean(block(x, mask), mask), dim=0) < .6
-    assert F.cosine_similarity(*masked_mean(block(x, real(2, 128)), real(2, 128)), dim=0) > .9  # what it would be unmasked
+    unmasked = masked_mean(block(x, real(2, 128)), real(2, 128))
+    assert F.cosine_similarity(*unmasked, dim=0) > .9
 
 
-# --- ternary ------------------------------------------------------------------------------------------------------------------------
+# --- ternary --------------------------------------------------------------------------------------
 
 def weights_are_ternary(weight):
-    codes, scale = ternary.ternary(weight)
+    codes, scale = ternary.quantize_ternary(weight)
     assert set(codes.unique().tolist()) == {-1, 0, 1}
     x = torch.randn(64, weight.shape[1])
     return ((x @ (weight - codes * scale).T).norm() / (x @ weight.T).norm()).item()
@@ -338,22 +342,22 @@ def test_ternary_has_zeros_and_a_smaller_error():
     assert weights_are_ternary(torch.randn(256, 256)) == pytest.approx(.513, abs=.01)
 
 def test_signs_only_are_noticed(monkeypatch):
-    monkeypatch.setattr(ternary, 'ternary', lambda w: (w.sign(), w.abs().mean()))
+    monkeypatch.setattr(ternary, 'quantize_ternary', lambda w: (w.sign(), w.abs().mean()))
     with pytest.raises(AssertionError): weights_are_ternary(torch.randn(256, 256))
 
 
 @pytest.mark.parametrize('o, i', [(1, 1), (3, 5), (7, 4), (16, 63)])
 def test_pack_round_trip(o, i):
     codes = torch.randint(-1, 2, (o, i))
-    packed = pack(codes.float())
+    packed = pack_codes(codes.float())
     assert packed.dtype == torch.uint8 and packed.shape == (o, -(-i // 4))
-    assert torch.equal(unpack(packed, i), codes.to(torch.int8))
+    assert torch.equal(unpack_codes(packed, i), codes.to(torch.int8))
 
 
 def test_ternary_layer_computes_with_its_codes():
     layer, x = TernaryLinear(16, 8), torch.randn(5, 16)
-    codes, scale = ternary.ternary(layer.weight)
-    inputs, steps = ternary.int8(x)
+    codes, scale = ternary.quantize_ternary(layer.weight)
+    inputs, steps = ternary.quantize_int8(x)
     assert set((layer.weight.detach() / scale).round().clamp(-1, 1).unique().tolist()) <= {-1., 0., 1.}
     assert_close(layer(x), inputs @ codes.T * steps * scale + layer.bias)
     assert (layer(x) - F.linear(x, layer.weight, layer.bias)).abs().max() > .01  # rounding is really on
@@ -363,11 +367,12 @@ def test_ternary_layer_computes_with_its_codes():
 def test_straight_through_gradients():
     layer, x = TernaryLinear(16, 8), torch.randn(5, 16, requires_grad=True)
     layer(x).sum().backward()
-    codes, scale = ternary.ternary(layer.weight)
-    inputs, steps = ternary.int8(x)
+    codes, scale = ternary.quantize_ternary(layer.weight)
+    inputs, steps = ternary.quantize_int8(x)
     assert_close(layer.weight.grad, (inputs * steps).sum(0).expand(8, 16))
     assert_close(x.grad, (codes * scale).sum(0).expand(5, 16))
-    assert ternary.int8(torch.zeros(2, 4))[0].isfinite().all() and ternary.ternary(torch.zeros(2, 4))[0].isfinite().all()
+    for quantize in (ternary.quantize_int8, ternary.quantize_ternary):
+        assert quantize(torch.zeros(2, 4))[0].isfinite().all()
 
 
 @torch.no_grad()
@@ -459,5 +464,6 @@ def test_refusals():
 def test_a_mean_over_thousands_of_words_does_not_overflow_in_16_bits():
     from shutka.models.layers import masked_mean
     with torch.autocast('cpu', torch.float16):
-        mean = masked_mean(torch.full((1, 4096, 8), 4.), torch.ones(1, 4096, dtype=torch.bool), torch.full((1, 4096), 6.))
+        mask, weight = torch.ones(1, 4096, dtype=torch.bool), torch.full((1, 4096), 6.)
+        mean = masked_mean(torch.full((1, 4096, 8), 4.), mask, weight)
     assert torch.allclose(mean.float(), torch.full((1, 8), 4.), atol=.02)

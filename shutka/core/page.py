@@ -9,10 +9,11 @@ __all__ = ['LABELS', 'CSS', 'label_key', 'format_value', 'markdown_table', 'html
 from collections.abc import Iterable
 from html import escape
 
-from .plots import TITLES, svg
+from .plots import render_svg
+from .run_plot import PANEL_TITLES
 
 # %% ../../nbs/00_core/70_page.ipynb #ae2d6671
-LABELS = TITLES | {'val_loss': 'validation loss'}
+LABELS = PANEL_TITLES | {'val_loss': 'validation loss'}
 
 def label_key(
     key: str,  # of a row, a setting, a fact
@@ -95,7 +96,7 @@ def html_figure(
     what: str,  # what it shows, for those who cannot see it
 ) -> str:
     "A figure to stand in a page."
-    return f'<figure role=img aria-label="{escape(what)}">{svg(drawn)}</figure>'
+    return f'<figure role=img aria-label="{escape(what)}">{render_svg(drawn)}</figure>'
 
 def html_page(
     title: str,             # not yet escaped

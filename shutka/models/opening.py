@@ -14,9 +14,9 @@ import tiktoken
 
 from ..core.errors import UserError
 from ..core.files import read_json
-from .archive import MANIFEST, encoding_in, model_in, read_bundle
-from .lm import opened, transformers
-from .text_jepa import load_model
+from .archive import BUNDLE_MANIFEST, load_bundled_encoding, load_bundled_model, read_bundle
+from .lm_tokenizers import call_transformers, import_transformers
+from .text_jepa_files import load_model
 from ..text.tokenizer import load_encoding
 
 # %% ../../nbs/30_models/90_opening.ipynb #179223db
@@ -38,7 +38,7 @@ def find_model(
     if not path.exists():
         if looks_like_path(name): raise UserError(f"{name} does not exist")
         return 'hub'
-    if (path/MANIFEST).is_file() and (path/'model.json').is_file(): return 'bundle'
+    if (path/BUNDLE_MANIFEST).is_file() and (path/'model.json').is_file(): return 'bundle'
     kind = next((kind for mark, kind in _MARKS.items() if (path/mark).is_file()), None)
     if kind is None:
         raise UserError(f"{path} must be a bundle, or the folder of a run, a checkpoint, a text-JEPA, a sentence encoder "
@@ -64,9 +64,9 @@ class Opened:
 def _open_bundle(path: Path, device: str) -> Opened:
     "The text-JEPA of a bundle."
     content = read_bundle(path)
-    model = model_in(content, path).to(device)
+    model = load_bundled_model(content, path).to(device)
     run = json.loads(content.get('run.json', b'{}'))
-    return Opened(path=path, kind='text-jepa', model=model, encoding=encoding_in(content), run=run, content=content)
+    return Opened(path=path, kind='text-jepa', model=model, encoding=load_bundled_encoding(content), run=run, content=content)
 
 def _open_text_jepa(path: Path, device: str) -> Opened:
     "A text-JEPA from the folder of its weights or of its run."
@@ -79,9 +79,9 @@ def _open_text_jepa(path: Path, device: str) -> Opened:
 
 def _open_causal(path: Path | str, device: str) -> Opened:
     "A causal model of transformers, with its tokenizer, in the type that its weights have."
-    t = transformers()
-    model = opened('causal model', path, t.AutoModelForCausalLM.from_pretrained, use_safetensors=True, dtype='auto')
-    tokenizer = opened('tokenizer', path, t.AutoTokenizer.from_pretrained)
+    t = import_transformers()
+    model = call_transformers('causal model', path, t.AutoModelForCausalLM.from_pretrained, use_safetensors=True, dtype='auto')
+    tokenizer = call_transformers('tokenizer', path, t.AutoTokenizer.from_pretrained)
     return Opened(path=path, kind='causal', model=model.to(device).eval(), tokenizer=tokenizer)
 
 def _open_sentences(path: Path | str, device: str) -> Opened:
@@ -91,7 +91,7 @@ def _open_sentences(path: Path | str, device: str) -> Opened:
     except ImportError:
         raise UserError(f"sentence-transformers must be installed to open {path}: "
                         f"pip install 'shutka[embeddings]'; or give a bundle of shutka's") from None
-    model = opened('sentence encoder', path, SentenceTransformer, "a bundle of shutka's",
+    model = call_transformers('sentence encoder', path, SentenceTransformer, "a bundle of shutka's",
                    device=device, model_kwargs={'use_safetensors': True})
     return Opened(path=path, kind='sentences', model=model.eval())
 
