@@ -1,8 +1,9 @@
-"""What a bank's truth must survive: wrong input, kills at any moment, a full disk, two writers, a folder that cannot be written.
+"""What a bank's truth must survive: wrong input, kills at any moment, a full disk, two writers, a read-only folder.
 
 What is true of a store on a server too stands in test_qdrant.py, and runs on both.
 
-As a script, `python test_store.py works FOLDER SEED` changes a bank at random until it is killed, and prints what was acknowledged.
+As a script, `python test_store.py works FOLDER SEED` changes a bank at random until it is killed, and prints
+what was acknowledged.
 """
 import json
 import math
@@ -19,7 +20,8 @@ import numpy as np
 import pytest
 
 from shutka.core.errors import UserError
-from shutka.memory.store import Store, unit
+from shutka.memory.memories import normalize_vectors
+from shutka.memory.store import Store
 
 ENCODER = ('first', 2)
 
@@ -40,7 +42,8 @@ def store(tmp_path):
         yield store
 
 
-def state(store): return store.last_operation(), store.live().tolist(), store.vectors()[1].tolist(), store.counts(), store.verify()
+def state(store):
+    return store.last_operation(), store.live().tolist(), store.vectors()[1].tolist(), store.counts(), store.verify()
 
 
 # what is refused
@@ -91,8 +94,9 @@ REFUSED = {
 
 def test_readers_and_closed_stores_change_nothing(store):
     with Store(store.folder, readonly=True) as reader:
-        for call in (lambda: reader.apply('delete', delete=[1]), reader.undo, reader.compact, lambda: reader.set_meta('a', 1),
-                     lambda: reader.use_encoder('second', 3), lambda: reader.set_vectors('first', [1], [[1, 2]])):
+        for call in (lambda: reader.apply('delete', delete=[1]), reader.undo, reader.compact,
+                     lambda: reader.set_meta('a', 1), lambda: reader.use_encoder('second', 3),
+                     lambda: reader.set_vectors('first', [1], [[1, 2]])):
             with pytest.raises(UserError, match='readonly'): call()
     for call in (reader.live, reader.verify, lambda: reader.get([1])):
         if call == reader.verify: assert 'was closed' in call()[0]
@@ -101,12 +105,23 @@ def test_readers_and_closed_stores_change_nothing(store):
 
 
 @pytest.mark.parametrize(('call', 'why'), [
-    (lambda store: store.set_meta('a', {1}), 'value of a'), (lambda store: store.set_meta('\ud800', 1), 'a key must be valid Unicode'), (lambda store: store.set_meta(5, 1), 'a key must be a str, got int'),
-    (lambda store: store.meta('\ud800'), 'a key must be valid Unicode'), (lambda store: store.meta(5), 'a key must be a str, got int'),
-    (lambda store: store.use_encoder('first', 3), 'dimension 2'), (lambda store: store.use_encoder('x', 0), 'dimension must be 1 or more, got 0'), (lambda store: store.use_encoder('', 2), 'fingerprint'),
-    (lambda store: store.use_encoder('\ud800', 2), 'fingerprint must be valid Unicode'), (lambda store: store.use_encoder('x', 2**70), f'dimension must fit into 64 bits, got {2**70}'),
-    (lambda store: store.use_encoder('x', 2.), 'dimension must be a whole number, got 2.0'), (lambda store: store.history(10**30), 'an operation must fit into 64 bits'), (lambda store: store.history('1'), 'an operation must be a whole number'),
-    (lambda store: store.compact(-1), 'keep must be 0 or more, got -1'), (lambda store: store.compact(10**30), 'keep must fit into 64 bits, got 10{30}$'), (lambda store: store.compact(1.5), 'keep must be a whole number, got 1.5')])
+    (lambda store: store.set_meta('a', {1}), 'value of a'),
+    (lambda store: store.set_meta('\ud800', 1), 'a key must be valid Unicode'),
+    (lambda store: store.set_meta(5, 1), 'a key must be a str, got int'),
+    (lambda store: store.meta('\ud800'), 'a key must be valid Unicode'),
+    (lambda store: store.meta(5), 'a key must be a str, got int'),
+    (lambda store: store.use_encoder('first', 3), 'dimension 2'),
+    (lambda store: store.use_encoder('x', 0), 'dimension must be 1 or more, got 0'),
+    (lambda store: store.use_encoder('', 2), 'fingerprint'),
+    (lambda store: store.use_encoder('\ud800', 2), 'fingerprint must be valid Unicode'),
+    (lambda store: store.use_encoder('x', 2**70), f'dimension must fit into 64 bits, got {2**70}'),
+    (lambda store: store.use_encoder('x', 2.), 'dimension must be a whole number, got 2.0'),
+    (lambda store: store.history(10**30), 'an operation must fit into 64 bits'),
+    (lambda store: store.history('1'), 'an operation must be a whole number'),
+    (lambda store: store.compact(-1), 'keep must be 0 or more, got -1'),
+    (lambda store: store.compact(10**30), 'keep must fit into 64 bits, got 10{30}$'),
+    (lambda store: store.compact(1.5), 'keep must be a whole number, got 1.5'),
+])
 def test_refused_by_name(store, call, why):
     before = state(store)
     with pytest.raises(UserError, match=why): call(store)
@@ -114,7 +129,9 @@ def test_refused_by_name(store, call, why):
 
 
 def test_numpys_numbers_are_numbers(store):
-    assert store.history(np.int64(2)) == store.history(2) and len(store.use_encoder('second', np.int64(3))) == 2 and store.compact(np.int64(100)).id == 3
+    assert store.history(np.int64(2)) == store.history(2)
+    assert len(store.use_encoder('second', np.int64(3))) == 2
+    assert store.compact(np.int64(100)).id == 3
 
 
 # encoders and compaction
@@ -123,7 +140,8 @@ def test_a_new_encoder_serves_when_it_is_complete(store):
     bare = store.use_encoder('second', 3)
     assert bare.tolist() == [1, 2] and store.encoder() == ENCODER
     before = state(store)
-    for ids, array, why in (([3], [[1, 1, 1]], 'deleted'), ([1], [[1, 1]], 'shape'), ([1], [[0, 0, 0]], 'zero'), ([1, 2], [[1, 1, 1]], 'as many'), ([1, 1], [[1, 1, 1]] * 2, 'once')):
+    for ids, array, why in (([3], [[1, 1, 1]], 'deleted'), ([1], [[1, 1]], 'shape'), ([1], [[0, 0, 0]], 'zero'),
+                            ([1, 2], [[1, 1, 1]], 'as many'), ([1, 1], [[1, 1, 1]] * 2, 'once')):
         with pytest.raises(UserError, match=why): store.set_vectors('second', ids, array)
     with pytest.raises(UserError, match='unknown'): store.set_vectors('third', [1], [[1, 1, 1]])
     with pytest.raises(UserError, match='current'): store.set_vectors('first', [1], [[1, 1]])
@@ -132,8 +150,10 @@ def test_a_new_encoder_serves_when_it_is_complete(store):
     add(store, 'meanwhile')  # with the old one
     assert store.use_encoder('second', 3).tolist() == [2, 4] and store.encoder() == ENCODER
     store.set_vectors('second', [2, 4], np.ones((2, 3)))
-    assert not len(store.use_encoder('second', 3)) and store.encoder() == ('second', 3) and store.vectors()[1].shape == (3, 3)
-    assert not len(store.use_encoder('second', 3)) and store.operations()[0].detail == {'before': 'first', 'after': 'second'} and store.last_operation() == 4
+    assert not len(store.use_encoder('second', 3))
+    assert store.encoder() == ('second', 3) and store.vectors()[1].shape == (3, 3)
+    assert not len(store.use_encoder('second', 3))
+    assert store.operations()[0].detail == {'before': 'first', 'after': 'second'} and store.last_operation() == 4
     with pytest.raises(UserError, match='reencode'): add(store, 'too late')
     with pytest.raises(UserError, match='encoder'): store.undo(2)
     assert store.undo(2, encode=lambda texts: [[len(t), 1, 1] for t in texts]).added == [3] and not store.verify()
@@ -146,7 +166,7 @@ def test_compact(store):
     store.use_encoder('second', 3)
     store.set_vectors('second', [1, 2], np.ones((2, 3)))
     assert store.compact(keep=4).detail == {'texts': 2, 'vectors': 4}  # memories 3 and 4; the newer ones stay
-    assert [item.text for item in store.get([1, 3, 4, 5])] == ['function one() {}', '', '', 'text 1']
+    assert [memory.text for memory in store.get([1, 3, 4, 5])] == ['function one() {}', '', '', 'text 1']
     with pytest.raises(UserError, match='compacted away'): store.undo(2)
     assert store.use_encoder('second', 3).tolist() == [1, 2] and not store.verify()
 
@@ -161,23 +181,47 @@ def test_meta(store):
 # verify
 
 @pytest.mark.parametrize(('sql', 'fault'), [
-    ('UPDATE items SET text = "other" WHERE id = 1', 'text of memory 1'), ('UPDATE items SET deleted_by = NULL WHERE id = 3', 'not those of the log'),
-    ('DELETE FROM operations WHERE id = 1', 'gaps'), ('DELETE FROM vectors WHERE item = 2', 'memory 2 has no vector'), ('UPDATE vectors SET vector = zeroblob(8)', 'damaged'),
-    ('UPDATE vectors SET vector = zeroblob(7)', 'damaged'), ('DELETE FROM words', 'words of memory 1'), ('UPDATE words SET text = "other" WHERE rowid = 2', 'words of memory 2'),
-    ('INSERT INTO words (rowid, text) VALUES (99, "x")', 'belong to no memory'), ('UPDATE operations SET undone = 1', 'what is undone'),
-    ('UPDATE items SET metadata = "[]" WHERE id = 3', 'metadata or the text of memory 3'), ('UPDATE items SET id = 4 WHERE id = 3', 'not there'), ("UPDATE items SET metadata = CAST('{}' AS BLOB) WHERE id = 1", 'of memory 1'),
-    ('UPDATE vectors SET vector = -vector, crc32 = crc32 WHERE item = 2', 'vector of memory 2 is damaged'), ('UPDATE vectors SET (vector, crc32) = (SELECT vector, crc32 FROM vectors WHERE item = 2)', 'vector of memory 1 is damaged'),
-    ('UPDATE items SET added_by = 2 WHERE id = 1', 'not those of the log'), ('UPDATE operations SET time = time + 1 WHERE id = 1', 'operation 1'), ('UPDATE operations SET detail = "[" WHERE id = 2', 'operation 2'),
-    ('UPDATE operations SET undoes = 2 WHERE id = 2', 'operation 2'), ("UPDATE operations SET kind = x'00' WHERE id = 1", 'operation 1'), ('DELETE FROM changes WHERE item = 2', 'operation 1'),
-    ('UPDATE encoders SET current = 0', 'an encoder'), ('UPDATE encoders SET dimension = 3', 'an encoder'), ('UPDATE encoders SET fingerprint = 7', 'an encoder'),
-    ('UPDATE meta SET value = "1"', 'value of a'), ('UPDATE words_data SET block = replace(block, "function", "functioo")', 'index of words'), ("UPDATE words_data SET block = x'0000' WHERE id = 1", 'index of words'),
-    ("UPDATE words_docsize SET sz = x'09'", 'index of words'), ('UPDATE words_config SET v = 3', 'fts5'), ("UPDATE words_content SET c0 = x'00' WHERE id = 1", 'words of memory 1'),
-    ('UPDATE changes SET live = 1', 'to what it was'), ('DELETE FROM items WHERE id = 1', 'not there'), ('UPDATE items SET text = NULL WHERE id = 1', 'memory 1 has no text'),
+    ('UPDATE items SET text = "other" WHERE id = 1', 'text of memory 1'),
+    ('UPDATE items SET deleted_by = NULL WHERE id = 3', 'not those of the log'),
+    ('DELETE FROM operations WHERE id = 1', 'gaps'),
+    ('DELETE FROM vectors WHERE item = 2', 'memory 2 has no vector'),
+    ('UPDATE vectors SET vector = zeroblob(8)', 'damaged'),
+    ('UPDATE vectors SET vector = zeroblob(7)', 'damaged'),
+    ('DELETE FROM words', 'words of memory 1'),
+    ('UPDATE words SET text = "other" WHERE rowid = 2', 'words of memory 2'),
+    ('INSERT INTO words (rowid, text) VALUES (99, "x")', 'belong to no memory'),
+    ('UPDATE operations SET undone = 1', 'what is undone'),
+    ('UPDATE items SET metadata = "[]" WHERE id = 3', 'metadata or the text of memory 3'),
+    ('UPDATE items SET id = 4 WHERE id = 3', 'not there'),
+    ("UPDATE items SET metadata = CAST('{}' AS BLOB) WHERE id = 1", 'of memory 1'),
+    ('UPDATE vectors SET vector = -vector, crc32 = crc32 WHERE item = 2', 'vector of memory 2 is damaged'),
+    ('UPDATE vectors SET (vector, crc32) = '
+     '(SELECT vector, crc32 FROM vectors WHERE item = 2)', 'vector of memory 1 is damaged'),
+    ('UPDATE items SET added_by = 2 WHERE id = 1', 'not those of the log'),
+    ('UPDATE operations SET time = time + 1 WHERE id = 1', 'operation 1'),
+    ('UPDATE operations SET detail = "[" WHERE id = 2', 'operation 2'),
+    ('UPDATE operations SET undoes = 2 WHERE id = 2', 'operation 2'),
+    ("UPDATE operations SET kind = x'00' WHERE id = 1", 'operation 1'),
+    ('DELETE FROM changes WHERE item = 2', 'operation 1'),
+    ('UPDATE encoders SET current = 0', 'an encoder'),
+    ('UPDATE encoders SET dimension = 3', 'an encoder'),
+    ('UPDATE encoders SET fingerprint = 7', 'an encoder'),
+    ('UPDATE meta SET value = "1"', 'value of a'),
+    ('UPDATE words_data SET block = replace(block, "function", "functioo")', 'index of words'),
+    ("UPDATE words_data SET block = x'0000' WHERE id = 1", 'index of words'),
+    ("UPDATE words_docsize SET sz = x'09'", 'index of words'),
+    ('UPDATE words_config SET v = 3', 'fts5'),
+    ("UPDATE words_content SET c0 = x'00' WHERE id = 1", 'words of memory 1'),
+    ('UPDATE changes SET live = 1', 'to what it was'),
+    ('DELETE FROM items WHERE id = 1', 'not there'),
+    ('UPDATE items SET text = NULL WHERE id = 1', 'memory 1 has no text'),
 ])
 def test_verify_sees(store, sql, fault):
     "Every kind of damage; and nothing but a `UserError` comes of reading it, or of writing."
-    def everything(store): return [lambda: store.get([1, 2, 3]), store.vectors, lambda: store.vectors(ids=[2]), store.operations, store.encoder, lambda: store.meta('a'), store.counts,
-                                   lambda: store.words_search('two', 3), lambda: store.changed_since(1), store.undo, lambda: store.apply('delete', delete=[1])]
+    def everything(store):
+        return [lambda: store.get([1, 2, 3]), store.vectors, lambda: store.vectors(ids=[2]), store.operations,
+                store.encoder, lambda: store.meta('a'), store.counts, lambda: store.words_search('two', 3),
+                lambda: store.changed_since(1), store.undo, lambda: store.apply('delete', delete=[1])]
     store.set_meta('a', 5)
     store.close()
     other = sqlite3.connect(store.folder/'bank.sqlite')
@@ -193,7 +237,8 @@ def test_verify_sees(store, sql, fault):
 def test_a_damaged_table_is_refused(store):
     "Whatever the definition of a table says, readable or not."
     store.close()
-    for old, new in ((b'deleted_by IS NULL', b'deleted_by IS NUL0'), (b'CREATE TABLE meta', b'CREATE TABLE met\xe1'), (b'tokenize="unicode61', b'tokenize="uni\xe3ode61')):
+    for old, new in ((b'deleted_by IS NULL', b'deleted_by IS NUL0'), (b'CREATE TABLE meta', b'CREATE TABLE met\xe1'),
+                     (b'tokenize="unicode61', b'tokenize="uni\xe3ode61')):
         data = (store.folder/'bank.sqlite').read_bytes()
         (store.folder/'bank.sqlite').write_bytes(data.replace(old, new))
         for readonly in (True, False):
@@ -207,7 +252,8 @@ def test_a_hash_stands_for_a_history(store, tmp_path):
     store.close()
     shutil.copytree(store.folder, tmp_path/'copy')
     with Store(store.folder) as one, Store(tmp_path/'copy') as two:
-        assert [one.history(n) for n in (1, 2)] == [two.history(n) for n in (1, 2)] and len({one.history(n) for n in (1, 2)}) == 2 and one.history(3) == ''
+        assert [one.history(n) for n in (1, 2)] == [two.history(n) for n in (1, 2)]
+        assert len({one.history(n) for n in (1, 2)}) == 2 and one.history(3) == ''
         before = one.history(2)
         for store in (one, two): store.undo()
         assert one.history(2) == before and one.history(3) != two.history(3)  # not at the same moment
@@ -215,8 +261,9 @@ def test_a_hash_stands_for_a_history(store, tmp_path):
         assert one.history(4) != two.history(4)
 
 
-@pytest.mark.parametrize('sql', ["UPDATE words SET text = 'other' WHERE rowid = 2", 'DELETE FROM words WHERE rowid = 2',
-                                 "UPDATE words_data SET block = replace(block, 'function', 'functioo')", "UPDATE words_docsize SET sz = x'09'"])
+@pytest.mark.parametrize('sql', [
+    "UPDATE words SET text = 'other' WHERE rowid = 2", 'DELETE FROM words WHERE rowid = 2',
+    "UPDATE words_data SET block = replace(block, 'function', 'functioo')", "UPDATE words_docsize SET sz = x'09'"])
 def test_compact_mends_words(store, sql):
     with store.writing() as db: db.execute(sql)
     assert 'bank.compact mends that' in store.verify()[0]
@@ -229,7 +276,7 @@ def test_compact_mends_words(store, sql):
 
 @pytest.mark.parametrize('wrong', [b'"source": "b"', b'"source"; "a"', b'"source": "\xff"'])
 def test_damaged_memories_can_be_deleted(tmp_path, wrong):
-    "Then the others go on, and compacting forgets what was damaged. Even if SQLite has them in an index, under what they were."
+    "Then the others go on, and compacting forgets what was damaged. Even if SQLite has them in an index, as they were."
     with Store(tmp_path) as store:
         add(store, 'one', source='a')
         add(store, 'two', source='c')
@@ -281,12 +328,13 @@ def test_damaged_pages_are_named_or_harmless(tmp_path):
         folder = tmp_path/str(seed)
         folder.mkdir()
         at = draw.randrange(len(whole))
-        (folder/'bank.sqlite').write_bytes(whole[:at] + draw.randbytes(64) + whole[at + 64:] if seed % 3 else whole[:at])
+        damaged = whole[:at] + draw.randbytes(64) + whole[at + 64:] if seed % 3 else whole[:at]
+        (folder/'bank.sqlite').write_bytes(damaged)
         try:
             with Store(folder) as store:
                 faults = store.verify()
                 assert all(isinstance(fault, str) for fault in faults)
-                if not faults: assert [item.text for item in store.get(store.live())] == texts
+                if not faults: assert [memory.text for memory in store.get(store.live())] == texts
         except UserError as e: assert 'bank.sqlite' in str(e)
 
 
@@ -295,7 +343,8 @@ def test_damaged_pages_are_named_or_harmless(tmp_path):
 def test_one_writer_many_readers(store):
     with pytest.raises(UserError, match='being written by another process'): Store(store.folder)
     script = f'from shutka.memory.store import Store; Store({str(store.folder)!r})'
-    assert 'being written by another process' in subprocess.run([sys.executable, '-c', script], capture_output=True, text=True).stderr
+    ran = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert 'being written by another process' in ran.stderr
     with Store(store.folder, readonly=True) as one, Store(store.folder, readonly=True) as two:
         with one.reading():
             assert one.live().tolist() == [1, 2]
@@ -318,7 +367,8 @@ def test_threads_share_a_store(tmp_path):
             try:
                 for i in range(20):
                     i, = add(store, f'{name} {i}')
-                    with store.reading(): assert len(store.live()) == len(store) and store.get([i])[0].text.startswith(name)
+                    with store.reading():
+                        assert len(store.live()) == len(store) and store.get([i])[0].text.startswith(name)
             except BaseException as e: wrong.append(e)
         threads = [threading.Thread(target=many, args=(name,)) for name in ('one', 'two', 'three', 'four')]
         for t in threads: t.start()
@@ -336,7 +386,7 @@ def test_a_reader_never_sees_half_of_an_operation(tmp_path):
     with Store(tmp_path, readonly=True) as reader:
         while process.poll() is None:
             with reader.reading():
-                kinds = {item.metadata['n'] for item in reader.get(reader.live())}
+                kinds = {memory.metadata['n'] for memory in reader.get(reader.live())}
                 assert len(reader) == 10 and len(kinds) == 1 and len(reader.words_search('text', 99)) == 10
             seen |= kinds
     assert process.returncode == 0 and len(seen) > 1
@@ -346,13 +396,15 @@ def test_a_reader_never_sees_half_of_an_operation(tmp_path):
 
 def test_a_commit_reaches_the_disk(store):
     "A kill cannot show this, only a power cut could: the file's log is flushed before a commit returns."
-    with store.reading() as db: assert [db.execute(f'PRAGMA {name}').fetchone()[0] for name in ('journal_mode', 'synchronous')] == ['wal', 2]
+    with store.reading() as db:
+        settings = [db.execute(f'PRAGMA {name}').fetchone()[0] for name in ('journal_mode', 'synchronous')]
+    assert settings == ['wal', 2]
 
 
 FULL = '''
 import resource, sys
 from pathlib import Path
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.memory.store import Store
 folder = Path(sys.argv[1])
 FILL
@@ -366,7 +418,8 @@ with Store(folder/'bank') as store:
             break
         done += 1
     for _ in range(3):
-        assert store.live().tolist() == list(range(1, done + 1)) and store.last_operation() == done and not store.verify()
+        assert store.live().tolist() == list(range(1, done + 1))
+        assert store.last_operation() == done and not store.verify()
         try: store.apply('delete', [('y' * 100000, {}, [1, 1])], delete=[1])
         except UserError: pass
         else: raise AssertionError('the disk was not full')
@@ -380,21 +433,25 @@ print('fine')
 
 
 def test_a_limit_on_files(tmp_path):
-    script = FULL.replace('FILL', '').replace('LIMIT', 'resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))') \
-                 .replace('FREE', 'resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)')
+    limit = 'resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))'
+    free = 'resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)'
+    script = FULL.replace('FILL', '').replace('LIMIT', limit).replace('FREE', free)
     done = subprocess.run([sys.executable, '-c', script, tmp_path], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.endswith('fine\n'), done.stdout + done.stderr
 
 
 def privately(command, folder, *arguments):
     "Run a program where a shell command has mounted something that nobody else sees."
-    if not shutil.which('unshare') or subprocess.run(['unshare', '-rm', 'sh', '-c', command, folder], capture_output=True).returncode:
+    inside = ['unshare', '-rm', 'sh', '-c']
+    if not shutil.which('unshare') or subprocess.run([*inside, command, folder], capture_output=True).returncode:
         pytest.skip('this machine lets nobody mount')
-    return subprocess.run(['unshare', '-rm', 'sh', '-c', f'{command} && exec "$@"', folder, sys.executable, *arguments], capture_output=True, text=True, timeout=120)
+    words = [*inside, f'{command} && exec "$@"', folder, sys.executable, *arguments]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120)
 
 
 def test_a_full_disk(tmp_path):
-    script = FULL.replace('FILL', '(folder/"ballast").write_bytes(bytes(400_000))').replace('LIMIT', '').replace('FREE', '(folder/"ballast").unlink()')
+    script = FULL.replace('FILL', '(folder/"ballast").write_bytes(bytes(400_000))').replace('LIMIT', '')
+    script = script.replace('FREE', '(folder/"ballast").unlink()')
     done = privately('mount -t tmpfs -o size=1m tmpfs "$0"', tmp_path, '-c', script, tmp_path)
     assert done.returncode == 0 and done.stdout.endswith('fine\n'), done.stdout + done.stderr
     assert not list(tmp_path.iterdir())
@@ -403,12 +460,13 @@ def test_a_full_disk(tmp_path):
 READONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0"'
 LOOK = '''
 import sys
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.memory.store import Store
 try: Store(sys.argv[1])
 except UserError as e: print(e)
 try:
-    with Store(sys.argv[1], readonly=True) as store: print(store.live().tolist(), store.words_search('two', 1)[0][0], store.verify())
+    with Store(sys.argv[1], readonly=True) as store:
+        print(store.live().tolist(), store.words_search('two', 1)[0][0], store.verify())
 except UserError as e: print(e)
 '''
 
@@ -420,7 +478,8 @@ def test_a_folder_that_cannot_be_written(store):
     assert 'must be a folder that can be written' in lines[0] and lines[1] == '[1, 2] 2 []'
 
 
-@pytest.mark.parametrize(('left', 'expected'), [('all', '[1, 2] 2 []'), ('no -shm', 'copy the folder to where it can be written')])
+@pytest.mark.parametrize(('left', 'expected'), [
+    ('all', '[1, 2] 2 []'), ('no -shm', 'copy the folder to where it can be written')])
 def test_a_folder_that_cannot_be_written_and_was_not_closed(store, tmp_path, left, expected):
     shutil.copytree(store.folder, tmp_path/'copy')
     if left != 'all': (tmp_path/'copy'/'bank.sqlite-shm').unlink()
@@ -436,7 +495,8 @@ def encode(texts, fingerprint): return [vector(text, int(fingerprint)) for text 
 
 def work(store, draw):
     "One random operation; or none, where it was none that can be done."
-    kind, live = draw.choice(['add', 'add', 'delete', 'update', 'undo', 'undo', 'redo', 'encoder', 'compact']), store.live().tolist()
+    kind = draw.choice(['add', 'add', 'delete', 'update', 'undo', 'undo', 'redo', 'encoder', 'compact'])
+    live = store.live().tolist()
     fingerprint, dimension = store.encoder() or ('2', 2)
     texts = [f'function f{draw.randrange(10**9)}() {{}}' * draw.choice([1, 1, 50]) for _ in range(draw.randint(1, 20))]
     triples = [(text, {'source': draw.choice('ab')}, v) for text, v in zip(texts, encode(texts, fingerprint))]
@@ -445,13 +505,14 @@ def work(store, draw):
         if kind == 'add': return store.apply('add', triples, encoder=(fingerprint, dimension))
         if kind == 'delete': return store.apply('delete', delete=some)
         if kind == 'update': return store.apply('update', triples, some, encoder=(fingerprint, dimension))
-        if kind == 'undo': return store.undo(encode=lambda texts: encode(texts, fingerprint))
-        if kind == 'redo': return store.undo(draw.randint(1, store.last_operation() + 1), encode=lambda texts: encode(texts, fingerprint))
+        def encode_again(texts): return encode(texts, fingerprint)
+        if kind == 'undo': return store.undo(encode=encode_again)
+        if kind == 'redo': return store.undo(draw.randint(1, store.last_operation() + 1), encode=encode_again)
         if kind == 'compact' and draw.random() < .3: return store.compact(keep=draw.randint(0, 20))
         if kind == 'encoder':
             to = str(draw.randint(2, 8))
             while len(bare := store.use_encoder(to, int(to))):
-                store.set_vectors(to, bare[:30], encode([item.text for item in store.get(bare[:30])], to))
+                store.set_vectors(to, bare[:30], encode([memory.text for memory in store.get(bare[:30])], to))
             return store.operations(limit=1)[0]
     except UserError as e:
         if kind not in ('undo', 'redo') or 'written' in str(e): raise
@@ -464,7 +525,9 @@ def works(folder, seed):
         print('{}', flush=True)
         while True:
             o = work(store, draw)
-            if o: print(json.dumps([o.id, o.added, o.deleted, {item.id: item.text for item in store.get(o.added)}]), flush=True)
+            if not o: continue
+            texts = {memory.id: memory.text for memory in store.get(o.added)}
+            print(json.dumps([o.id, o.added, o.deleted, texts]), flush=True)
 
 
 def replay(live, operation, added, deleted):
@@ -497,10 +560,13 @@ def test_killed_at_any_moment(tmp_path, kills):
             if store.last_operation() > last:
                 operation, = store.operations(limit=1)
                 live, last = replay(live, operation.id, operation.added, operation.deleted), operation.id
-                texts |= {item.id: item.text for item in store.get(operation.added)}
+                texts |= {memory.id: memory.text for memory in store.get(operation.added)}
             assert store.live().tolist() == sorted(live)
-            assert {item.id: item.text for item in store.get(live)} == {i: texts[i] for i in live}
-            if live: assert np.array_equal(store.vectors()[1], unit(encode([texts[i] for i in sorted(live)], store.encoder()[0]), store.encoder()[1]))
+            assert {memory.id: memory.text for memory in store.get(live)} == {i: texts[i] for i in live}
+            if live:
+                fingerprint, dimension = store.encoder()
+                vectors = encode([texts[i] for i in sorted(live)], fingerprint)
+                assert np.array_equal(store.vectors()[1], normalize_vectors(vectors, dimension))
         if last > 400: folder, live, texts, last = tmp_path/f'bank{seed}', set(), {}, 0
     print(f'{kills} kills, {total} acknowledged operations, none lost')
     assert total > kills
