@@ -2,16 +2,23 @@
 
     python benchmarks/memory.py [--adds 20000] [--search 20000 200000] [--files 5000] [--million]
 
-Adds: texts with given vectors, in batches of 100 and one by one, to a `Bank`, and to the peers that are installed, each as it comes with a folder of its own; sqlite-vec in a database with the same settings as ours (WAL,
-synchronous=FULL) beside a table for the texts (it needs pysqlite3-binary where Python's sqlite3 loads no extensions). The floor is to append the same bytes to a file and flush it. SQLite writes whole pages, of each table and index
-that an add touches, so there is a second floor: to append and flush as many bytes as it writes to its log. In alternation; medians, and the mean, which counts what is put off to now and then. Who flushes before it answers is
-seen in a child process that counts calls of fsync and fdatasync, where strace is installed.
+Adds: texts with given vectors, in batches of 100 and one by one, to a `Bank`, and to the peers that are installed,
+each as it comes with a folder of its own; sqlite-vec in a database with the same settings as ours (WAL,
+synchronous=FULL) beside a table for the texts (it needs pysqlite3-binary where Python's sqlite3 loads no extensions).
+The floor is to append the same bytes to a file and flush it. SQLite writes whole pages, of each table and index that an
+add touches, so there is a second floor: to append and flush as many bytes as it writes to its log. In alternation;
+medians, and the mean, which counts what is put off to now and then. Who flushes before it answers is seen in a child
+process that counts calls of fsync and fdatasync, where strace is installed.
 
-Search: k = 10, one question at a time, in alternation, medians. The vectors are made: clusters of about a hundred, as far from their centre as the centre from the origin, which is easy for lists; and Gaussian ones without clusters, which is hard; each question is a stored vector with a fifth
-of noise. Recall is against `IndexFlatIP`. The texts are 20 words of 20,000, some much more frequent than others; a question has three of them. Nothing is encoded: the vectors are given.
+Search: k = 10, one question at a time, in alternation, medians. The vectors are made: clusters of about a hundred, as
+far from their centre as the centre from the origin, which is easy for lists; and Gaussian ones without clusters, which
+is hard; each question is a stored vector with a fifth of noise. Recall is against `IndexFlatIP`. The texts are 20 words
+of 20,000, some much more frequent than others; a question has three of them. Nothing is encoded: the vectors are given.
 
-Opening: in a child process, from nothing to the first answer (which opens the index, and reads all of its file to check its hash), the second, and the median of twenty more; with the files in the system's cache, as they were just written. With `--million` also a
-bank of a million memories: that takes four minutes, several GB of memory and 4 GB of disk. Sync: a git repository of small files, a bank without an encoder.
+Opening: in a child process, from nothing to the first answer (which opens the index, and reads all of its file to check
+its hash), the second, and the median of twenty more; with the files in the system's cache, as they were just written.
+With `--million` also a bank of a million memories: that takes four minutes, several GB of memory and 4 GB of disk.
+Sync: a git repository of small files, a bank without an encoder.
 """
 import os
 
@@ -48,7 +55,9 @@ def unit(x): return np.ascontiguousarray(x / np.linalg.norm(x, axis=-1, keepdims
 def made(n, questions=64, clusters=True):
     "Vectors, and questions near some of them."
     r = np.random.default_rng(0)
-    if not clusters: vectors = unit(r.standard_normal((n, D), np.float32) * np.arange(1, D + 1, dtype=np.float32) ** -.4)  # effective rank as a trained encoder's
+    if not clusters:
+        falling = np.arange(1, D + 1, dtype=np.float32) ** -.4  # effective rank as a trained encoder's
+        vectors = unit(r.standard_normal((n, D), np.float32) * falling)
     else: vectors = clustered(n, r)
     return vectors, unit(vectors[r.choice(n, questions)] + .2 * unit(r.standard_normal((questions, D), np.float32)))
 
@@ -64,7 +73,8 @@ def clustered(n, r):
 def spoken(n, length, seed):
     "Texts of some words of 20,000."
     r = np.random.default_rng(seed)
-    names = [''.join(chr(97 + i // 26 ** place % 26) for place in range(4)) for i in range(20_000)]  # letters only, or they would be split
+    # letters only, or they would be split
+    names = [''.join(chr(97 + i // 26 ** place % 26) for place in range(4)) for i in range(20_000)]
     return [' '.join(names[i] for i in row) for row in (20_000 * r.random((n, length)) ** 3).astype(int)]
 
 
@@ -115,22 +125,27 @@ def ours(folder):
 def chroma(folder):
     import chromadb
     collection = chromadb.PersistentClient(str(folder)).create_collection('adds', metadata={'hnsw:space': 'ip'})
-    return lambda start, texts, vectors: collection.add(ids=[str(start + i) for i in range(len(texts))], embeddings=vectors, documents=texts)
+    def add(start, texts, vectors):
+        collection.add(ids=[str(start + i) for i in range(len(texts))], embeddings=vectors, documents=texts)
+    return add
 
 def sqlite_vec(folder):
     import sqlite_vec
     try: sqlite3 = import_module('pysqlite3')
     except ImportError: sqlite3 = import_module('sqlite3')
-    if not hasattr(sqlite3.Connection, 'enable_load_extension'): raise ImportError("this Python's sqlite3 loads no extensions, pysqlite3 does")
+    if not hasattr(sqlite3.Connection, 'enable_load_extension'):
+        raise ImportError("this Python's sqlite3 loads no extensions, pysqlite3 does")
     db = sqlite3.connect(folder/'db', isolation_level=None)
     db.enable_load_extension(True)
     sqlite_vec.load(db)
-    for line in ('PRAGMA journal_mode = WAL', 'PRAGMA synchronous = FULL', 'CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT)',
+    for line in ('PRAGMA journal_mode = WAL', 'PRAGMA synchronous = FULL',
+                 'CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT)',
                  f'CREATE VIRTUAL TABLE v USING vec0(embedding float[{D}])'): db.execute(line)
     def add(start, texts, vectors):
         db.execute('BEGIN IMMEDIATE')
         db.executemany('INSERT INTO texts VALUES (?, ?)', [(start + i, t) for i, t in enumerate(texts)])
-        db.executemany('INSERT INTO v (rowid, embedding) VALUES (?, ?)', [(start + i, v.tobytes()) for i, v in enumerate(vectors)])
+        rows = [(start + i, v.tobytes()) for i, v in enumerate(vectors)]
+        db.executemany('INSERT INTO v (rowid, embedding) VALUES (?, ?)', rows)
         db.execute('COMMIT')
     return add
 
@@ -141,10 +156,12 @@ def lance(folder):
     table = lancedb.connect(str(folder)).create_table('t', schema=schema)
     def add(start, texts, vectors):
         rows = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), D)
-        table.add(pa.table({'id': pa.array(range(start, start + len(texts))), 'text': pa.array(texts), 'vector': rows}, schema=schema))
+        ids = pa.array(range(start, start + len(texts)))
+        table.add(pa.table({'id': ids, 'text': pa.array(texts), 'vector': rows}, schema=schema))
     return add
 
-STORES = {'floor (append, fsync)': floor, "floor, SQLite's bytes": log_floor, 'shutka': ours, 'chromadb': chroma, 'sqlite-vec': sqlite_vec, 'lancedb': lance}
+STORES = {'floor (append, fsync)': floor, "floor, SQLite's bytes": log_floor, 'shutka': ours, 'chromadb': chroma,
+          'sqlite-vec': sqlite_vec, 'lancedb': lance}
 
 
 def opened(name, folder):
@@ -158,35 +175,43 @@ def flushes(name):
     if not shutil.which('strace'): return '?'
     with tempfile.TemporaryDirectory(dir='.') as folder:
         log = Path(folder)/'log'
-        subprocess.run(['strace', '-f', '-e', 'trace=fsync,fdatasync', '-o', log, sys.executable, __file__, '--flush', name, folder], check=True, capture_output=True)
+        command = ['strace', '-f', '-e', 'trace=fsync,fdatasync', '-o', log,
+                   sys.executable, __file__, '--flush', name, folder]
+        subprocess.run(command, check=True, capture_output=True)
         _, mark, calls = log.read_text().partition('fsync(987654')
         return f"{calls.count('sync(') / 20:.1f}" if mark else '?'
 
 def adds(n, singles=200):
     "Table of durable adds."
-    print(f"{'durable adds of 384 + text':28}{'writes/s, median':>20}{'mean':>12}{'shutka / it':>14}{'mean':>12}{'fsyncs':>10}")
+    print(f"{'durable adds of 384 + text':28}{'writes/s, median':>20}{'mean':>12}"
+          f"{'shutka / it':>14}{'mean':>12}{'fsyncs':>10}")
     seen = {name: flushes(name) for name in STORES}
     for size, rounds in ((100, n // 100), (1, singles)):
         vectors, texts = made(size * (rounds + 1))[0], spoken(size * (rounds + 1), 20, 0)
         with tempfile.TemporaryDirectory(dir='.') as folder:
             stores = {name: opened(name, Path(folder)) for name in STORES}
-            def add(store, turn): store(turn * size, texts[turn * size:(turn + 1) * size], vectors[turn * size:(turn + 1) * size])
+            def add(store, turn):
+                some = slice(turn * size, (turn + 1) * size)
+                store(turn * size, texts[some], vectors[some])
             times = alternate(rounds, {name: partial(add, store) for name, store in stores.items() if store})
             for name in stores:
                 label = f'{name}, {size}'
                 if name not in times: print(f'{label:28}{"not installed":>20}'); continue
                 rates = [size / f(times[name]) for f in (median, mean)]
                 mine = [size / f(times['shutka']) for f in (median, mean)]
-                print(f'{label:28}{rates[0]:>20,.0f}{rates[1]:>12,.0f}{mine[0] / rates[0]:>14.2f}{mine[1] / rates[1]:>12.2f}{seen[name]:>10}', flush=True)
+                print(f'{label:28}{rates[0]:>20,.0f}{rates[1]:>12,.0f}{mine[0] / rates[0]:>14.2f}'
+                      f'{mine[1] / rates[1]:>12.2f}{seen[name]:>10}', flush=True)
 
 
 def timed(ways, questions, rounds=40):
     "Median milliseconds of each way to answer one question."
-    return {name: 1e3 * median(t) for name, t in alternate(rounds, {name: lambda turn, way=way: way(questions[turn % len(questions)]) for name, way in ways.items()}, warm=4).items()}
+    calls = {name: lambda turn, way=way: way(questions[turn % len(questions)]) for name, way in ways.items()}
+    return {name: 1e3 * median(t) for name, t in alternate(rounds, calls, warm=4).items()}
 
 def graph(vectors, questions, right):
     "hnswlib's graph of the vectors, searched as widely as a recall of .95 takes; None if it is not installed."
-    try: import hnswlib
+    try:
+        import hnswlib
     except ImportError: return None
     made = hnswlib.Index(space='ip', dim=D)
     made.init_index(len(vectors), M=16, ef_construction=100)
@@ -205,15 +230,21 @@ def alone(n, folder, label, vectors, questions, line):
     "Rows of the index without a bank."
     plain = faiss.IndexFlatIP(D)
     plain.add(vectors)
-    exact, ivf = (Index.build(folder/f'{name}{n}', np.arange(n), vectors, 'x', 1, ivf_from=start) for name, start in (('flat', n + 1), ('ivf', 1)))
+    exact, ivf = (Index.build(folder/f'{name}{n}', np.arange(n), vectors, 'x', 1, ivf_from=start)
+                  for name, start in (('flat', n + 1), ('ivf', 1)))
     right, found = plain.search(questions, K)[1], ivf.search(questions, K)[0]
-    ways = {name: lambda q, index=index: index.search(q[None], K) for name, index in (('plain', plain), ('exact', exact), ('ivf', ivf))}
+    indexes = {'plain': plain, 'exact': exact, 'ivf': ivf}
+    ways = {name: lambda q, index=index: index.search(q[None], K) for name, index in indexes.items()}
     if hnsw := graph(vectors, questions, right): ways['hnsw'] = lambda q: hnsw[0].knn_query(q[None], K)
     ms, recall = timed(ways, questions), found_of(right, found)
     line(f'IndexFlatIP, {label}', ms['plain'], 1, '')
     line(f'shutka, exact, {label}', ms['exact'], ms['exact'] / ms['plain'], 'IndexFlatIP (at most 1.3)')
-    if hnsw: line(f'hnswlib, {label}', ms['hnsw'], ms['ivf'] / ms['hnsw'], f'shutka, IVF; recall@10 {hnsw[2]:.3f}, ef {hnsw[1]}; all in memory, and nothing can be removed for good')
-    line(f'shutka, IVF, {label}', ms['ivf'], ms['exact'] / ms['ivf'], f"exact, faster (5 at least); recall@10 {recall:.3f}, {ivf.stats()['probes']} of {ivf.stats()['lists']} lists")
+    if hnsw:
+        line(f'hnswlib, {label}', ms['hnsw'], ms['ivf'] / ms['hnsw'],
+             f'shutka, IVF; recall@10 {hnsw[2]:.3f}, ef {hnsw[1]}; all in memory, and nothing can be removed for good')
+    stats = ivf.stats()
+    line(f'shutka, IVF, {label}', ms['ivf'], ms['exact'] / ms['ivf'],
+         f"exact, faster (5 at least); recall@10 {recall:.3f}, {stats['probes']} of {stats['lists']} lists")
 
 def filled(folder, vectors, known):
     "A bank of made texts with these vectors, and what it took."
@@ -224,7 +255,8 @@ def filled(folder, vectors, known):
     began = time.perf_counter()
     bank.rebuild()
     took, index = time.perf_counter() - began, bank.stats()['index']
-    print(f"{'index rebuilt from SQLite':44}{took:>10.1f} s, {index['kind']}, {index['probes']} of {index['lists']} lists, recall@10 {index['recall']:.3f} (200,000: at most 10 s)", flush=True)
+    print(f"{'index rebuilt from SQLite':44}{took:>10.1f} s, {index['kind']}, {index['probes']} of {index['lists']} "
+          f"lists, recall@10 {index['recall']:.3f} (200,000: at most 10 s)", flush=True)
     return bank
 
 def search(n, folder):
@@ -238,7 +270,8 @@ def search(n, folder):
     bank = filled(folder/f'bank{n}', vectors, dict(zip(asked, questions)))
     ms = timed({how: lambda q, how=how: bank.search(q, K, how) for how in ('words', 'dense', 'hybrid')}, asked)
     for how in ('words', 'dense'): line(f'Bank.search, {how}', ms[how], 1, '')
-    line('Bank.search, hybrid', ms['hybrid'], ms['hybrid'] / (ms['words'] + ms['dense']), 'sum of words and dense (at most 2)')
+    both = ms['words'] + ms['dense']
+    line('Bank.search, hybrid', ms['hybrid'], ms['hybrid'] / both, 'sum of words and dense (at most 2)')
     bank.close()
 
 
@@ -258,23 +291,33 @@ def child(how, folder):
         times.append(time.perf_counter() - began)
         sizes.append(resident())
         began = time.perf_counter()
-    print(json.dumps({'first': times[0], 'second': times[1], 'next': median(times[2:]), 'before': before, 'opened': sizes[0], 'all': sizes[-1]}))
+    print(json.dumps({'first': times[0], 'second': times[1], 'next': median(times[2:]),
+                      'before': before, 'opened': sizes[0], 'all': sizes[-1]}))
 
 def opening(label, folder):
     "Rows of opening in a child process."
     for how in ('dense', 'hybrid'):
-        runs = [json.loads(subprocess.run([sys.executable, __file__, '--child', how, folder], check=True, capture_output=True, text=True).stdout) for _ in range(3)]
+        command = [sys.executable, __file__, '--child', how, folder]
+        runs = [json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+                for _ in range(3)]
         m = {name: median(run[name] for run in runs) for name in ('first', 'second', 'next')}
         size = lambda name: ' + '.join(f'{x:.0f}' for x in runs[-1][name])
-        print(f"{f'{label}, {how}':36}{m['first']:>10.3f} s{m['second'] * 1e3:>8.1f} ms{m['next'] * 1e3:>8.1f} ms   {size('before')}, {size('opened')}, {size('all')} MiB", flush=True)
+        sizes = f"{size('before')}, {size('opened')}, {size('all')} MiB"
+        times = f"{m['first']:>10.3f} s{m['second'] * 1e3:>8.1f} ms{m['next'] * 1e3:>8.1f} ms"
+        print(f"{f'{label}, {how}':36}{times}   {sizes}", flush=True)
 
 
 def steps(n, folder):
     "Table of keeping a repository in step."
     repository, bank = folder/'repository', Bank(folder/'steps')
-    git = lambda *words: subprocess.run(['git', '-C', repository, '-c', 'user.name=a', '-c', 'user.email=a@b', *words], check=True, capture_output=True)
-    def write(i, value): (repository/f'{i % 100}'/f'file{i}.ts').write_text(
-        f'/** Adds {value} to a number. */\nexport function add{i}(a: number): number {{\n  return a + {value}\n}}\n\nexport const name{i} = (s: string) => s.trim() + {i}\n')
+    def git(*words):
+        command = ['git', '-C', repository, '-c', 'user.name=a', '-c', 'user.email=a@b', *words]
+        subprocess.run(command, check=True, capture_output=True)
+    def write(i, value):
+        (repository/f'{i % 100}'/f'file{i}.ts').write_text(
+            f'/** Adds {value} to a number. */\nexport function add{i}(a: number): number {{\n'
+            f'  return a + {value}\n}}\n\n'
+            f'export const name{i} = (s: string) => s.trim() + {i}\n')
     for i in range(100): (repository/f'{i}').mkdir(parents=True)
     for i in range(n): write(i, i)
     git('init', '-q')
@@ -328,7 +371,9 @@ def main():
             print(f'\na bank of 1,000,000 x {D}')
             filled(folder/'bank1000000', made(1_000_000)[0], {}).close()
         sizes = [*asked.search, *[1_000_000] * asked.million]
-        if sizes: print(f"\n{'opening':36}{'first':>12}{'second':>11}{'next':>11}   resident, own + files: before, first answer, 22 answers (at most 1 s, 100 ms, 300 MiB)")
+        if sizes:
+            print(f"\n{'opening':36}{'first':>12}{'second':>11}{'next':>11}   resident, own + files: "
+                  "before, first answer, 22 answers (at most 1 s, 100 ms, 300 MiB)")
         for n in sizes: opening(f'Bank, {n:,} x {D}', folder/f'bank{n}')
         if asked.files: steps(asked.files, folder)
 

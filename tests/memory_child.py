@@ -1,8 +1,8 @@
 """A bank that is changed at random until the process is killed; `test_memory_faults.py` does the killing.
 
-As a script it imports once and then forks a child for each line of its input, {"folder", "seed", "point"}. Lines come out: what a child is about to do,
-what it did once the call returned, and how it died. A child told a point of `DEADLY` kills itself there, from inside the library; of `LATE`, the parent kills
-it while it does what belongs to the point.
+As a script it imports once and then forks a child for each line of its input, {"folder", "seed", "point"}. Lines come
+out: what a child is about to do, what it did once the call returned, and how it died. A child told a point of `DEADLY`
+kills itself there, from inside the library. Of `LATE`, the parent kills it while it does what belongs to the point.
 """
 import json
 import os
@@ -45,10 +45,16 @@ def say(**what): os.write(1, (json.dumps(what) + '\n').encode())
 NAMES = ['parse', 'date', 'sum', 'list', 'color', 'path', 'graph', 'byte', 'tree', 'user']
 
 
-def text(draw): return f"function {'_'.join(draw.choices(NAMES, k=6))} {draw.randrange(10**9):09}" + draw.choice(['', '', 'x' * 5000])
+def text(draw):
+    name = '_'.join(draw.choices(NAMES, k=6))
+    return f'function {name} {draw.randrange(10**9):09}' + draw.choice(['', '', 'x' * 5000])
 
 
-def rows(draw, n): return [(text(draw), {'source': f'git:{draw.choice("abc")}', 'line': draw.randrange(99), 'deep': [1, None, {'größe': 2.5}]}) for _ in range(n)]
+def about(draw):
+    return {'source': f'git:{draw.choice("abc")}', 'line': draw.randrange(99), 'deep': [1, None, {'größe': 2.5}]}
+
+
+def rows(draw, n): return [(text(draw), about(draw)) for _ in range(n)]
 
 
 def add(bank, draw):
@@ -96,7 +102,9 @@ def sync(bank, draw):
     place = bank.folder.parent/'src'
     place.mkdir(exist_ok=True)
     for name in draw.sample('abcd', 2):
-        functions = (f'/** Gives number {n:09}. */\nexport function {draw.choice(NAMES)}(a: number) {{ return a + {n}; }}\n' for n in draw.sample(range(10**9), draw.randint(1, 4)))
+        numbers = draw.sample(range(10**9), draw.randint(1, 4))
+        functions = (f'/** Gives number {n:09}. */\n'
+                     f'export function {draw.choice(NAMES)}(a: number) {{ return a + {n}; }}\n' for n in numbers)
         (place/f'{name}.ts').write_text(''.join(functions))
     changes = plan_sync(bank, f'dir:{place}')
     say(begins='sync', add=[row[:2] for row in changes.add], delete=changes.delete)
@@ -127,7 +135,8 @@ def close(bank, draw):
 
 DO = {f.__name__: f for f in (add, update, delete, undo, compact, reencode, sync, rebuild, search, checkpoint, close)}
 LOGGED = ('add', 'update', 'delete', 'undo', 'compact', 'reencode', 'sync')
-OFTEN = ['add'] * 5 + ['update'] * 4 + ['delete'] * 4 + ['undo'] * 3 + ['search'] * 4 + ['compact', 'reencode', 'sync', 'sync', 'rebuild', 'checkpoint', 'close']
+OFTEN = ['add'] * 5 + ['update'] * 4 + ['delete'] * 4 + ['undo'] * 3 + ['search'] * 4
+OFTEN += ['compact', 'reencode', 'sync', 'sync', 'rebuild', 'checkpoint', 'close']
 
 
 def do(kind, bank, draw):
@@ -197,7 +206,8 @@ def in_a_reencoding(point, draw, bank):
     DO['reencode'] = lambda bank, draw: reencode(bank, draw, progress)
 
 
-# ... and in what SQLite does: the kernel kills a process that writes beyond a limit, after the part of a write that still fits. Torn pages, so.
+# ... and in what SQLite does: the kernel kills a process that writes beyond a limit, after the part of a write that
+# still fits. Torn pages, so.
 
 def limit(size):
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -238,7 +248,8 @@ DEADLY = {  # point -> how it becomes deadly, and what leads there
     'index: between its two files': (dying(np, 'save'), 'rebuild'),
     'index: in the middle of the ids': (in_the_ids, 'search'),
     'index: files written, no manifest': (dying(tempfile, 'mkstemp'), 'search'),
-    'manifest: temporary file written, not flushed': (dying(os, 'fsync', when=lambda fd: '.manifest.json.' in path(fd)), 'rebuild'),
+    'manifest: temporary file written, not flushed': (
+        dying(os, 'fsync', when=lambda fd: '.manifest.json.' in path(fd)), 'rebuild'),
     'manifest: temporary file flushed': (dying(os, 'fsync', True, lambda fd: '.manifest.json.' in path(fd)), 'rebuild'),
     'manifest: before the rename': (dying(os, 'replace'), 'search'),
     'manifest: after the rename, folder not flushed': (dying(os, 'replace', True), 'search'),
@@ -250,8 +261,11 @@ DEADLY = {  # point -> how it becomes deadly, and what leads there
     'checkpoint: in a write to the file': (in_the_file, 'checkpoint'),
     'VACUUM: in a write': (in_vacuum, 'compact'),
 }
-LATE = {'commit': 'add', 'commit of an update': 'update', 'commit of an undo': 'undo', 'commit of a sync': 'sync', 'checkpoint': 'checkpoint', 'compact and VACUUM': 'compact',
-        'reencode': 'reencode', 'index build': 'rebuild', 'search': 'search', 'closing': 'close', 'opening': 'open'}
+LATE = {
+    'commit': 'add', 'commit of an update': 'update', 'commit of an undo': 'undo', 'commit of a sync': 'sync',
+    'checkpoint': 'checkpoint', 'compact and VACUUM': 'compact', 'reencode': 'reencode', 'index build': 'rebuild',
+    'search': 'search', 'closing': 'close', 'opening': 'open',
+}
 
 
 def works(folder, seed, point):

@@ -1,4 +1,4 @@
-"The index finds what a search by hand finds, believes no damaged file, and survives being killed in the middle of a build."
+"The index finds what a search by hand finds, believes no damaged file, and survives a kill in the middle of a build."
 import json
 import os
 import signal
@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from shutka.core.errors import UserError
-from shutka.memory import index as module
-from shutka.memory.index import LOCK, MANIFEST, Index, file_digest
+from shutka.memory import generations, nearest
+from shutka.memory.generations import INDEX_LOCK, INDEX_MANIFEST, hash_large_file, lock_index
+from shutka.memory.index import Index
 
 D = 16
 KINDS = {'flat': 10**9, 'ivf': 100}  # kind -> ivf_from
@@ -26,7 +27,8 @@ def unit(x): return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.flo
 def some(n, seed=0, d=D):
     "Unit vectors in groups of about twenty."
     rng = np.random.default_rng(seed)
-    return unit(rng.standard_normal((1 + n // 20, d))[rng.integers(0, 1 + n // 20, n)] + .3 * rng.standard_normal((n, d)))
+    centres = rng.standard_normal((1 + n // 20, d))
+    return unit(centres[rng.integers(0, len(centres), n)] + .3 * rng.standard_normal((n, d)))
 
 
 def by_hand(items: dict, queries, k, among=None):
@@ -35,7 +37,8 @@ def by_hand(items: dict, queries, k, among=None):
     scores = queries @ np.stack([items[i] for i in ids]).T if len(ids) else np.empty((len(queries), 0), np.float32)
     best = np.argsort(-scores, axis=1, kind='stable')[:, :k]
     pad = ((0, 0), (0, k - best.shape[1]))
-    return np.pad(ids[best], pad, constant_values=-1), np.pad(np.take_along_axis(scores, best, 1), pad, constant_values=-np.inf)
+    best_scores = np.take_along_axis(scores, best, 1)
+    return np.pad(ids[best], pad, constant_values=-1), np.pad(best_scores, pad, constant_values=-np.inf)
 
 
 def agrees(index: Index, items: dict, exact=True):
@@ -54,10 +57,12 @@ def agrees(index: Index, items: dict, exact=True):
         for row, query, scores in zip(got, queries, got_scores):  # the scores belong to the ids, and no id comes twice
             there = row[row >= 0]
             assert len(set(there.tolist())) == len(there)
-            np.testing.assert_allclose(np.stack([items[i] for i in there]) @ query if len(there) else [], scores[: len(there)], atol=2e-6)
+            cosines = np.stack([items[i] for i in there]) @ query if len(there) else []
+            np.testing.assert_allclose(cosines, scores[: len(there)], atol=2e-6)
     for at in range(0, len(ids), 97):  # one by one it is another path in FAISS
         assert items[index.search(queries[at: at + 1], 1)[0][0, 0]] @ queries[at] > 1 - 1e-5
-    assert (np.einsum('qd,qd->q', np.stack([items[i] for i in index.search(queries, 1)[0][:, 0]]), queries) > 1 - 1e-5).all()
+    nearest_ones = np.stack([items[i] for i in index.search(queries, 1)[0][:, 0]])
+    assert (np.einsum('qd,qd->q', nearest_ones, queries) > 1 - 1e-5).all()
 
 
 @pytest.fixture
@@ -65,7 +70,8 @@ def built(tmp_path):
     "An index of 400 items, of a kind that can be chosen."
     def build(kind='ivf', n=400, upto=1, seed=0, folder=tmp_path/'index', **more):
         vectors = some(n, seed)
-        return Index.build(folder, np.arange(n), vectors, 'me', upto, **dict(ivf_from=KINDS[kind]) | more), dict(enumerate(vectors))
+        index = Index.build(folder, np.arange(n), vectors, 'me', upto, **dict(ivf_from=KINDS[kind]) | more)
+        return index, dict(enumerate(vectors))
     return build
 
 
@@ -92,8 +98,10 @@ def test_every_item_after_random_changes(tmp_path, kind, where):
         if step % 4 == 0: agrees(index, items, exact=kind == 'flat')
         if step % 8 == 3:
             shuffled = rng.permutation(sorted(items))
-            index = Index.build(folder, shuffled, np.stack([items[i] for i in shuffled]), 'me', step, ivf_from=KINDS[kind])
-            assert index.facts['kind'] == ('flat' if len(items) < KINDS[kind] else kind) and index.facts['recall'] >= .95
+            rows = np.stack([items[i] for i in shuffled])
+            index = Index.build(folder, shuffled, rows, 'me', step, ivf_from=KINDS[kind])
+            assert index.facts['kind'] == ('flat' if len(items) < KINDS[kind] else kind)
+            assert index.facts['recall'] >= .95
             if folder: index = Index.open(folder, 'me')
             agrees(index, items, exact=kind == 'flat')
     index.remove(list(items))
@@ -120,12 +128,17 @@ def test_equal_vectors_are_all_found(built, tmp_path):
 def test_more_than_the_probed_lists_hold_does_not_mean_all_lists(built, monkeypatch):
     "Twice as many are probed, and so on, only for the queries that need it; the better ones stay what they were."
     index, items = built('ivf', 5000, ivf_from=1000)
-    probed, real = [], module._parameters
-    monkeypatch.setattr(module, '_parameters', lambda index, probes, keep=None: probed.append(probes) or real(index, probes, keep))
+    probed, real = [], nearest._search_parameters
+
+    def counting(index, probes, keep=None):
+        probed.append(probes)
+        return real(index, probes, keep)
+    monkeypatch.setattr(nearest, '_search_parameters', counting)
     queries = np.stack([items[i] for i in range(40)])
     ids, scores = index.search(queries, 100)
     assert (ids >= 0).all() and probed[0] == index.facts['probes'] and max(probed) < index.facts['lists'] / 4
-    assert (np.diff(scores, axis=1) <= 0).all() and (ids[:, 0] == np.arange(40)).all() and len(set(ids[0].tolist())) == 100
+    assert (np.diff(scores, axis=1) <= 0).all() and (ids[:, 0] == np.arange(40)).all()
+    assert len(set(ids[0].tolist())) == 100
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -156,9 +169,10 @@ def test_pq_only_on_request_and_measured(tmp_path):
     index = Index.build(tmp_path, np.arange(10_000), vectors, 'me', 1, pq=D)
     assert index.facts['kind'] == 'pq' and .95 <= index.facts['recall'] < 1
     assert index.search(vectors[:50], 1, among=range(50))[0][:, 0].tolist() == list(range(50))
-    with pytest.raises(UserError, match='must find 95%'): Index.build(tmp_path, np.arange(10_000), vectors, 'me', 2, pq=1)
-    with pytest.raises(UserError, match='pq needs'): Index.build(tmp_path, np.arange(10_000), vectors, 'me', 2, pq=5)
-    with pytest.raises(UserError, match='pq needs'): Index.build(tmp_path, np.arange(100), vectors[:100], 'me', 2, pq=4)
+    def again(pq, n=10_000): return Index.build(tmp_path, np.arange(n), vectors[:n], 'me', 2, pq=pq)
+    with pytest.raises(UserError, match='must find 95%'): again(pq=1)
+    with pytest.raises(UserError, match='pq needs'): again(pq=5)
+    with pytest.raises(UserError, match='pq needs'): again(pq=4, n=100)
     assert Index.open(tmp_path, 'me').upto == 1
 
 
@@ -166,11 +180,13 @@ def test_trained_on_noise_is_refused(tmp_path, monkeypatch):
     "As the reference's was. Lists from noise only cost more probes; quantization by it is refused."
     vectors = some(10_000)
     good = Index.build(None, np.arange(10_000), vectors, 'me', 1, pq=D)
-    real = module.sample
+    real = nearest.sample_rows
     noise = lambda m: (np.random.default_rng(0).standard_normal((m, D)) * 100).astype(np.float32)
-    monkeypatch.setattr(module, 'sample', lambda rows, m: noise(min(m, len(rows))) if rows.ndim == 2 else real(rows, m))
-    with pytest.raises(UserError, match='must find 95%'): Index.build(tmp_path, np.arange(10_000), vectors, 'me', 1, pq=D)
-    assert not (tmp_path/MANIFEST).exists() and good.facts['recall'] >= .95
+    noisy = lambda rows, m: noise(min(m, len(rows))) if rows.ndim == 2 else real(rows, m)
+    monkeypatch.setattr(nearest, 'sample_rows', noisy)
+    with pytest.raises(UserError, match='must find 95%'):
+        Index.build(tmp_path, np.arange(10_000), vectors, 'me', 1, pq=D)
+    assert not (tmp_path/INDEX_MANIFEST).exists() and good.facts['recall'] >= .95
     assert Index.build(tmp_path, np.arange(10_000), vectors, 'me', 1, ivf_from=100).facts['recall'] >= .95
 
 
@@ -186,17 +202,20 @@ def test_flipped_bits_and_cut_files(built, tmp_path, kind):
     index, items = built(kind)
     rng = np.random.default_rng(0)
     for path in sorted((tmp_path/'index').iterdir()):
-        if path.name == LOCK: continue
+        if path.name == INDEX_LOCK: continue
         data = path.read_bytes()
-        places = range(len(data)) if path.name == MANIFEST else [*range(150), *rng.integers(0, len(data), 200).tolist(), len(data) - 1]
+        some_places = [*range(150), *rng.integers(0, len(data), 200).tolist(), len(data) - 1]
+        places = range(len(data)) if path.name == INDEX_MANIFEST else some_places
         for at in places:
             path.write_bytes(data[:at] + bytes([data[at] ^ 1 << int(rng.integers(8))]) + data[at + 1:])
             found = opened_quietly(tmp_path/'index')
-            assert found is None or path.name == MANIFEST and found.facts == index.facts and (found.ids == index.ids).all()  # white space
+            if found is None: continue
+            assert path.name == INDEX_MANIFEST  # white space
+            assert found.facts == index.facts and (found.ids == index.ids).all()
         for size in {0, 1, len(data) // 2, len(data) - 1}:
             path.write_bytes(data[:size])
             found = opened_quietly(tmp_path/'index')
-            assert found is None or path.name == MANIFEST and size == len(data) - 1  # its last line's end
+            assert found is None or path.name == INDEX_MANIFEST and size == len(data) - 1  # its last line's end
         path.write_bytes(data + b'\0')
         assert opened_quietly(tmp_path/'index') is None
         path.unlink()
@@ -214,14 +233,14 @@ def test_damage_is_said_and_absence_is_not(built, tmp_path):
     next((tmp_path/'index').glob('*.npy')).unlink()
     with pytest.warns(UserWarning, match='it is damaged'): assert Index.open(tmp_path/'index', 'me') is None
     for text in (b'', b'[]', b'{}', b'null', b'\xff\xfe', b'{"facts": {}, "sha256": ""}'):
-        (tmp_path/'index'/MANIFEST).write_bytes(text)
+        (tmp_path/'index'/INDEX_MANIFEST).write_bytes(text)
         with pytest.warns(UserWarning, match='it is damaged'): assert Index.open(tmp_path/'index', 'me') is None
 
 
 def test_a_changed_number_in_the_manifest(built, tmp_path):
     "The operation it stands at decides what is caught up: a wrong one would give wrong answers."
     built()
-    path = tmp_path/'index'/MANIFEST
+    path = tmp_path/'index'/INDEX_MANIFEST
     whole = json.loads(path.read_text())
     whole['facts']['upto'] = 7
     path.write_text(json.dumps(whole))
@@ -229,14 +248,14 @@ def test_a_changed_number_in_the_manifest(built, tmp_path):
 
 
 def test_large_files_are_hashed_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, 'CHUNK', 1 << 20)
+    monkeypatch.setattr(generations, 'HASH_CHUNK', 1 << 20)
     data = bytearray(np.random.default_rng(0).bytes((5 << 20) // 2))
     hashes = set()
     for at in (None, 0, (1 << 20) - 1, 1 << 20, len(data) - 1):
         changed = bytearray(data)
         if at is not None: changed[at] ^= 1
         (tmp_path/'file').write_bytes(changed)
-        hashes.add(file_digest(tmp_path/'file'))
+        hashes.add(hash_large_file(tmp_path/'file'))
     assert len(hashes) == 5
 
 
@@ -270,7 +289,8 @@ def test_wrong_items_are_refused_and_change_nothing(built, tmp_path, case):
 def test_other_mistakes(built):
     index, items = built('flat', 30)
     with pytest.raises(UserError, match=r'shape \(any, 16\), got float32 \(1, 8\)'): index.add([50], some(1, d=8))
-    for queries, match in ((some(1, d=8), r'\(any, 16\)'), (NAN, 'finite'), (some(1)[0], r'\(any, 16\)'), (some(1).astype(np.float64), 'float64')):
+    for queries, match in ((some(1, d=8), r'\(any, 16\)'), (NAN, 'finite'), (some(1)[0], r'\(any, 16\)'),
+                           (some(1).astype(np.float64), 'float64')):
         with pytest.raises(UserError, match=match): index.search(queries, 3)
     with pytest.raises(UserError, match='k must be'): index.search(some(1), 0)
     with pytest.raises(UserError, match='7 is'): index.add([50, 7], some(2))
@@ -296,7 +316,8 @@ def test_worn(built, monkeypatch):
 CHILD = '''
 import os, signal, sys
 import numpy as np
-from shutka.memory import index as module
+from shutka.memory import generations as module
+from shutka.memory.index import Index
 folder, moment, first = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 def dying(name, before):
@@ -312,7 +333,7 @@ for upto in range(first, first + 10_000):
     if moment == 'after the manifest' and upto > first: dying('write_json', False)
     rng = np.random.default_rng(upto)
     x = rng.standard_normal((2000, 16)); x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-    module.Index.build(folder, np.arange(2000) + upto, x, 'me', upto)
+    Index.build(folder, np.arange(2000) + upto, x, 'me', upto)
     print(upto, flush=True)
 '''
 
@@ -338,7 +359,8 @@ def test_killed_at_a_named_moment(tmp_path, moment):
 def kill_often(folder, kills):
     rng, last = np.random.default_rng(0), 0
     for _ in range(kills):
-        child = subprocess.Popen([sys.executable, '-c', CHILD, folder, 'any', str(last + 1)], stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, '-c', CHILD, folder, 'any', str(last + 1)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         said = int(child.stdout.readline())
         time.sleep(rng.uniform(0, .1))
         os.kill(child.pid, signal.SIGKILL)
@@ -359,7 +381,7 @@ def test_killed_a_hundred_times(tmp_path): kill_often(tmp_path, 100)
 FULL = '''
 import resource, signal, sys
 import numpy as np
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.memory.index import Index
 folder, size = sys.argv[1], int(sys.argv[2])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -372,7 +394,7 @@ except UserError as e: sys.exit(2 if 'must be written to' in str(e) and 'File to
 
 @pytest.mark.parametrize('size', [0, 100, 1000, 1060])
 def test_a_full_disk_leaves_the_one_before(built, tmp_path, size):
-    "A limit on file sizes plays the full disk; 1060 bytes lack the very end, which stays in a buffer until the file is closed."
+    "A limit on file sizes plays the full disk; 1060 bytes lack the end, which stays in a buffer until the close."
     _, items = built('flat', 16)
     before = sorted(path.name for path in (tmp_path/'index').iterdir())
     assert next((tmp_path/'index').glob('*.faiss')).stat().st_size > 1060
@@ -384,15 +406,17 @@ def test_a_full_disk_leaves_the_one_before(built, tmp_path, size):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path/'file').write_text('')
-    with pytest.raises(UserError, match='must be written to'): Index.build(tmp_path/'file'/'index', [1], some(1), 'me', 1)
+    with pytest.raises(UserError, match='must be written to'):
+        Index.build(tmp_path/'file'/'index', [1], some(1), 'me', 1)
 
 
 def test_two_builders_wait_for_each_other(tmp_path):
-    children = [subprocess.Popen([sys.executable, '-c', CHILD.replace('10_000', '5'), tmp_path, 'any', '1']) for _ in range(2)]
+    command = [sys.executable, '-c', CHILD.replace('10_000', '5'), tmp_path, 'any', '1']
+    children = [subprocess.Popen(command) for _ in range(2)]
     assert [child.wait() for child in children] == [0, 0]
     assert check_after(tmp_path, 5) == 5 and len(list(tmp_path.iterdir())) == 4
     before = sorted(tmp_path.iterdir())
-    with module.building(tmp_path):
+    with lock_index(tmp_path):
         other = threading.Thread(target=Index.build, args=(tmp_path, [1], some(1), 'me', 6))
         other.start()
         time.sleep(.2)
@@ -403,7 +427,8 @@ def test_two_builders_wait_for_each_other(tmp_path):
 
 def test_a_reader_always_finds_one(tmp_path):
     "While another builds, whoever opens gets the index before or after."
-    child = subprocess.Popen([sys.executable, '-c', CHILD.replace('10_000', '15'), tmp_path, 'any', '1'], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, '-c', CHILD.replace('10_000', '15'), tmp_path, 'any', '1']
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     said = int(child.stdout.readline())
     while child.poll() is None:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""A bank is killed again and again, at random and at every point where that could hurt; its disk fills up, its files are damaged and taken away.
+"""A bank is killed again and again, at random and wherever it could hurt; its disk fills up, its files are damaged.
 
 `make faults` kills it a thousand times.
 """
@@ -30,6 +30,7 @@ from shutka.memory.index import Index
 from shutka.memory.sync import follow_source
 
 KILLS, MANY, A_BANK = 40, 1000, 20  # in the tests, in `make faults`, of one folder
+OWN = 'undo', 'encoder', 'compact'  # operations that the bank makes itself
 
 
 # the log's own truth, without SQLite
@@ -37,21 +38,27 @@ KILLS, MANY, A_BANK = 40, 1000, 20  # in the tests, in `make faults`, of one fol
 class Model:
     "What a bank must hold after what was said to be done."
 
-    def __init__(self): self.log, self.undone, self.items, self.deleted_by, self.encoder, self.has_vectors = [], {}, {}, {}, 0, False
+    def __init__(self):
+        self.log, self.undone = [], {}
+        self.items, self.deleted_by = {}, {}
+        self.encoder, self.has_vectors = 0, False
 
     @property
     def live(self): return sorted(i for i in self.items if i not in self.deleted_by)
 
     def to_undo(self, which):
         "Number of the operation that undo would reverse, or None if it must refuse."
-        if which is None: which = max((n for n, o in enumerate(self.log, 1) if not self.undone[n] and o[0] not in ('undo', 'encoder', 'compact')), default=0)
+        if which is None:
+            effective = (n for n, o in enumerate(self.log, 1) if not self.undone[n] and o[0] not in OWN)
+            which = max(effective, default=0)
         if not 1 <= which <= len(self.log) or self.undone[which]: return None
         kind, added, deleted, _ = self.log[which - 1]
-        if kind in ('encoder', 'compact') or any(i in self.deleted_by for i in added) or any(i not in self.deleted_by or self.items[i][0] == '' for i in deleted): return None
+        if kind in OWN[1:] or any(i in self.deleted_by for i in added): return None
+        if any(i not in self.deleted_by or self.items[i][0] == '' for i in deleted): return None
         return which
 
     def expects(self, told):
-        "(kind, added, deleted, undoes) of the operation that must come of something announced; None if there must be none."
+        "(kind, added, deleted, undoes) of the operation that must come of something announced; None if none must."
         kind, n = told['begins'], len(told.get('add', []))
         added = [*range(len(self.items) + 1, len(self.items) + 1 + n)]
         if kind in ('add', 'update', 'delete', 'sync'): return kind, added, sorted(told.get('delete', [])), None
@@ -77,25 +84,27 @@ class Model:
 
 
 def agrees(bank, items):
-    "Every memory is found as numpy finds it, and by the number in its text; items: id -> (text, metadata), of the live ones."
+    "Every memory is found as numpy finds it, and by the number in its text; items: id -> (text, metadata), live ones."
     ids = sorted(items)
     assert bank.store.live().tolist() == ids
     if not ids: return
     vectors = bank.encoder.encode([items[i][0] for i in ids])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    everywhere = {'source': sorted({about['source'] for _, about in items.values()})}  # then an IVF index looks into every list
+    # with a filter an IVF index looks into every list
+    everywhere = {'source': sorted({about['source'] for _, about in items.values()})}
     for i, cosines in zip(ids, vectors @ vectors.T):
         for k, where in ((1, {}), (5, everywhere)):
             hits = bank.search(items[i][0], k, 'dense', where)
             np.testing.assert_allclose([h.score for h in hits], np.sort(cosines)[::-1][:k], atol=1e-5)
-            np.testing.assert_allclose([cosines[np.searchsorted(ids, h.id)] for h in hits], [h.score for h in hits], atol=1e-5)
+            true = [cosines[np.searchsorted(ids, h.id)] for h in hits]
+            np.testing.assert_allclose(true, [h.score for h in hits], atol=1e-5)
             assert len({h.id for h in hits}) == len(hits)
         number, = re.findall(r'(?<!\d)\d{9}(?!\d)', items[i][0])[:1]
         assert i in {h.id for h in bank.search(number, 3, 'words')}, (i, number)
 
 
 def check(folder, model, pending, readonly):
-    "Open what a killed process left, and look at all of it; returns whether what was begun and not acknowledged is there."
+    "Open what a killed process left, and look at all of it; returns whether what was not acknowledged is there."
     with warnings.catch_warnings(), Bank(folder, readonly=readonly) as bank:
         warnings.simplefilter('error')  # a kill never leaves an index that only looks whole
         more = bank.store.last_operation() - len(model.log)
@@ -103,8 +112,10 @@ def check(folder, model, pending, readonly):
             assert more == 1 and pending and (operation := model.expects(pending)), (more, pending)
             model.apply(pending, operation)
         assert bank.verify() == []
-        assert [(o.id, (o.kind, o.added, o.deleted, o.undoes), o.undone) for o in bank.operations(10**6)[::-1]] == [(n, o, model.undone[n]) for n, o in enumerate(model.log, 1)]
-        assert [(i.text, i.metadata, i.deleted) for i in bank.get(model.items)] == [(*model.items[i], i in model.deleted_by) for i in model.items]
+        log = [(o.id, (o.kind, o.added, o.deleted, o.undoes), o.undone) for o in bank.operations(10**6)[::-1]]
+        assert log == [(n, o, model.undone[n]) for n, o in enumerate(model.log, 1)]
+        memories = [(i.text, i.metadata, i.deleted) for i in bank.get(model.items)]
+        assert memories == [(*model.items[i], i in model.deleted_by) for i in model.items]
         assert bank.store.encoder() == ((f'words {model.encoder}', D) if model.has_vectors else None)
         bank.encoder = ENCODERS[model.encoder]
         agrees(bank, {i: model.items[i] for i in model.live})
@@ -117,7 +128,7 @@ POINTS = [*DEADLY, *LATE, *[ANY] * 12]
 
 
 def until_dead(process, folder, seed, point):
-    "What a child says until it dies; unless it kills itself, that is when the clock has run down which starts when what belongs to the point begins."
+    "What a child says until it dies: by itself, or when the clock has run down that started with what was awaited."
     draw, began, took, clocks, child = random.Random(seed), {}, {}, [], None
 
     def kill(child, how=signal.SIGKILL):
@@ -149,7 +160,7 @@ def until_dead(process, folder, seed, point):
 
 
 def one_kill(process, folder, seed, point, model):
-    "Let a child work until it dies, and the model with it; returns what was begun and not acknowledged, if anything was."
+    "Let a child work until it dies, and the model with it; returns what was begun and not acknowledged, if anything."
     pending, where = None, None
     with closing(until_dead(process, folder, seed, point)) as story:
         for told in story:
@@ -162,7 +173,8 @@ def one_kill(process, folder, seed, point, model):
                     if operation:
                         number, added, deleted = operation
                         expected = model.expects(pending)
-                        assert expected and (number, added, deleted) == (len(model.log) + 1, *expected[1:3]), (told, expected)
+                        right = expected and (len(model.log) + 1, *expected[1:3])
+                        assert (number, added, deleted) == right, (told, expected)
                         model.apply(pending, expected)
                     pending = None
                 case {'point': where}: pass
@@ -173,10 +185,11 @@ def one_kill(process, folder, seed, point, model):
 
 @pytest.mark.parametrize('kills', [KILLS, pytest.param(MANY, marks=pytest.mark.faults)])
 def test_killed(tmp_path, capsys, kills):
-    "Nothing acknowledged is lost, nothing is half done, every memory is found, whenever the process that writes is killed."
+    "Nothing acknowledged is lost, nothing is half done, every memory is found, whenever the writing process is killed."
     points = random.Random(0).sample(POINTS, len(POINTS))
     acknowledged, kept, during = 0, 0, Counter()
-    process = subprocess.Popen([sys.executable, memory_child.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
+    process = subprocess.Popen([sys.executable, memory_child.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
     with process, closing(process.stdin):
         for seed in range(kills):
             if seed % A_BANK == 0: folder, model = tmp_path/str(seed)/'bank', Model()
@@ -186,7 +199,9 @@ def test_killed(tmp_path, capsys, kills):
             during[point, pending and pending['begins']] += 1
             kept += check(folder, model, pending, readonly=bool(seed % 2 and (folder/'bank.sqlite').exists()))
             if seed % A_BANK == A_BANK - 1: leaves_nothing_behind(folder)
-    with capsys.disabled(): print(f'\n{kills} kills, {acknowledged} acknowledged operations, 0 lost; {kept} operations were kept that were not acknowledged yet')
+    with capsys.disabled():
+        print(f'\n{kills} kills, {acknowledged} acknowledged operations, 0 lost; '
+              f'{kept} operations were kept that were not acknowledged yet')
     for (point, what), n in sorted(during.items(), key=str): print(f'{n:5} at: {point}; during: {what or "nothing"}')
 
 
@@ -220,7 +235,8 @@ def test_a_killed_build_costs_no_other(whole, tmp_path, monkeypatch):
     points = [point for point in DEADLY if point.startswith(('index', 'manifest'))]
     for n, _ in enumerate(points): shutil.copytree(whole, tmp_path/str(n)/'bank')
     before = json.loads((whole/'index'/'manifest.json').read_text())['facts']['upto']
-    subprocess.run([sys.executable, '-c', KILLED, Path(__file__).parent, tmp_path, *points], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, '-c', KILLED, Path(__file__).parent, tmp_path, *points]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     builds, seen, build = [], set(), Index.build
     monkeypatch.setattr(Index, 'build', lambda *a, **more: builds.append(1) or build(*a, **more))
     for n, point in enumerate(points):
@@ -244,7 +260,7 @@ def held(bank): return {i.id: (i.text, i.metadata) for i in bank.get(bank.store.
 
 
 def fills_up(folder, limited):
-    "Every change on a full disk is made or refused by name; refused, it leaves nothing. What was there is found. With room again all goes on."
+    "Every change on a full disk is made, or refused by name without a trace. With space again all goes on."
     draw, ballast = random.Random(0), folder/'ballast'
     if not limited: ballast.write_bytes(bytes(3_000_000))
     with Bank(folder/'bank', Words(0)) as bank:
@@ -252,7 +268,9 @@ def fills_up(folder, limited):
         bank.add(short(draw, 40), {'source': 'git:a'})
         bank.delete([3, 4])
         bank.rebuild()
-        if limited: resource.setrlimit(resource.RLIMIT_FSIZE, (memory_child.size(bank, 'bank.sqlite-wal') + 500_000, resource.RLIM_INFINITY))
+        if limited:
+            most = memory_child.size(bank, 'bank.sqlite-wal') + 500_000  # bytes
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
         for long in (3000, 1):  # until not even a short one fits
             while True:
                 given = f'{memory_child.text(draw)[:80]} {"x" * long}'
@@ -263,19 +281,27 @@ def fills_up(folder, limited):
                     break
                 assert held(bank) == before | {i: (given, {'source': 'git:b'})}
         (place := folder/'src').mkdir()
-        with suppress(OSError): (place/'a.ts').write_text('/** Gives number 123456789. */\nexport function give() { return 123456789; }\n')
+        with suppress(OSError):
+            function = '/** Gives number 123456789. */\nexport function give() { return 123456789; }\n'
+            (place/'a.ts').write_text(function)
         before, log, files = held(bank), bank.store.last_operation(), sorted((folder/'bank'/'index').iterdir())
         assert len(before) > 42
-        changes = {'update': lambda: bank.update(1, 'y' * 100_000), 'add': lambda: bank.add(['y' * 3000] * 30), 'undo': lambda: bank.undo(1), 'reencode': lambda: bank.reencode(Words(1)),
-                   'sync': lambda: follow_source(bank, f'dir:{place}', False, lambda line: None), 'delete': lambda: bank.delete([*before])}
+        changes = {
+            'update': lambda: bank.update(1, 'y' * 100_000), 'add': lambda: bank.add(['y' * 3000] * 30),
+            'undo': lambda: bank.undo(1), 'reencode': lambda: bank.reencode(Words(1)),
+            'sync': lambda: follow_source(bank, f'dir:{place}', False, lambda line: None),
+            'delete': lambda: bank.delete([*before]),
+        }
         for change in changes.values():
             with pytest.raises(UserError): change()
-            assert (held(bank), bank.store.last_operation(), bank.verify()) == (before, log, []) and bank.store.encoder()[0] == 'words 0'
+            assert (held(bank), bank.store.last_operation(), bank.verify()) == (before, log, [])
+            assert bank.store.encoder()[0] == 'words 0'
         for change in (bank.compact, bank.rebuild):  # these change no memory, and need room for what they write
             with suppress(UserError): change()
             assert (held(bank), bank.verify()) == (before, [])
         now = sorted((folder/'bank'/'index').iterdir())
-        assert len(now) == 4 if limited else now == files  # each file of an index is short, and a build writes nothing into the database
+        # each file of an index is short, and a build writes nothing into the database
+        assert len(now) == 4 if limited else now == files
         agrees(bank, before)
     if not limited:
         with Bank(folder/'bank', Words(0), readonly=True) as bank: agrees(bank, before)
@@ -320,13 +346,17 @@ def whole(tmp_path_factory):
 def flipped(data, at, bit=1): return data[:at] + bytes([data[at] ^ bit]) + data[at + 1:]
 
 
-DAMAGE = {'first byte': lambda data: flipped(data, 0), 'a byte in the middle': lambda data: flipped(data, len(data) // 2), 'last byte but one': lambda data: flipped(data, len(data) - 2),
-          'half': lambda data: data[:len(data) // 2], 'last byte gone': lambda data: data[:-2], 'empty': lambda data: b'', 'longer': lambda data: data + b'?', 'missing': None}
+DAMAGE = {
+    'first byte': lambda data: flipped(data, 0), 'a byte in the middle': lambda data: flipped(data, len(data) // 2),
+    'last byte but one': lambda data: flipped(data, len(data) - 2), 'half': lambda data: data[:len(data) // 2],
+    'last byte gone': lambda data: data[:-2], 'empty': lambda data: b'', 'longer': lambda data: data + b'?',
+    'missing': None,
+}
 
 
 @pytest.mark.parametrize('how', DAMAGE)
 def test_a_damaged_index(whole, tmp_path, how):
-    "Whichever file of it: what is found is right, it is said unless nothing is there to be damaged, and the next one that writes builds it anew."
+    "Whichever file of it: what is found is right, damage is said, and the next one that writes builds it anew."
     with Bank(whole, readonly=True) as bank: items = held(bank)
     for n, name in enumerate(sorted(path.name for path in (whole/'index').iterdir() if path.name != '.lock')):
         shutil.copytree(whole, folder := tmp_path/str(n)/'bank')
@@ -334,7 +364,8 @@ def test_a_damaged_index(whole, tmp_path, how):
         if DAMAGE[how]: path.write_bytes(DAMAGE[how](path.read_bytes()))
         else: path.unlink()
         for readonly in (True, False):
-            with pytest.warns(UserWarning, match='it is damaged') if path.name != 'manifest.json' or how != 'missing' else nullcontext():
+            silent = path.name == 'manifest.json' and how == 'missing'  # nothing is there to be damaged
+            with nullcontext() if silent else pytest.warns(UserWarning, match='it is damaged'):
                 with Bank(folder, Words(0), readonly) as bank: agrees(bank, items)
         with warnings.catch_warnings(), Bank(folder, Words(0)) as bank:
             warnings.simplefilter('error')
@@ -349,7 +380,8 @@ def test_no_index(whole, tmp_path, what):
     shutil.rmtree(folder/'index')
     if what == 'a file': (folder/'index').write_text('')
     if what == 'empty': (folder/'index').mkdir()
-    with Bank(folder, Words(0)) as bank, pytest.warns(UserWarning, match='without a file') if what == 'a file' else nullcontext():
+    warned = pytest.warns(UserWarning, match='without a file') if what == 'a file' else nullcontext()
+    with Bank(folder, Words(0)) as bank, warned:
         agrees(bank, held(bank))
         assert bank.verify() == []
 
@@ -359,29 +391,38 @@ def test_a_damaged_text_is_noticed(whole, tmp_path):
     with Bank(whole, readonly=True) as bank: texts = {i.id: i.text.encode() for i in bank.get(range(1, 22))}
     data = (whole/'bank.sqlite').read_bytes()
     for i, text in texts.items():
-        (tmp_path/'bank.sqlite').write_bytes(data.replace(text, flipped(text, i % len(text), 1 << i % 7)))  # wherever SQLite keeps a copy
-        with Bank(tmp_path) as bank: assert any(f'text of memory {i} is not the one' in fault for fault in bank.verify())
+        damaged = data.replace(text, flipped(text, i % len(text), 1 << i % 7))  # wherever SQLite keeps a copy
+        (tmp_path/'bank.sqlite').write_bytes(damaged)
+        with Bank(tmp_path) as bank:
+            assert any(f'text of memory {i} is not the one' in fault for fault in bank.verify())
 
 
 def everything(bank):
     "All that a bank gives away."
     items, log = bank.get(range(1, 22)), bank.operations(10**6)
-    return {'items': [(i.id, i.text, i.deleted, i.metadata, i.created) for i in items], 'live': bank.store.live().tolist(), 'encoder': bank.store.encoder(), 'counts': bank.store.counts(),
-            'log': [(o.id, o.kind, o.time, o.added, o.deleted, o.detail, o.undoes, o.undone) for o in log], 'vectors': [a.tobytes() for a in bank.store.vectors()],
-            'meta': bank.store.meta('pq'), 'words': [bank.store.words_search(word, 30) for word in sorted({word for i in items for word in i.text.split()})],
-            'hits': [(hit.id, hit.cosine) for hit in bank.search('parse a date', 5)]}
+    words = sorted({word for i in items for word in i.text.split()})
+    return {
+        'items': [(i.id, i.text, i.deleted, i.metadata, i.created) for i in items],
+        'live': bank.store.live().tolist(), 'encoder': bank.store.encoder(), 'counts': bank.store.counts(),
+        'log': [(o.id, o.kind, o.time, o.added, o.deleted, o.detail, o.undoes, o.undone) for o in log],
+        'vectors': [a.tobytes() for a in bank.store.vectors()], 'meta': bank.store.meta('pq'),
+        'words': [bank.store.words_search(word, 30) for word in words],
+        'hits': [(hit.id, hit.cosine) for hit in bank.search('parse a date', 5)],
+    }
 
 
 @pytest.mark.parametrize('flips', [300, pytest.param(3000, marks=pytest.mark.faults)])
 @pytest.mark.filterwarnings('ignore:the index in')
 def test_flipped_bits_are_noticed(whole, tmp_path, flips):
-    "Anywhere in the database: refused when opened, or seen by verify, or all that is read is as it was. Nothing but a `UserError` comes of it, and that names the file."
+    "Anywhere in the database: refused when opened, seen by verify, or harmless; and a `UserError` names the file."
     with Bank(whole, Words(0), readonly=True) as bank: before = everything(bank)
     data, draw, seen = (whole/'bank.sqlite').read_bytes(), random.Random(0), Counter()
     used = [at for at, byte in enumerate(data) if byte]
     shutil.copytree(whole, tmp_path/'bank')
     for n in range(flips):
-        (tmp_path/'bank'/'bank.sqlite').write_bytes(flipped(data, at := draw.choice(used), bit := 1 << draw.randrange(8)))
+        at = draw.choice(used)
+        bit = 1 << draw.randrange(8)
+        (tmp_path/'bank'/'bank.sqlite').write_bytes(flipped(data, at, bit))
         try:
             with Bank(tmp_path/'bank', Words(0), readonly=True) as bank:
                 faults = bank.verify()
@@ -395,7 +436,7 @@ def test_flipped_bits_are_noticed(whole, tmp_path, flips):
 
 
 def test_a_damaged_log_of_the_database(tmp_path):
-    "What is left of a WAL that was cut or damaged is a prefix of the operations, and an index that knows more is not believed."
+    "What is left of a damaged WAL is a prefix of the operations, and an index that knows more is not believed."
     draw, states, folder = random.Random(0), [{}], tmp_path/'bank'
     with Bank(folder, Words(0)) as bank:
         with bank.store.reading() as db: db.execute('PRAGMA wal_autocheckpoint = 0')
@@ -443,14 +484,15 @@ def test_a_folder_that_cannot_be_written(whole, tmp_path, index):
     shutil.copytree(whole, folder := tmp_path/'bank')
     if index == 'damaged': (path := next((folder/'index').glob('*.faiss'))).write_bytes(flipped(path.read_bytes(), 500))
     if index == 'missing': shutil.rmtree(folder/'index')
-    done = privately(READONLY, folder, '-c', LOOK, folder, str(Path(__file__).parent), 'ignore' if index == 'damaged' else 'error')
+    warnings_are = 'ignore' if index == 'damaged' else 'error'
+    done = privately(READONLY, folder, '-c', LOOK, folder, str(Path(__file__).parent), warnings_are)
     assert done.stdout == 'fine\n', done.stderr
 
 
 # what an operation costs
 
 def written(bank, draw):
-    "Bytes that this process writes, to whatever file, for ten memories that are added, corrected and searched for, one by one."
+    "Bytes that this process writes for ten memories that are added, corrected and searched for, one by one."
     def so_far(): return int(re.search(r'wchar: (\d+)', Path('/proc/self/io').read_text())[1])
     before = so_far()
     for _ in range(10):
