@@ -10,11 +10,20 @@ import pytest
 from shutka.core import metrics as of
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl, write_jsonl
-from shutka.core.metrics import chance, interval, metrics, ranks
-from shutka.core.plots import plot_retrieval, plot_run
-from shutka.evaluate.comparison import evaluate_run, pools_of
-from shutka.evaluate.retrieval import Pool, evaluate, hybrid, make_pool, table, zscores
-from shutka.train.run import main, result
+from shutka.core.metrics import bootstrap_interval, measure_retrieval, rank_targets, score_chance
+from shutka.core.plots import plot_retrieval
+from shutka.core.run_plot import plot_run
+from shutka.evaluate.comparison import evaluate_run, read_pools
+from shutka.evaluate.retrieval import (
+    Pool,
+    evaluate_retrieval,
+    fuse_scores,
+    make_pool,
+    retrieval_table,
+    standardize_scores,
+)
+from shutka.train.log import read_result
+from shutka.train.run import run_training
 
 
 def pair(i, doc=None, body=None, form='function'):
@@ -22,7 +31,8 @@ def pair(i, doc=None, body=None, form='function'):
                 body=f'{{ return first(second, third({i})) }}' if body is None else body)
 
 def pool(n):
-    return Pool(name='test', queries=tuple(f'alpha{i} beta' for i in range(n)), bodies=tuple(f'x{i} = gamma' for i in range(n)))
+    queries, bodies = zip(*((f'alpha{i} beta', f'x{i} = gamma') for i in range(n)))
+    return Pool(name='test', queries=queries, bodies=bodies)
 
 def constant(queries, bodies): return np.ones((len(queries), 8)), np.ones((len(bodies), 8))
 
@@ -33,43 +43,45 @@ def test_importing_is_cheap():
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 def test_ranks_agree_with_every_order_of_the_tied():
-    "The mean over random tie-breaking is what `ranks` gives in closed form."
+    "The mean over random tie-breaking is what `rank_targets` gives in closed form."
     g = np.random.default_rng(0)
     scores, target = g.integers(0, 3, (30, 7)).astype(float), g.integers(0, 7, 30)
-    broken = np.mean([ranks(scores + g.random(scores.shape) * .1, target) for _ in range(4_000)], axis=0)
-    np.testing.assert_allclose(ranks(scores, target), broken, atol=.05)
+    broken = np.mean([rank_targets(scores + g.random(scores.shape) * .1, target) for _ in range(4_000)], axis=0)
+    np.testing.assert_allclose(rank_targets(scores, target), broken, atol=.05)
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 def test_ranks_refuse_what_is_no_number(bad):
-    with pytest.raises(ValueError, match='finite'): ranks(np.array([[bad, 0.]]), np.array([0]))
+    with pytest.raises(ValueError, match='finite'): rank_targets(np.array([[bad, 0.]]), np.array([0]))
 
 def test_chance_is_what_guessing_gets():
     g = np.random.default_rng(0)
     for m in (2, 7, 40):
-        assert metrics(ranks(g.random((20_000, m)), g.integers(0, m, 20_000))) == pytest.approx(chance(m), abs=.015)
+        ranks = rank_targets(g.random((20_000, m)), g.integers(0, m, 20_000))
+        assert measure_retrieval(ranks) == pytest.approx(score_chance(m), abs=.015)
 
 @pytest.mark.parametrize('m', [2, 7, 64])
 def test_a_constant_scorer_is_exactly_at_chance(m):
-    assert metrics(ranks(np.ones((m, m)), np.arange(m))) == pytest.approx(chance(m))
-    row = evaluate(pool(m), {'dense': constant})[-2]
-    assert {k: row[k] for k in chance(m)} == pytest.approx(chance(m))
+    assert measure_retrieval(rank_targets(np.ones((m, m)), np.arange(m))) == pytest.approx(score_chance(m))
+    row = evaluate_retrieval(pool(m), {'dense': constant})[-2]
+    assert {k: row[k] for k in score_chance(m)} == pytest.approx(score_chance(m))
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     g = np.random.default_rng(0)
     truth = np.mean(1 / np.arange(1, 11))
-    covered = np.mean([low <= truth <= high for low, high in (interval(np.eye(10)[g.integers(0, 10, 100)], draws=200, seed=s) for s in range(300))])
+    found = [bootstrap_interval(np.eye(10)[g.integers(0, 10, 100)], draws=200, seed=s) for s in range(300)]
+    covered = np.mean([low <= truth <= high for low, high in found])
     assert .89 < covered <= 1
 
 def test_a_dense_side_without_opinion_leaves_the_lexical_order():
     g = np.random.default_rng(0)
     lexical = g.random((20, 50))
     for dense in (np.full((20, 50), .7), .99999 + g.random((20, 50)).astype(np.float32) * 1e-7):
-        np.testing.assert_array_equal(hybrid(lexical, dense), zscores(lexical))
+        np.testing.assert_array_equal(fuse_scores(lexical, dense), standardize_scores(lexical))
 
 def test_cosine_ignores_lengths_in_evaluate():
     g = np.random.default_rng(0)
     x, y = g.normal(size=(2, 20, 8))
-    rows = evaluate(pool(20), {'a': lambda q, b: (x, y), 'b': lambda q, b: (x * g.random((20, 1)), y * 9)})
+    rows = evaluate_retrieval(pool(20), {'a': lambda q, b: (x, y), 'b': lambda q, b: (x * g.random((20, 1)), y * 9)})
     assert rows[-1]['mrr'] == pytest.approx(rows[-2]['mrr'])
 
 def test_a_pool_depends_on_the_seed_and_not_on_the_order():
@@ -91,7 +103,7 @@ def test_a_pool_needs_two():
     with pytest.raises(UserError): make_pool([pair(0), pair(0)], 'p')
 
 def test_a_part_with_too_little_to_ask_about_is_left_out(small):
-    "Nine documented functions whose bodies have three words, eight of which say the same, and seven that can be asked about."
+    "Nine functions with bodies of three words, nine that say the same, and seven that can be asked about."
     run = small()
     part = Path(run.out)/'data'/'packages.jsonl'
     like = next(p for p in read_jsonl(Path(run.out)/'data'/'files.jsonl') if p['form'] == 'function')
@@ -100,26 +112,28 @@ def test_a_part_with_too_little_to_ask_about_is_left_out(small):
            [like | pair(i) for i in range(7)]]
     for pairs in few:
         write_jsonl(part, pairs)
-        assert [pool.name.split(' (')[0] for pool in pools_of(run.out)] == ['unseen files']
+        assert [pool.name.split(' (')[0] for pool in read_pools(run.out)] == ['unseen files']
     write_jsonl(part, [like | pair(i) for i in range(8)])
-    assert [pool.name.split(' (')[0] for pool in pools_of(run.out)] == ['unseen files', 'unseen packages']
+    assert [pool.name.split(' (')[0] for pool in read_pools(run.out)] == ['unseen files', 'unseen packages']
     for name in ('files', 'packages'): write_jsonl(part.with_name(f'{name}.jsonl'), few[0])
-    with pytest.raises(UserError, match='must hold out at least 8 documented functions'): pools_of(run.out)
+    with pytest.raises(UserError, match='must hold out at least 8 documented functions'): read_pools(run.out)
 
 def test_queries_without_a_single_known_word():
-    rows = evaluate(Pool(name='odd', queries=('!!!', 'alpha'), bodies=('alpha beta', 'gamma delta')), {})
+    rows = evaluate_retrieval(Pool(name='odd', queries=('!!!', 'alpha'), bodies=('alpha beta', 'gamma delta')), {})
     assert [r['method'] for r in rows] == ['chance', 'BM25', 'BM25 split']
 
 def test_table_marks_the_best_of_each_pool_alone():
-    rows = [dict(pool=p, candidates=9, method=m, low=x, high=x, **dict.fromkeys(('mrr', 'r@1', 'r@5', 'r@10', 'ndcg@10'), x))
+    columns = ('mrr', 'r@1', 'r@5', 'r@10', 'ndcg@10')
+    rows = [dict(pool=p, candidates=9, method=m, low=x, high=x, **dict.fromkeys(columns, x))
             for p, m, x in (('a', 'BM25', .2), ('a', 'dense', .3), ('b', 'BM25', .9), ('b', 'dense', 1.))]
-    text = table(rows)
-    assert text.count('**.300**') == text.count('**1.000**') == 5 and '**.900**' not in text and text.count('|---|') == 2
+    text = retrieval_table(rows)
+    assert text.count('**.300**') == text.count('**1.000**') == 5
+    assert '**.900**' not in text and text.count('|---|') == 2
 
 def test_plots_without_a_display_and_with_gaps():
     figures = [plot_run([{'step': 1, 'loss': None, 'mrr': .1}, {'step': 2}, {'other': 1}]),
                plot_run({'step': s, 'effective_rank': 3.} for s in (1, 2)),
-               plot_retrieval(evaluate(pool(4), {}))]
+               plot_retrieval(evaluate_retrieval(pool(4), {}))]
     for figure in figures: figure.canvas.draw()
 
 def test_measures_do_not_depend_on_size_or_rotation():
@@ -127,41 +141,44 @@ def test_measures_do_not_depend_on_size_or_rotation():
     x, y = g.normal(size=(2, 60, 8)) * np.arange(1, 9)
     turn = np.linalg.qr(g.normal(size=(8, 8)))[0]
     for change in (lambda a: a * 1e3, lambda a: a @ turn):
-        for f in (of.effective_rank, of.mean_cosine, of.uniformity): assert f(change(x)) == pytest.approx(f(x))
-        assert of.alignment(change(x), change(y)) == pytest.approx(of.alignment(x, y))
+        for f in (of.effective_rank, of.mean_cosine, of.measure_uniformity): assert f(change(x)) == pytest.approx(f(x))
+        assert of.measure_alignment(change(x), change(y)) == pytest.approx(of.measure_alignment(x, y))
 
 def test_measures_agree_with_their_definitions():
     x = np.random.default_rng(0).normal(size=(20, 5))
     u = x / np.linalg.norm(x, axis=1, keepdims=True)
     i, j = np.triu_indices(20, 1)
     assert of.mean_cosine(x) == pytest.approx((u[i] * u[j]).sum(1).mean())
-    assert of.uniformity(x) == pytest.approx(np.log(np.exp(-2 * ((u[i] - u[j]) ** 2).sum(1)).mean()))
+    assert of.measure_uniformity(x) == pytest.approx(np.log(np.exp(-2 * ((u[i] - u[j]) ** 2).sum(1)).mean()))
 
 def test_a_collapse_on_either_side_is_reported():
     g = np.random.default_rng(0)
     good, bad = g.normal(size=(64, 16)), np.ones((64, 16))
     for sides in ((good, bad), (bad, good)):
-        got = of.representation(*sides)
+        got = of.measure_space(*sides)
         assert got['effective_rank'] < 1.01 and got['mean_cosine'] > .99 and got['dead_dimensions'] == 1
 
 @pytest.mark.parametrize('words_, code', [
-    (np.ones((3, 2)), np.ones((3, 4))), (np.ones((1, 2)), np.ones((1, 2))), (np.ones(3), np.ones(3)), (np.full((3, 2), np.nan), np.ones((3, 2))),
+    (np.ones((3, 2)), np.ones((3, 4))), (np.ones((1, 2)), np.ones((1, 2))), (np.ones(3), np.ones(3)),
+    (np.full((3, 2), np.nan), np.ones((3, 2))),
 ])
 def test_representation_refuses(words_, code):
-    with pytest.raises(ValueError): of.representation(words_, code)
+    with pytest.raises(ValueError): of.measure_space(words_, code)
 
 
 def test_a_body_does_not_hold_its_own_name():
     recursive = pair(7, body='{ return n < 2 ? 1 : n * f7(n - 1, first, second) }')
-    assert 'f7' not in make_pool([pair(0), recursive], 'p').bodies[make_pool([pair(0), recursive], 'p').queries.index('does thing number 7')]
+    found = make_pool([pair(0), recursive], 'p')
+    assert 'f7' not in found.bodies[found.queries.index('does thing number 7')]
 
 
 def test_an_examination_depends_on_the_model_alone(small):
     "Another process, with another order of its sets and another number of threads, writes the same result."
     run = small()
-    assert main(run.out) == 0
+    assert run_training(run.out) == 0
     before = evaluate_run(run.out)
-    result(run.out, examined='')
+    read_result(run.out, examined='')
     env = os.environ | {'PYTHONHASHSEED': '1', 'OMP_NUM_THREADS': '1'}
-    subprocess.run([sys.executable, '-c', f'from shutka.evaluate.comparison import evaluate_run; evaluate_run({run.out!r})'], env=env, check=True)
-    assert result(run.out) == before
+    code = f'from shutka.evaluate.comparison import evaluate_run; evaluate_run({run.out!r})'
+    subprocess.run([sys.executable, '-c', code], env=env, check=True)
+    assert read_result(run.out) == before

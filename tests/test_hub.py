@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from shutka.core.errors import UserError
-from shutka.export.hub import hub_files, push_to_hub
+from shutka.export.hub import collect_hub_files, push_to_hub
 from shutka.models.archive import read_bundle, write_zip
 
 ROOT = Path(__file__).parents[1]
@@ -75,13 +75,16 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer({'url': f'{hub.url}/{name}', 'name': name}, 409 if there else 200)
         if self.path == '/api/validate-yaml':
             header = json.loads(data)['content'].split('---\n')[1]
-            return self.answer({'errors': [], 'warnings': []} if isinstance(yaml.safe_load(header), dict) else {'errors': [{'message': 'no header'}], 'warnings': []})
+            errors = [] if isinstance(yaml.safe_load(header), dict) else [{'message': 'no header'}]
+            return self.answer({'errors': errors, 'warnings': []})
         if '/preupload/' in self.path:
-            files = json.loads(data)['files']
-            return self.answer({'files': [{'path': f['path'], 'uploadMode': 'lfs' if f['path'].endswith(('.zip', '.safetensors')) else 'regular', 'shouldIgnore': False} for f in files]})
+            mode = lambda path: 'lfs' if path.endswith(('.zip', '.safetensors')) else 'regular'
+            paths = [f['path'] for f in json.loads(data)['files']]
+            return self.answer({'files': [dict(path=p, uploadMode=mode(p), shouldIgnore=False) for p in paths]})
         if self.path.endswith('/info/lfs/objects/batch'):
             objects = json.loads(data)['objects']
-            return self.answer({'transfer': 'basic', 'objects': [o | {'actions': {'upload': {'href': f"{hub.url}/objects/{o['oid']}"}}} for o in objects]})
+            upload = lambda oid: {'actions': {'upload': {'href': f'{hub.url}/objects/{oid}'}}}
+            return self.answer({'transfer': 'basic', 'objects': [o | upload(o['oid']) for o in objects]})
         if '/commit/' in self.path:
             files = {}
             for line in map(json.loads, data.decode().splitlines()):
@@ -89,7 +92,8 @@ class Handler(BaseHTTPRequestHandler):
                 if line['key'] == 'file': files[v['path']] = base64.b64decode(v['content'])
                 if line['key'] == 'lfsFile': files[v['path']] = hub.objects[v['oid']]
             hub.commits.append(files)
-            return self.answer({'commitUrl': f'{hub.url}/ada/demo/commit/{"a" * 40}', 'commitOid': 'a' * 40, 'hookOutput': ''})
+            oid = 'a' * 40
+            return self.answer({'commitUrl': f'{hub.url}/ada/demo/commit/{oid}', 'commitOid': oid, 'hookOutput': ''})
         self.answer({'error': f'no such address: {self.path}'}, 404)
 
 
@@ -109,8 +113,9 @@ def hub(monkeypatch):
 @pytest.fixture
 def bundle(tmp_path) -> Path:
     rows = [{'pool': 'unseen files', 'method': 'dense', 'mrr': .5, 'r@1': .4, 'r@5': .6, 'r@10': .7, 'ndcg@10': .55}]
-    content = {'model.json': b'{}', 'model.safetensors': os.urandom(50_000), 'encoding.json': '{"a": "ü"}'.encode(), 'run.json': b'{}',
-               'result.json': json.dumps({'rows': rows}).encode(), 'README.md': '# demo\n\nFinds code by words – quickly.\n'.encode()}
+    content = {'model.json': b'{}', 'model.safetensors': os.urandom(50_000), 'encoding.json': '{"a": "ü"}'.encode(),
+               'run.json': b'{}', 'result.json': json.dumps({'rows': rows}).encode(),
+               'README.md': '# demo\n\nFinds code by words – quickly.\n'.encode()}
     write_zip(tmp_path/'demo.zip', content)
     return tmp_path/'demo.zip'
 
@@ -120,10 +125,11 @@ def test_every_byte_arrives_in_one_commit(hub, bundle, tmp_path):
     url = push_to_hub(bundle, 'ada/demo', TOKEN, progress=told.append)
     assert url.endswith('/commit/' + 'a' * 40) and 'private ada/demo' in told[0]
     [files] = hub.commits
-    assert files == hub_files(bundle, 'ada/demo') and hub.repos == {'ada/demo': True}
+    assert files == collect_hub_files(bundle, 'ada/demo') and hub.repos == {'ada/demo': True}
     (tmp_path/'back.zip').write_bytes(files['demo.zip'])
     content = read_bundle(tmp_path/'back.zip')
-    assert all(files[name] == content[name] for name in ('model.json', 'model.safetensors', 'encoding.json', 'run.json', 'result.json'))
+    for name in ('model.json', 'model.safetensors', 'encoding.json', 'run.json', 'result.json'):
+        assert files[name] == content[name]
 
 
 def test_the_card_is_what_the_hub_reads(hub, bundle):
@@ -132,7 +138,8 @@ def test_the_card_is_what_the_hub_reads(hub, bundle):
     about = yaml.safe_load(header)
     assert (about['license'], about['library_name'], about['language']) == ('mit', 'shutka', ['code', 'en'])
     [result] = about['model-index'][0]['results']
-    assert {m['type']: m['value'] for m in result['metrics']} == {'mrr': .5, 'recall_at_1': .4, 'recall_at_5': .6, 'recall_at_10': .7, 'ndcg_at_10': .55}
+    assert {m['type']: m['value'] for m in result['metrics']} == {
+        'mrr': .5, 'recall_at_1': .4, 'recall_at_5': .6, 'recall_at_10': .7, 'ndcg_at_10': .55}
     assert '# demo' in page and "hf_hub_download('ada/demo', 'demo.zip')" in page
 
 
@@ -143,7 +150,10 @@ def test_again_and_public(hub, bundle):
     assert len(hub.commits) == 2
 
 
-@pytest.mark.parametrize('repo, token, why', [('ada/demo', 'hf_wrong', '401: the token is not valid'), ('grace/demo', TOKEN, '403: the token may not write to grace/demo')])
+@pytest.mark.parametrize('repo, token, why', [
+    ('ada/demo', 'hf_wrong', '401: the token is not valid'),
+    ('grace/demo', TOKEN, '403: the token may not write to grace/demo'),
+])
 def test_refusals(hub, bundle, repo, token, why):
     with pytest.raises(UserError, match=why): push_to_hub(bundle, repo, token)
     assert not hub.commits
@@ -168,9 +178,13 @@ def test_damaged_and_unpacked(hub, bundle, tmp_path):
 
 
 def test_command(hub, bundle, tmp_path):
-    env = os.environ | {'HF_ENDPOINT': hub.url, 'HF_TOKEN': TOKEN, 'HF_HUB_DISABLE_XET': '1', 'HF_HOME': str(tmp_path/'hf'), 'PYTHONPATH': str(ROOT)}
-    ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'hub', 'push', bundle, 'ada/demo', '--public'], env=env, cwd=tmp_path, text=True, capture_output=True, timeout=60)
+    env = os.environ | {'HF_ENDPOINT': hub.url, 'HF_TOKEN': TOKEN, 'HF_HUB_DISABLE_XET': '1',
+                        'HF_HOME': str(tmp_path/'hf'), 'PYTHONPATH': str(ROOT)}
+    push = [sys.executable, '-m', 'shutka.faces.cli', 'hub', 'push', bundle, 'ada/demo']
+    here = dict(cwd=tmp_path, text=True, capture_output=True, timeout=60)
+    ran = subprocess.run([*push, '--public'], env=env, **here)
     assert ran.returncode == 0, ran.stderr
-    assert '/commit/' in ran.stdout and hub.repos == {'ada/demo': False} and hub.commits == [hub_files(bundle, 'ada/demo')]
-    refused = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'hub', 'push', bundle, 'ada/demo'], env=env | {'HF_TOKEN': 'hf_wrong'}, cwd=tmp_path, text=True, capture_output=True, timeout=60)
+    assert '/commit/' in ran.stdout and hub.repos == {'ada/demo': False}
+    assert hub.commits == [collect_hub_files(bundle, 'ada/demo')]
+    refused = subprocess.run(push, env=env | {'HF_TOKEN': 'hf_wrong'}, **here)
     assert refused.returncode == 2 and refused.stderr.startswith('error: ') and 'token is not valid' in refused.stderr

@@ -12,18 +12,20 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.export import preflight
-from shutka.export.kaggle import Kernel, account, with_values, write_kernel
-from shutka.export.preflight import gpu_fault, lacking
-from shutka.export.wheels import IMAGE, PYTHON, build, plain, stand_in, wheelhouse
+from shutka.export.kaggle import Kernel, fill_parameters, find_account, write_kernel
+from shutka.export.preflight import find_gpu_fault, list_unmet
+from shutka.export.wheels import IMAGE, PYTHON, build_wheel, fill_wheelhouse, normalize_package, write_stand_in
 from shutka.faces import cli
-from shutka.faces.notebooks import notebooks, parameters
-from shutka.train.plan import Device, Machine
+from shutka.faces.notebooks import list_notebooks, read_parameters
+from shutka.train.machine import Device, Machine
 
 ROOT = Path(__file__).parents[1]
 OTHER = {'str': "dir:a#b '\"", 'int': 7, 'float': 2.5e-5, 'bool': True}
 CLIENT = '''#!{python}
 import json, os, sys
-if sys.argv[1:] == ['config', 'view']: print('Configuration values from there\\n- username: ' + os.environ.get('OWNER', 'None')); sys.exit()
+if sys.argv[1:] == ['config', 'view']:
+    print('Configuration values from there\\n- username: ' + os.environ.get('OWNER', 'None'))
+    sys.exit()
 assert sys.argv[1:4] == ['kernels', 'push', '-p'], sys.argv
 about = json.load(open(sys.argv[4] + '/kernel-metadata.json'))
 json.dump(about, open(os.environ['SENT'], 'w'))
@@ -46,56 +48,75 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize('name', notebooks())
+@pytest.mark.parametrize('name', list_notebooks())
 def test_values_are_the_new_defaults(home, name):
-    known = parameters(notebooks()[name])
+    known = read_parameters(list_notebooks()[name])
     for values in ({p.name: OTHER[p.type] for p in known}, {known[-1].name: OTHER[known[-1].type]}, {}):
-        sent, _ = write_kernel(home/'push', notebooks()[name], values, Kernel(user='ada', slug='shutka-run'))
-        assert [(p.name, p.type, p.default, p.help) for p in parameters(sent)] == [(p.name, p.type, values.get(p.name, p.default), p.help) for p in known]
+        sent, _ = write_kernel(home/'push', list_notebooks()[name], values, Kernel(user='ada', slug='shutka-run'))
+        wanted = [(p.name, p.type, values.get(p.name, p.default), p.help) for p in known]
+        assert [(p.name, p.type, p.default, p.help) for p in read_parameters(sent)] == wanted
 
 
-@pytest.mark.parametrize('name', notebooks())
+@pytest.mark.parametrize('name', list_notebooks())
 def test_the_notebook_that_is_sent(home, name):
-    sent, about = write_kernel(home/'push', notebooks()[name], {}, Kernel(user='ada', slug='shutka-run', wheels='ada/wheels', internet=False))
+    kernel = Kernel(user='ada', slug='shutka-run', wheels='ada/wheels', internet=False)
+    sent, about = write_kernel(home/'push', list_notebooks()[name], {}, kernel)
     nbformat.validate(content := nbformat.read(sent, 4))
-    original = nbformat.read(notebooks()[name], 4).cells
-    assert content.cells[0] == original[0] and [c.source for c in content.cells[2:]] == [c.source for c in original[1:]]
-    assert content.cells[1].source.startswith('!pip install -q --no-index') and not any(c.get('outputs') for c in content.cells)
+    original = nbformat.read(list_notebooks()[name], 4).cells
+    assert content.cells[0] == original[0]
+    assert [c.source for c in content.cells[2:]] == [c.source for c in original[1:]]
+    assert content.cells[1].source.startswith('!pip install -q --no-index')
+    assert not any(c.get('outputs') for c in content.cells)
     assert json.loads(about.read_text())['dataset_sources'] == ['ada/wheels']
 
 
 def test_a_line_keeps_its_comment():
-    assert with_values("a: str = 'x  # y'  # what\nab: int = 1  # more", {'a': 'z'}) == "a: str = 'z'  # what\nab: int = 1  # more"
+    cell = "a: str = 'x  # y'  # what\nab: int = 1  # more"
+    assert fill_parameters(cell, {'a': 'z'}) == "a: str = 'z'  # what\nab: int = 1  # more"
 
 
 def test_push(home, monkeypatch, capsys):
-    monkeypatch.setenv('KAGGLE_USERNAME', 'ada'), monkeypatch.setenv('KAGGLE_KEY', 'x')
-    assert cli.command(['kaggle', 'push', 'typescript', '-p', 'steps', '1e3', '--dataset', 'ada/code', '--kernel', 'ada/other', '--competition', 'cup', '--public']) == 0
+    monkeypatch.setenv('KAGGLE_USERNAME', 'ada')
+    monkeypatch.setenv('KAGGLE_KEY', 'x')
+    beside = ['--dataset', 'ada/code', '--kernel', 'ada/other', '--competition', 'cup']
+    assert cli.command(['kaggle', 'push', 'typescript', '-p', 'steps', '1e3', *beside, '--public']) == 0
     about = json.loads((home/'sent.json').read_text())
-    assert about == {'id': 'ada/shutka-typescript', 'title': 'shutka typescript', 'code_file': 'shutka-typescript.ipynb', 'language': 'python', 'kernel_type': 'notebook',
-                     'is_private': False, 'enable_gpu': True, 'enable_tpu': False, 'enable_internet': True, 'machine_shape': 'NvidiaTeslaT4', 'dataset_sources': ['ada/code'],
+    assert about == {'id': 'ada/shutka-typescript', 'title': 'shutka typescript',
+                     'code_file': 'shutka-typescript.ipynb', 'language': 'python', 'kernel_type': 'notebook',
+                     'is_private': False, 'enable_gpu': True, 'enable_tpu': False, 'enable_internet': True,
+                     'machine_shape': 'NvidiaTeslaT4', 'dataset_sources': ['ada/code'],
                      'kernel_sources': ['ada/other'], 'competition_sources': ['cup'], 'model_sources': []}
-    assert {p.name: p.default for p in parameters(home/'runs/kaggle/shutka-typescript/shutka-typescript.ipynb')}['steps'] == 1000
+    sent = read_parameters(home/'runs/kaggle/shutka-typescript/shutka-typescript.ipynb')
+    assert {p.name: p.default for p in sent}['steps'] == 1000
     told = capsys.readouterr().out
     assert 'successfully pushed' in told and 'kaggle kernels output ada/shutka-typescript' in told
 
 
 def test_dry_run_sends_nothing(home, capsys):
     assert cli.command(['kaggle', 'push', 'memory', '--user', 'ada', '--no-gpu', '-o', 'there', '--dry-run']) == 0
-    assert sorted(p.name for p in Path('there').iterdir()) == ['kernel-metadata.json', 'shutka-memory.ipynb'] and not (home/'sent.json').exists()
+    assert sorted(p.name for p in Path('there').iterdir()) == ['kernel-metadata.json', 'shutka-memory.ipynb']
+    assert not (home/'sent.json').exists()
     assert 'machine_shape' not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('words, why', [
-    (['typescript', '-p', 'stepps', '5'], "did you mean 'steps'"), (['typescript', '-p', 'steps', 'many'], 'a whole number'), (['tipescript'], "did you mean 'typescript'"),
-    (['typescript'], 'kaggle auth login'), (['typescript', '--user', 'ada', '--no-internet'], '--wheels'), (['typescript', '--user', 'ada', '--slug', 'x'], '5 to 50'),
+    (['typescript', '-p', 'stepps', '5'], "did you mean 'steps'"),
+    (['typescript', '-p', 'steps', 'many'], 'a whole number'),
+    (['tipescript'], "did you mean 'typescript'"),
+    (['typescript'], 'kaggle auth login'),
+    (['typescript', '--user', 'ada', '--no-internet'], '--wheels'),
+    (['typescript', '--user', 'ada', '--slug', 'x'], '5 to 50'),
     (['typescript', '--user', 'ada', '--dataset', 'code'], 'must read USER/SLUG')])
 def test_refused_before_anything_is_written(home, words, why, capsys):
     assert cli.command(['kaggle', 'push', *words]) == 2
     assert why in capsys.readouterr().err and not Path('runs').exists() and not (home/'sent.json').exists()
 
 
-@pytest.mark.parametrize('says', ['Kernel push error: Notebook not found', "The following are not valid dataset sources and could not be added to the kernel: ['ada/cod']\nKernel version 1 successfully pushed."])
+@pytest.mark.parametrize('says', [
+    'Kernel push error: Notebook not found',
+    "The following are not valid dataset sources and could not be added to the kernel: ['ada/cod']\n"
+    'Kernel version 1 successfully pushed.',
+])
 def test_what_kaggle_refuses_is_an_error(says, monkeypatch, capsys):
     monkeypatch.setenv('SAYS', says)
     assert cli.command(['kaggle', 'push', 'typescript', '--user', 'ada']) == 2
@@ -112,15 +133,15 @@ def test_without_a_client(home, monkeypatch, capsys):
 def test_account(home, monkeypatch):
     (home/'.config/kaggle').mkdir(parents=True)
     (home/'.config/kaggle/kaggle.json').write_text('{"username": "grace", "key": "x"}')
-    assert account() == 'grace'
+    assert find_account() == 'grace'
     (home/'.kaggle').mkdir()
     (home/'.kaggle/credentials.json').write_text('{"username": "mary", "refresh_token": "x"}')
     (home/'.config/kaggle/kaggle.json').unlink()
-    assert account() == 'mary'
+    assert find_account() == 'mary'
     monkeypatch.setenv('KAGGLE_API_TOKEN', 'x')
-    with pytest.raises(UserError, match='does not know the token'): account()
+    with pytest.raises(UserError, match='does not know the token'): find_account()
     monkeypatch.setenv('OWNER', 'ada')
-    assert account() == 'ada'
+    assert find_account() == 'ada'
 
 
 def requirements() -> list[str]:
@@ -133,7 +154,8 @@ def requirements() -> list[str]:
 
 def test_the_image_has_what_it_has_in_versions_that_do():
     "A lower bound above the image's version would make pip replace it."
-    assert lacking([r for r in requirements() if plain(r.split('>')[0]) in IMAGE], lambda name: IMAGE[plain(name)]) == []
+    known = [r for r in requirements() if normalize_package(r.split('>')[0]) in IMAGE]
+    assert list_unmet(known, lambda name: IMAGE[normalize_package(name)]) == []
     assert {'torch', 'transformers', 'numpy', 'datasets', 'nvidia-ml-py'} <= IMAGE.keys()
 
 
@@ -143,21 +165,26 @@ def test_installing_replaces_nothing(home):
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', 'image'], check=True)
     site = next(Path('image/lib').glob('python*/site-packages'))
     for name, version in IMAGE.items():
-        with zipfile.ZipFile(stand_in(home, name, version)) as z: z.extractall(site)
+        with zipfile.ZipFile(write_stand_in(home, name, version)) as z: z.extractall(site)
     Path('wanted.txt').write_text('\n'.join(requirements()))
-    ran = subprocess.run([sys.executable, '-m', 'pip', '--python', 'image/bin/python', 'install', '-q', '--dry-run', '--report', 'report.json', '-r', 'wanted.txt'], capture_output=True, text=True)
+    command = [sys.executable, '-m', 'pip', '--python', 'image/bin/python', 'install', '-q', '--dry-run',
+               '--report', 'report.json', '-r', 'wanted.txt']
+    ran = subprocess.run(command, capture_output=True, text=True)
     if 'No matching distribution' in ran.stderr or 'connection' in ran.stderr.lower(): pytest.skip('no package index')
     assert ran.returncode == 0, ran.stderr
-    names = {plain(one['metadata']['name']) for one in json.loads(Path('report.json').read_text())['install']}
-    assert 'tree-sitter' in names and not names & IMAGE.keys() and not any(name.startswith('nvidia-') for name in names)
+    report = json.loads(Path('report.json').read_text())
+    names = {normalize_package(one['metadata']['name']) for one in report['install']}
+    assert 'tree-sitter' in names and not names & IMAGE.keys()
+    assert not any(name.startswith('nvidia-') for name in names)
 
 
 def needy(folder: Path, name: str, version: str, *requires: str) -> Path:
     "A wheel that needs others."
-    path = stand_in(folder, name, version)
+    path = write_stand_in(folder, name, version)
+    needs = ''.join(f'Requires-Dist: {r}\n' for r in requires).encode()
     with zipfile.ZipFile(path) as z: content = {n: z.read(n) for n in z.namelist()}
     with zipfile.ZipFile(path, 'w') as z:
-        for n, data in content.items(): z.writestr(n, data + ''.join(f'Requires-Dist: {r}\n' for r in requires).encode() * n.endswith('METADATA'))
+        for n, data in content.items(): z.writestr(n, data + needs * n.endswith('METADATA'))
     return path
 
 
@@ -165,23 +192,34 @@ def needy(folder: Path, name: str, version: str, *requires: str) -> Path:
 def index(home, monkeypatch) -> Path:
     "A folder that is all the package index there is."
     (home/'index').mkdir()
-    monkeypatch.setenv('PIP_CONFIG_FILE', os.devnull), monkeypatch.setenv('PIP_NO_INDEX', '1'), monkeypatch.setenv('PIP_FIND_LINKS', str(home/'index'))
+    monkeypatch.setenv('PIP_CONFIG_FILE', os.devnull)
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    monkeypatch.setenv('PIP_FIND_LINKS', str(home/'index'))
     return home/'index'
 
 
 def test_wheelhouse(home, index):
-    needy(index, 'torch', '2.13.0', 'nvidia-cublas'), needy(index, 'tree-sitter', '1.0', 'numpy>=1.20', 'odd-one; python_version < "3.13"', 'odd-two; python_version >= "3.13"')
-    needy(index, 'rensa', '1.0'), needy(index, 'rensa', '2.0', 'numpy>=2.4'), needy(index, 'odd-one', '1.0'), needy(index, 'odd-two', '1.0')
+    needy(index, 'torch', '2.13.0', 'nvidia-cublas')
+    needy(index, 'tree-sitter', '1.0', 'numpy>=1.20',
+          'odd-one; python_version < "3.13"', 'odd-two; python_version >= "3.13"')
+    needy(index, 'rensa', '1.0')
+    needy(index, 'rensa', '2.0', 'numpy>=2.4')
+    needy(index, 'odd-one', '1.0')
+    needy(index, 'odd-two', '1.0')
     wheel = needy(home, 'shutka', '9.9', 'torch>=2.6', 'transformers>=4', 'rensa', 'tree-sitter')
-    wheels = wheelhouse(home/'wheels', 'LINE', 'ada', source=str(wheel))
-    assert [path.name.rpartition('-py3')[0] for path in wheels] == ['odd_one-1.0', 'rensa-1.0', 'shutka-9.9', 'tree_sitter-1.0']
+    wheels = fill_wheelhouse(home/'wheels', 'LINE', 'ada', source=str(wheel))
+    names = [path.name.rpartition('-py3')[0] for path in wheels]
+    assert names == ['odd_one-1.0', 'rensa-1.0', 'shutka-9.9', 'tree_sitter-1.0']
     assert 'LINE' in (home/'wheels/README.md').read_text() and PYTHON in (home/'wheels/README.md').read_text()
-    assert json.loads((home/'wheels/dataset-metadata.json').read_text()) == {'title': 'shutka-wheels', 'id': 'ada/shutka-wheels', 'licenses': [{'name': 'other'}]}
+    about = json.loads((home/'wheels/dataset-metadata.json').read_text())
+    assert about == {'title': 'shutka-wheels', 'id': 'ada/shutka-wheels', 'licenses': [{'name': 'other'}]}
 
 
 def test_wheelhouse_that_cannot_be(home, index):
-    for needs, why in (('torch>=99', 'shutka 9.9 depends on torch>=99'), ('nowhere', 'No matching distribution found for nowhere')):
-        with pytest.raises(UserError, match=why): wheelhouse(home/'wheels', '', source=str(needy(home, 'shutka', '9.9', needs)))
+    for needs, why in (('torch>=99', 'shutka 9.9 depends on torch>=99'),
+                       ('nowhere', 'No matching distribution found for nowhere')):
+        wheel = needy(home, 'shutka', '9.9', needs)
+        with pytest.raises(UserError, match=why): fill_wheelhouse(home/'wheels', '', source=str(wheel))
         assert not (home/'wheels').exists()
 
 
@@ -189,7 +227,8 @@ def test_wheels_command(home, index, capsys):
     wheel = needy(home, 'shutka', '9.9', 'torch>=2.6')
     assert cli.command(['kaggle', 'wheels', 'wheels', '--source', str(wheel)]) == 0
     out, err = capsys.readouterr()
-    assert 'shutka-9.9-py3-none-any.whl' in out and 'kaggle datasets create -p wheels' in out and 'kaggle auth login' in err
+    assert 'shutka-9.9-py3-none-any.whl' in out and 'kaggle datasets create -p wheels' in out
+    assert 'kaggle auth login' in err
     assert sorted(p.name for p in Path('wheels').iterdir()) == ['README.md', 'shutka-9.9-py3-none-any.whl']
     assert cli.command(['kaggle', 'wheels', 'wheels', '--source', str(wheel)]) == 2
 
@@ -198,15 +237,17 @@ def test_source_folder_is_left_alone(home, monkeypatch):
     "The wheel of a source folder, made without its neighbours and without traces."
     monkeypatch.setenv('PIP_NO_BUILD_ISOLATION', '0')  # means: build with the setuptools that is here
     before = {path.name for path in ROOT.iterdir()}
-    inside = set(zipfile.ZipFile(build(str(ROOT), home)).namelist())
-    assert {'shutka/cli.py', 'shutka/kaggle/typescript.ipynb'} <= inside and {path.name for path in ROOT.iterdir()} == before
+    inside = set(zipfile.ZipFile(build_wheel(str(ROOT), home)).namelist())
+    assert {'shutka/faces/cli.py', 'shutka/kaggle/typescript.ipynb'} <= inside
+    assert {path.name for path in ROOT.iterdir()} == before
 
 
 T4 = Device('Tesla T4', (7, 5), 15_843_721_216)
 
 
 def session(monkeypatch, **known):
-    found = Machine(**dict(devices=(T4, T4), cores=4, ram=33 * 10**9, free=20 * 10**9, kaggle=True, began=1.8e9) | known)
+    usual = dict(devices=(T4, T4), cores=4, ram=33 * 10**9, free=20 * 10**9, kaggle=True, began=1.8e9)
+    found = Machine(**usual | known)
     monkeypatch.setattr(preflight, 'machine', lambda: found)
     monkeypatch.setattr(preflight, 'reachable', lambda url: True)
     return found
@@ -219,8 +260,8 @@ def test_preflight_at_home(capsys):
 
 def test_preflight(monkeypatch, capsys):
     session(monkeypatch)
-    monkeypatch.setattr(preflight, 'gpu_fault', lambda *_: '')
-    monkeypatch.setattr(preflight, 'installed_since', lambda *_: {'shutka': '0.2.0', 'numpy': '9.9'})
+    monkeypatch.setattr(preflight, 'find_gpu_fault', lambda *_: '')
+    monkeypatch.setattr(preflight, 'list_installed', lambda *_: {'shutka': '0.2.0', 'numpy': '9.9'})
     preflight.preflight()
     told = capsys.readouterr().out
     assert '2 x Tesla T4 (16 GB), computing' in told and 'numpy: part of Kaggle' in told and '20.0 GB free' in told
@@ -238,11 +279,11 @@ def test_preflight_stops_what_cannot_work(monkeypatch):
 def test_gpus_are_tried_in_another_process(monkeypatch):
     "Here there is no GPU, so the trial fails, and its last line is the reason."
     if preflight.torch.cuda.is_available(): pytest.skip('a GPU is here')
-    fault = gpu_fault(session(monkeypatch), 2, '12.8')
+    fault = find_gpu_fault(session(monkeypatch), 2, '12.8')
     assert 'cannot compute on Tesla T4' in fault and ('CUDA' in fault or 'NVIDIA' in fault)
 
 
 @pytest.mark.gpu
 def test_gpus_compute():
     if not preflight.torch.cuda.is_available(): pytest.skip('no GPU')
-    assert preflight.prove(preflight.torch.cuda.device_count()) == ''
+    assert preflight.try_gpus(preflight.torch.cuda.device_count()) == ''

@@ -12,7 +12,8 @@ from judged import needs_node
 
 from shutka.core.errors import UserError
 from shutka.evaluate import sandbox
-from shutka.evaluate.sandbox import Judge, Outcome, agree, fits, install, node
+from shutka.evaluate.node import JUDGE_FOLDER, build_judge_command, find_node, install_judge
+from shutka.evaluate.sandbox import Judge, Outcome, match_outcomes, match_values
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,11 +56,16 @@ def test_check(judge, code, uses, told):
 @pytest.mark.net
 @needs_node
 @pytest.mark.parametrize('expression, shown', [
-    ('[1, "a", true, null, undefined]', '[1, "a", true, null, undefined]'), ('[NaN, -0, Infinity, 1e21]', '[NaN, -0, Infinity, 1e+21]'),
-    ('[1, , 3]', '[1, hole, 3]'), ('({a: {b: []}})', '{a: {b: []}}'), ('{a: 1}', '{a: 1}'), ('new Map([[{}, new Set([1n])]])', 'Map {{} => Set {1n}}'),
-    ('new Date(5)', 'Date(5)'), ('() => 1', 'function'), ('Symbol.iterator', 'symbol'), ('Promise.resolve(4)', '4'), ('await 5', '5'),
-    ('const a = 2; return a * 2', '4'), ('throw new RangeError("no")', 'throws RangeError: no'), ('throw 5', 'throws number: 5'),
-    ('Promise.reject(new TypeError())', 'throws TypeError'), ('class A { x = 1; #y = 2 } return new A()', '{x: 1}'), ('new Date("2024-03-01").getHours()', '0'),
+    ('[1, "a", true, null, undefined]', '[1, "a", true, null, undefined]'),
+    ('[NaN, -0, Infinity, 1e21]', '[NaN, -0, Infinity, 1e+21]'),
+    ('[1, , 3]', '[1, hole, 3]'), ('({a: {b: []}})', '{a: {b: []}}'), ('{a: 1}', '{a: 1}'),
+    ('new Map([[{}, new Set([1n])]])', 'Map {{} => Set {1n}}'),
+    ('new Date(5)', 'Date(5)'), ('() => 1', 'function'), ('Symbol.iterator', 'symbol'),
+    ('Promise.resolve(4)', '4'), ('await 5', '5'),
+    ('const a = 2; return a * 2', '4'), ('throw new RangeError("no")', 'throws RangeError: no'),
+    ('throw 5', 'throws number: 5'),
+    ('Promise.reject(new TypeError())', 'throws TypeError'),
+    ('class A { x = 1; #y = 2 } return new A()', '{x: 1}'), ('new Date("2024-03-01").getHours()', '0'),
 ])
 def test_values(judge, expression, shown):
     assert str(value(judge, expression)) == shown
@@ -69,32 +75,44 @@ def test_values(judge, expression, shown):
 @needs_node
 def test_types_are_erased_and_calls_reach_what_is_not_exported(judge):
     code = 'enum E { A = 3 } const f = <T>(x: T): T => x; class C { constructor(readonly x: number) {} }'
-    assert list(map(str, judge.run(code, ['f<number>(E.A)', 'new C(4).x', 'let y: string = "a"; return f(y)', 'E']))) == ['3', '4', '"a"', '{3: "A", A: 3}']
+    calls = ['f<number>(E.A)', 'new C(4).x', 'let y: string = "a"; return f(y)', 'E']
+    assert list(map(str, judge.run(code, calls))) == ['3', '4', '"a"', '{3: "A", A: 3}']
 
 
 def test_agree():
-    assert agree(1, 1.0) and not agree(1, True) and not agree(1, '1') and not agree(None, {'undefined': True})
-    assert agree([{'number': 'NaN'}], [{'number': 'NaN'}]) and agree({'bigint': '1'}, {'bigint': '1'}) and not agree({'bigint': '1'}, 1)
-    assert agree({'map': [[1, 2], [3, 4]]}, {'map': [[3, 4], [1, 2]]}) and not agree({'map': []}, {'set': []})
-    assert not agree({'object': {'a': 1}}, {'object': {'a': 1, 'b': 2}}) and not agree({'object': {'a': 1, 'b': 2}}, {'object': {'a': 1}})
-    assert agree([1.0000001], [1], 1e-6) and not agree([1.0000001], [1]) and not agree([1.1], [1], 1e-6)
-    assert not agree({'symbol': True}, {'symbol': True})
-    assert not any(fits(Outcome(kind), Outcome(kind)) for kind in ('broken', 'time', 'never', 'crash', 'skipped'))
+    one, both = {'object': {'a': 1}}, {'object': {'a': 1, 'b': 2}}
+    assert match_values(1, 1.0) and not match_values(1, True) and not match_values(1, '1')
+    assert not match_values(None, {'undefined': True})
+    assert match_values([{'number': 'NaN'}], [{'number': 'NaN'}])
+    assert match_values({'bigint': '1'}, {'bigint': '1'}) and not match_values({'bigint': '1'}, 1)
+    assert match_values({'map': [[1, 2], [3, 4]]}, {'map': [[3, 4], [1, 2]]})
+    assert not match_values({'map': []}, {'set': []})
+    assert not match_values(one, both) and not match_values(both, one)
+    assert match_values([1.0000001], [1], 1e-6) and not match_values([1.0000001], [1])
+    assert not match_values([1.1], [1], 1e-6)
+    assert not match_values({'symbol': True}, {'symbol': True})
+    for kind in ('broken', 'time', 'never', 'crash', 'skipped'): assert not match_outcomes(Outcome(kind), Outcome(kind))
 
 
-# ---- what it withstands: f() should be 42, and no hostile answer gets there; the next answer is judged as if nothing had been
+# ---- what it withstands: f() should be 42, and no hostile answer gets there;
+# the next answer is judged as if nothing had been
 
 HOSTILE = {  # how f() ends, and the answer
     'loop': ('time', 'const f = () => { for (;;); }'),
     'loop at the top': ('time', 'for (;;); const f = () => 42'),
     'loop of promises': ('time', 'const f = async () => { for (;;) await null }'),
     'loop in a getter of the result': ('time', 'const f = () => ({ get a() { for (;;); } })'),
-    'loop in what is thrown': ('crash', 'const f = () => { throw { get name() { for (;;); } } }'),   # stopped while it is asked for its name
+    # stopped while it is asked for its name
+    'loop in what is thrown': (
+        'crash',
+        'const f = () => { throw { get name() { for (;;); } } }'),
     'loop that catches everything': ('time', 'const f = () => { for (;;) try { for (;;); } catch {} }'),
     'regular expression': ('time', 'const f = () => /^(a+)+$/.test("a".repeat(40) + "b") ? 42 : 42'),
     'promise that never settles': ('never', 'const f = () => new Promise(() => {})'),
     'top-level await that never settles': ('never', 'await new Promise(() => {}); const f = () => 42'),
-    'memory by an array': ('throws InternalError', 'const f = () => { const a = []; for (;;) a.push(new Array(10000).fill(1)) }'),
+    'memory by an array': (
+        'throws InternalError',
+        'const f = () => { const a = []; for (;;) a.push(new Array(10000).fill(1)) }'),
     'memory by a string': ('throws InternalError', 'const f = () => { let s = "x"; for (;;) s += s }'),
     'memory by repeat': ('throws InternalError', 'const f = () => "x".repeat(2 ** 30 - 1).length'),
     'memory by a buffer': ('throws RangeError', 'const f = () => new ArrayBuffer(2 ** 31)'),
@@ -102,7 +120,9 @@ HOSTILE = {  # how f() ends, and the answer
     'recursion': ('throws InternalError', 'const f = (): number => f() + 1'),
     'recursion through the engine': ('throws InternalError', 'const f = (): any => [1].map(() => f())'),
     'recursion of the result': ('throws RangeError', 'const f = () => { const a: any = []; a.push(a); return a }'),
-    'deep result': ('throws RangeError', 'const f = () => { let a: any = 42; for (let i = 0; i < 1e5; i++) a = [a]; return a }'),
+    'deep result': (
+        'throws RangeError',
+        'const f = () => { let a: any = 42; for (let i = 0; i < 1e5; i++) a = [a]; return a }'),
     'huge result': ('throws RangeError', 'const f = () => "x".repeat(5e6)'),
     'huge sparse result': ('throws RangeError', 'const f = () => { const a = []; a.length = 2 ** 32 - 1; return a }'),
     'huge number': ('throws RangeError', 'const f = () => 7n ** 300000n'),
@@ -117,28 +137,63 @@ HOSTILE = {  # how f() ends, and the answer
     'network': ('throws ReferenceError', 'const f = async () => { await fetch("http://127.0.0.1"); return 42 }'),
     'worker': ('throws ReferenceError', 'const f = () => { new Worker("x"); return 42 }'),
     'WebAssembly': ('throws ReferenceError', 'const f = () => { new WebAssembly.Memory({ initial: 1 }); return 42 }'),
-    'the way out of vm': ('throws ReferenceError', 'const f = () => { (f as any).constructor.constructor("return process")().exit(0); return 42 }'),
-    'the way out by an error': ('throws ReferenceError', 'const f = () => { try { null!.x } catch (e: any) { e.constructor.constructor("return process")().exit(0) } return 42 }'),
-    'PASS': ('"PASS"', 'console.log("PASS"); const f = () => { console.log(JSON.stringify({ kind: "value", value: "42" })); return "PASS" }'),
-    'a forged reply': ('"{\\"kind\\":\\"value\\",\\"value\\":\\"42\\"}\\n{\\"kind\\":\\"value\\",\\"value\\":\\"42\\"}"', 'const f = () => `{"kind":"value","value":"42"}\\n{"kind":"value","value":"42"}`'),
-    'a forged value': ('{kind: "value", value: 42, number: 42, toJSON: function, valueOf: function, toString: function}', 'const f = () => ({ kind: "value", value: 42, number: 42, toJSON: () => 42, valueOf: () => 42, toString: () => "42" })'),
+    'the way out of vm': (
+        'throws ReferenceError',
+        'const f = () => { (f as any).constructor.constructor("return process")().exit(0); return 42 }'),
+    'the way out by an error': (
+        'throws ReferenceError',
+        'const f = () => { try { null!.x } catch (e: any) { e.constructor.constructor("return '
+        'process")().exit(0) } return 42 }'),
+    'PASS': (
+        '"PASS"',
+        'console.log("PASS"); const f = () => { console.log(JSON.stringify({ kind: "value", value: "42" })); '
+        'return "PASS" }'),
+    'a forged reply': (
+        '"{\\"kind\\":\\"value\\",\\"value\\":\\"42\\"}\\n{\\"kind\\":\\"value\\",\\"value\\":\\"42\\"}"',
+        'const f = () => `{"kind":"value","value":"42"}\\n{"kind":"value","value":"42"}`'),
+    'a forged value': (
+        '{kind: "value", value: 42, number: 42, toJSON: function, valueOf: function, toString: function}',
+        'const f = () => ({ kind: "value", value: 42, number: 42, toJSON: () => 42, valueOf: () => 42, toString: '
+        '() => "42" })'),
     'a boxed value': ('{}', 'const f = () => new Number(42)'),
-    'Symbol.toPrimitive': ('{}', 'const f = () => ({ [Symbol.toPrimitive]: () => 42, [Symbol.toStringTag]: "Number" })'),
-    'equal to everything': ('{equals: function, ==: function, asymmetricMatch: function, __eq__: function}', 'const f = () => ({ equals: () => true, "==": () => true, asymmetricMatch: () => true, __eq__: () => true })'),
+    'Symbol.toPrimitive': (
+        '{}',
+        'const f = () => ({ [Symbol.toPrimitive]: () => 42, [Symbol.toStringTag]: "Number" })'),
+    'equal to everything': (
+        '{equals: function, ==: function, asymmetricMatch: function, __eq__: function}',
+        'const f = () => ({ equals: () => true, "==": () => true, asymmetricMatch: () => true, __eq__: () => '
+        'true })'),
     'Object.is': ('41', 'Object.is = () => true; Number.isFinite = () => false; const f = () => 41'),
     'JSON': ('"x"', 'JSON.stringify = () => "42"; JSON.parse = () => 42; const f = () => "x"'),
-    'prototypes': ('[1]', 'Object.prototype.valueOf = () => 42; Object.prototype.toString = () => "42"; (Object.prototype as any).kind = "value"; (Object.prototype as any).value = "42"; Array.prototype.join = () => "42"; const f = () => [1]'),
-    'String': ('41', 'String.prototype.toString = () => "42"; (globalThis as any).String = () => "42"; const f = () => 41'),
-    'Map': ('Map {1 => 2}', 'Map.prototype.forEach = () => {}; Object.defineProperty(Map.prototype, "size", { get: () => 42 }); const f = () => new Map([[1, 2]])'),
+    'prototypes': (
+        '[1]',
+        'Object.prototype.valueOf = () => 42; Object.prototype.toString = () => "42"; '
+        '(Object.prototype as any).kind = "value"; (Object.prototype as any).value = "42"; '
+        'Array.prototype.join = () => "42"; const f = () => [1]'),
+    'String': (
+        '41',
+        'String.prototype.toString = () => "42"; (globalThis as any).String = () => "42"; const f = () => 41'),
+    'Map': (
+        'Map {1 => 2}',
+        'Map.prototype.forEach = () => {}; Object.defineProperty(Map.prototype, "size", { get: () => 42 }); '
+        'const f = () => new Map([[1, 2]])'),
     'then': ('{}', '(Object.prototype as any).then = (done: any) => done(42); const f = () => ({})'),
     'Promise': ('41', 'Promise.prototype.then = () => 42 as any; const f = () => Promise.resolve(41)'),
-    'proxy that throws': ('throws number', 'const f = () => new Proxy({}, { ownKeys() { throw 42 }, get() { throw 42 } })'),
-    'proxy without an end': ('throws RangeError', 'const f = () => new Proxy([], { get: (_, k) => k === "length" ? Infinity : 42, has: () => true })'),
-    'revoked proxy': ('throws TypeError', 'const f = () => { const p = Proxy.revocable([], {}); p.revoke(); return p.proxy }'),
+    'proxy that throws': (
+        'throws number',
+        'const f = () => new Proxy({}, { ownKeys() { throw 42 }, get() { throw 42 } })'),
+    'proxy without an end': (
+        'throws RangeError',
+        'const f = () => new Proxy([], { get: (_, k) => k === "length" ? Infinity : 42, has: () => true })'),
+    'revoked proxy': (
+        'throws TypeError',
+        'const f = () => { const p = Proxy.revocable([], {}); p.revoke(); return p.proxy }'),
     'another answer': ('throws SyntaxError', 'export const $answer = () => 42; const f = () => 41'),
     'the end of the module': ('broken', 'const f = () => 41 /*'),
     'the end of a string': ('broken', 'const f = () => 41; `'),
-    'globalThis frozen': ('41', 'Object.freeze(globalThis); Object.preventExtensions(Object.prototype); const f = () => 41'),
+    'globalThis frozen': (
+        '41',
+        'Object.freeze(globalThis); Object.preventExtensions(Object.prototype); const f = () => 41'),
     'eval': ('throws ReferenceError', 'const f = () => eval("process.exit(0)") || 42'),
     'clean-up later': ('41', 'new FinalizationRegistry(() => { for (;;); }).register({}, 1); const f = () => 41'),
     'nothing': ('throws ReferenceError', ''),
@@ -154,11 +209,11 @@ HOSTILE = {  # how f() ends, and the answer
 def test_withstands(judge, ends, code):
     want = Outcome('value', 42)
     [got] = judge.run(code, ['f()'], seconds=.5 if ends in ('time', 'crash') else 5, megabytes=32)
-    assert str(replace(got, message='')) == ends and not fits(got, want), got
+    assert str(replace(got, message='')) == ends and not match_outcomes(got, want), got
     str(got).encode()
     process = judge.worker.process
     assert process is not None and process.poll() is None  # the judge has not even noticed
-    assert fits(*judge.run('const f = () => ({ a: [6 * 7] })', ['f().a[0]']), want)
+    assert match_outcomes(*judge.run('const f = () => ({ a: [6 * 7] })', ['f().a[0]']), want)
 
 
 @pytest.mark.net
@@ -168,11 +223,12 @@ def test_withstands(judge, ends, code):
 ], ids=['in the engine'])
 def test_hangs(judge, code, monkeypatch):
     "A judge that hangs is ended, and the next answer gets another one."
-    monkeypatch.setattr(sandbox, 'GRACE', .5)
+    monkeypatch.setattr(sandbox, 'GRACE_SECONDS', .5)
     judge.run('', ['1'])
     before = judge.worker.process
     outcomes = judge.run(code, ['f()', 'f()'], seconds=.5)
-    assert [o.kind for o in outcomes] == ['time', 'skipped'] and judge.worker.process is None and before.poll() is not None
+    assert [o.kind for o in outcomes] == ['time', 'skipped']
+    assert judge.worker.process is None and before.poll() is not None
     monkeypatch.undo()
     assert value(judge, '42') == Outcome('value', 42)
 
@@ -181,7 +237,8 @@ def test_hangs(judge, code, monkeypatch):
 @needs_node
 def test_a_type_that_is_a_bomb(judge):
     "The compiler gives up by itself."
-    bomb = 'type D = 0|1|2|3|4|5|6|7|8|9; type N = `${D}${D}${D}${D}`; type M = [N, N] extends [infer A, infer B] ? `${A & string}${B & string}` : never; const f: M = "1";'
+    bomb = ('type D = 0|1|2|3|4|5|6|7|8|9; type N = `${D}${D}${D}${D}`; '
+            'type M = [N, N] extends [infer A, infer B] ? `${A & string}${B & string}` : never; const f: M = "1";')
     assert judge.check(bomb) == ['line 1: TS2590: Expression produces a union type that is too complex to represent.']
     assert judge.check('const a = 1') == []
 
@@ -199,15 +256,18 @@ def test_killed_from_outside(judge):
 @needs_node
 def test_memory_is_what_was_granted(judge):
     "Counted in blocks of a million characters; the engine itself needs some of it."
-    code = 'const f = () => { const blocks: string[] = []; try { for (;;) blocks.push("x".repeat(1e6) + blocks.length) } catch {} return blocks.length }'
+    code = ('const f = () => { const blocks: string[] = []; '
+            'try { for (;;) blocks.push("x".repeat(1e6) + blocks.length) } catch {} return blocks.length }')
     for megabytes in (32, 64):
-        for outcome in judge.run(code, ['f()'] * 3, seconds=10, megabytes=megabytes): assert megabytes / 2 < outcome.value < 1.1 * megabytes
+        for outcome in judge.run(code, ['f()'] * 3, seconds=10, megabytes=megabytes):
+            assert megabytes / 2 < outcome.value < 1.1 * megabytes
 
 
 @pytest.mark.net
 @needs_node
 def test_calls_do_not_see_each_other(judge):
-    code = 'let n = 0; const f = () => { n++; (globalThis as any).m = ((globalThis as any).m ?? 0) + 1; return [n, (globalThis as any).m] }'
+    code = ('let n = 0; const f = () => { n++; (globalThis as any).m = ((globalThis as any).m ?? 0) + 1; '
+            'return [n, (globalThis as any).m] }')
     assert [str(o) for o in judge.run(code, ['f()'] * 3)] == ['[1, 1]'] * 3
 
 
@@ -216,9 +276,10 @@ def test_calls_do_not_see_each_other(judge):
 def test_leaves_nothing():
     with Judge() as judge:
         judge.run('', ['1'])
-        place, process = Path(judge.worker.place.name), judge.worker.process
+        place, process = Path(judge.worker.folder.name), judge.worker.process
         assert os.getsid(process.pid) == process.pid and list(place.iterdir()) == []
-        if Path('/proc/self/environ').exists(): assert Path(f'/proc/{process.pid}/environ').read_bytes().count(b'\0') <= 1
+        if Path('/proc/self/environ').exists():
+            assert Path(f'/proc/{process.pid}/environ').read_bytes().count(b'\0') <= 1
     assert process.poll() is not None and not place.exists()
 
 
@@ -227,12 +288,17 @@ def test_leaves_nothing():
 def test_node_may_read_two_folders_and_nothing_else(tmp_path):
     "The second fence: even Node code in the judge's place can neither read elsewhere, nor write, nor start anything."
     (tmp_path/'secret').write_text('x')
-    *flags, _, folder = sandbox.command(install())
+    *flags, _, folder = build_judge_command(install_judge())
     if not any('permission' in flag for flag in flags): pytest.skip('this Node has no permissions')
-    code = '''const tries = { read: () => fs.readFileSync(process.argv[1]), write: () => fs.writeFileSync(process.argv[1] + 'x', ''), start: () => require('child_process').execSync('true') }
-    const fs = require('fs'), out = {}; for (const [name, f] of Object.entries(tries)) { try { f(); out[name] = 'done' } catch (e) { out[name] = e.code } }
+    code = '''const tries = {
+        read: () => fs.readFileSync(process.argv[1]),
+        write: () => fs.writeFileSync(process.argv[1] + 'x', ''),
+        start: () => require('child_process').execSync('true') }
+    const fs = require('fs'), out = {}
+    for (const [name, f] of Object.entries(tries)) { try { f(); out[name] = 'done' } catch (e) { out[name] = e.code } }
     process.stdout.write(JSON.stringify(out))'''
-    ran = subprocess.run([*flags, '-e', code, str(tmp_path/'secret')], capture_output=True, text=True, env={}, cwd=tmp_path)
+    command = [*flags, '-e', code, str(tmp_path/'secret')]
+    ran = subprocess.run(command, capture_output=True, text=True, env={}, cwd=tmp_path)
     assert set(json.loads(ran.stdout).values()) == {'ERR_ACCESS_DENIED'}, ran.stdout
 
 
@@ -240,27 +306,28 @@ def test_node_may_read_two_folders_and_nothing_else(tmp_path):
 
 def test_without_node(monkeypatch, tmp_path):
     monkeypatch.setenv('PATH', '')
-    with pytest.raises(UserError, match='Node.js 20 or newer with npm, and there is no node: install it'): node()
+    with pytest.raises(UserError, match='Node.js 20 or newer with npm, and there is no node: install it'): find_node()
     with pytest.raises(UserError, match='there is no node'): Judge(tmp_path/'judge')
     assert not (tmp_path/'judge').exists()
 
 
 @pytest.mark.parametrize('script, told', [
-    ('echo \'["/bin/node","18.19.0",[]]\'', 'and this one is 18.19.0'), ('echo "not found"; exit 1', 'does not say which it is'),
+    ('echo \'["/bin/node","18.19.0",[]]\'', 'and this one is 18.19.0'),
+    ('echo "not found"; exit 1', 'does not say which it is'),
 ])
 def test_another_node(monkeypatch, tmp_path, script, told):
     (tmp_path/'node').write_text(f'#!/bin/sh\n{script}\n')
     (tmp_path/'node').chmod(0o755)
     monkeypatch.setenv('PATH', str(tmp_path))
-    with pytest.raises(UserError, match=told): node()
+    with pytest.raises(UserError, match=told): find_node()
 
 
 @needs_node
 def test_without_npm(monkeypatch, tmp_path):
     (tmp_path/'bin').mkdir()
-    (tmp_path/'bin'/'node').symlink_to(node()[0])
+    (tmp_path/'bin'/'node').symlink_to(find_node()[0])
     monkeypatch.setenv('PATH', str(tmp_path/'bin'))
-    with pytest.raises(UserError, match='there is no npm: install it'): install(tmp_path/'judge')
+    with pytest.raises(UserError, match='there is no npm: install it'): install_judge(tmp_path/'judge')
 
 
 @needs_node
@@ -269,7 +336,8 @@ def test_without_a_network(monkeypatch, tmp_path):
     "npm is told to stay offline and knows nothing; nothing is left that looks installed."
     monkeypatch.setenv('npm_config_offline', 'true')
     monkeypatch.setenv('npm_config_cache', str(tmp_path/'cache'))
-    with pytest.raises(UserError, match=r'npm cannot install the judge.s packages \(ENOTCACHED\)') as refused: install(tmp_path/'judge')
+    told = r'npm cannot install the judge.s packages \(ENOTCACHED\)'
+    with pytest.raises(UserError, match=told) as refused: install_judge(tmp_path/'judge')
     assert '//' not in str(refused.value)
     assert sorted(p.name for p in tmp_path.iterdir()) in ([], ['cache'])
 
@@ -278,15 +346,19 @@ def test_without_a_network(monkeypatch, tmp_path):
 @needs_node
 def test_damaged(tmp_path):
     (tmp_path/'judge'/'node_modules').mkdir(parents=True)
-    with pytest.raises(UserError, match='the judge does not start; delete'), Judge(tmp_path/'judge') as judge: judge.run('', ['1'])
+    with pytest.raises(UserError, match='the judge does not start; delete'), Judge(tmp_path/'judge') as judge:
+        judge.run('', ['1'])
 
 
 def test_the_lockfile_names_no_place():
-    lock = json.loads((sandbox.HERE/'package-lock.json').read_text())
+    lock = json.loads((JUDGE_FOLDER/'package-lock.json').read_text())
     packages = {name: package for name, package in lock['packages'].items() if name}
-    assert all(package['integrity'].startswith('sha512-') and 'resolved' not in package and not package.get('hasInstallScript') for package in packages.values())
-    wanted = json.loads((sandbox.HERE/'package.json').read_text())['dependencies']
-    assert {name.removeprefix('node_modules/'): package['version'] for name, package in packages.items()}.items() >= wanted.items()
+    for package in packages.values():
+        assert package['integrity'].startswith('sha512-')
+        assert 'resolved' not in package and not package.get('hasInstallScript')
+    wanted = json.loads((JUDGE_FOLDER/'package.json').read_text())['dependencies']
+    versions = {name.removeprefix('node_modules/'): package['version'] for name, package in packages.items()}
+    assert versions.items() >= wanted.items()
 
 
 def test_the_package_brings_it_along():

@@ -7,24 +7,21 @@ import pytest
 from judged import needs_node
 
 from shutka.core.errors import UserError
-from shutka.data.syntax import parse
-from shutka.evaluate import suites
+from shutka.data.syntax import parse_code
 from shutka.evaluate.sandbox import Judge
-from shutka.evaluate.suites import (
+from shutka.evaluate.scores import pass_at_k, suites_table, summarize_suites, write_suites
+from shutka.evaluate.suites import evaluate_expected, run_suites, score_task, shuffle_answers
+from shutka.evaluate.tasks import (
     SUITES,
-    declared,
-    pass_at_k,
-    program,
+    Case,
+    Task,
+    explain_unreadable,
+    extract_program,
+    list_declared_names,
     read_suite,
-    run_suites,
-    score,
-    shuffled,
-    summary,
-    table,
-    write_results,
 )
 
-ITEMS = [item for suite in SUITES for item in read_suite(suite)]
+TASKS = [task for suite in SUITES for task in read_suite(suite)]
 every_suite = pytest.mark.parametrize('suite', SUITES)
 
 
@@ -33,29 +30,30 @@ def judge():
     with Judge() as judge: yield judge
 
 
-def item_of(name): return next(item for item in ITEMS if item.id == name)
+def task_of(name): return next(task for task in TASKS if task.id == name)
 
 
 # ---- the files
 
-def test_enough_items():
+def test_enough_tasks():
     sizes = {suite: len(read_suite(suite)) for suite in SUITES}
     assert sizes['syntax'] >= 40 and sizes['programming'] >= 40 and sizes['algorithmic'] >= 25, sizes
 
 
-@pytest.mark.parametrize('item', ITEMS, ids=lambda item: f'{item.suite}/{item.id}')
-def test_well_made(item):
-    assert len(item.cases) >= (2 if item.suite == 'syntax' else 4) and len({case.call for case in item.cases}) == len(item.cases)
-    assert len({case.expect for case in item.cases}) > 1                     # no constant passes
-    assert len(item.wrong) >= 2 and len({*item.wrong, item.reference}) == len(item.wrong) + 1
-    assert item.reference.startswith(item.signature) and item.id in declared(item.reference)
-    assert program(item, item.reference.removeprefix(item.signature)).split() == item.reference.split()
-    assert bool(item.uses) == (item.suite == 'syntax') and item.reference not in item.prompt
-    if item.uses: assert '@ts-expect-error' in item.uses or 'const ' in item.uses
-    assert not parse(item.reference.encode()).root_node.has_error
+@pytest.mark.parametrize('task', TASKS, ids=lambda task: f'{task.suite}/{task.id}')
+def test_well_made(task):
+    assert len(task.cases) >= (2 if task.suite == 'syntax' else 4)
+    assert len({case.call for case in task.cases}) == len(task.cases)
+    assert len({case.expect for case in task.cases}) > 1                     # no constant passes
+    assert len(task.wrong) >= 2 and len({*task.wrong, task.reference}) == len(task.wrong) + 1
+    assert task.reference.startswith(task.signature) and task.id in list_declared_names(task.reference)
+    assert extract_program(task, task.reference.removeprefix(task.signature)).split() == task.reference.split()
+    assert bool(task.uses) == (task.suite == 'syntax') and task.reference not in task.prompt
+    if task.uses: assert '@ts-expect-error' in task.uses or 'const ' in task.uses
+    assert not parse_code(task.reference.encode()).root_node.has_error
 
 
-def test_ids_differ(): assert len({item.id for item in ITEMS}) == len(ITEMS)
+def test_ids_differ(): assert len({task.id for task in TASKS}) == len(TASKS)
 
 
 # ---- the proof
@@ -64,12 +62,14 @@ def test_ids_differ(): assert len({item.id for item in ITEMS}) == len(ITEMS)
 @needs_node
 @every_suite
 def test_references_pass_and_wrong_ones_fail(suite, judge):
-    for item in read_suite(suite):
-        [first] = score(item, [item.reference], judge, seconds=10)['answers']
-        assert first['passed'], (item.id, first['why'])
-        row = score(item, [*item.wrong, ''], judge, seconds=1)
-        assert row['passed'] == 0 and all(answer['why'] for answer in row['answers']), item.id
-        if suite != 'syntax': assert row['parses'] == len(item.wrong) and any(answer['right'] for answer in row['answers']), item.id  # subtly wrong
+    for task in read_suite(suite):
+        [first] = score_task(task, [task.reference], judge, seconds=10)['answers']
+        assert first['passed'], (task.id, first['why'])
+        row = score_task(task, [*task.wrong, ''], judge, seconds=1)
+        assert row['passed'] == 0 and all(answer['why'] for answer in row['answers']), task.id
+        if suite == 'syntax': continue
+        assert row['parses'] == len(task.wrong), task.id
+        assert any(answer['right'] for answer in row['answers']), task.id  # subtly wrong
 
 
 @pytest.mark.net
@@ -78,48 +78,56 @@ def test_references_pass_and_wrong_ones_fail(suite, judge):
 def test_references_and_their_calls_type_check(suite, judge):
     "So that a model is asked for what the calls do."
     statement = re.compile(r'\b(const|let|class|return|throw)\b.*;|;')
-    for item in read_suite(suite):
-        calls = [f'void (async () => {{ {case.call} }});' if statement.search(case.call) else f'void (async () => ({case.call}));' for case in item.cases]
-        assert judge.check(item.reference, '\n'.join([item.uses, *calls])) == [], item.id
+    for task in read_suite(suite):
+        bodies = [f'{{ {case.call} }}' if statement.search(case.call) else f'({case.call})' for case in task.cases]
+        calls = [f'void (async () => {body});' for body in bodies]
+        assert judge.check(task.reference, '\n'.join([task.uses, *calls])) == [], task.id
 
 
 @pytest.mark.net
 @needs_node
 def test_nothing_scores_by_chance(judge):
     "Empty answers, answers to other items and answers that say PASS."
-    reference = lambda item, n: [item.reference] * n
-    methods = {'empty': lambda item, n: [''] * n, 'shuffled': shuffled(reference, ITEMS), 'PASS': lambda item, n: [f'console.log("PASS"); function {item.id}() {{ return "PASS" }}'] * n}
-    rows = list(run_suites(methods, ITEMS, judge, seconds=.5))
+    reference = lambda task, n: [task.reference] * n
+    says_pass = lambda task, n: [f'console.log("PASS"); function {task.id}() {{ return "PASS" }}'] * n
+    methods = {'empty': lambda task, n: [''] * n, 'shuffled': shuffle_answers(reference, TASKS), 'PASS': says_pass}
+    rows = list(run_suites(methods, TASKS, judge, seconds=.5))
     assert [(row['method'], row['id']) for row in rows if row['passed']] == []
-    assert {row['method']: sum(r['parses'] for r in rows if r['method'] == row['method']) for row in rows} == {'empty': 0, 'shuffled': len(ITEMS), 'PASS': len(ITEMS)}
+    parses = {method: sum(row['parses'] for row in rows if row['method'] == method) for method in methods}
+    assert parses == {'empty': 0, 'shuffled': len(TASKS), 'PASS': len(TASKS)}
 
 
 @pytest.mark.net
 @needs_node
 def test_hostile_answers_score_nothing_and_harm_nothing(judge, tmp_path):
-    item = item_of('isLeapYear')
+    task = task_of('isLeapYear')
     marked = tmp_path/'marked'
-    hostile = ['for (;;);', 'let s = "x"; for (;;) s += s', 'process.exit(0)', f'require("fs").writeFileSync({json.dumps(str(marked))}, "")', 'fetch("http://127.0.0.1")', 'return isLeapYear(year)', 'return "\\ud800" as any']
+    hostile = ['for (;;);', 'let s = "x"; for (;;) s += s', 'process.exit(0)',
+               f'require("fs").writeFileSync({json.dumps(str(marked))}, "")', 'fetch("http://127.0.0.1")',
+               'return isLeapYear(year)', 'return "\\ud800" as any']
     answers = [f'function isLeapYear(year: number): boolean {{ {line} }}' for line in hostile]
-    row = score(item, [*answers, item.reference], judge, seconds=.5, megabytes=32)
+    row = score_task(task, [*answers, task.reference], judge, seconds=.5, megabytes=32)
     assert [answer['passed'] for answer in row['answers']] == [False] * len(hostile) + [True] and not marked.exists()
     assert row['answers'][0]['why'].endswith('got time: not done in 0.5 s')
-    write_results(tmp_path, [{'method': 'hostile', **row}])
+    write_suites(tmp_path, [{'method': 'hostile', **row}])
 
 
 @pytest.mark.net
 @needs_node
 def test_the_compiler_is_not_silenced(judge):
-    item = item_of('firstOf')
-    row = score(item, [f'// @ts-nocheck\n{item.reference}', item.reference.replace('T | undefined', 'any'), item.reference], judge)
+    task = task_of('firstOf')
+    silent, loose = f'// @ts-nocheck\n{task.reference}', task.reference.replace('T | undefined', 'any')
+    row = score_task(task, [silent, loose, task.reference], judge)
     assert [answer['passed'] for answer in row['answers']] == [False, False, True] and row['types'] == 1
 
 
 @pytest.mark.net
 @needs_node
 def test_an_expectation_must_be_one(judge):
-    item = suites.Item(suite='mine', id='f', prompt='p', signature='s', reference='r', wrong=('w',), cases=(suites.Case('f()', 'f()'),))
-    with pytest.raises(UserError, match="mine/f must expect a value or an error, got 'f()'".replace('(', r'\(').replace(')', r'\)')): suites.expected(item, judge)
+    task = Task(suite='mine', id='f', prompt='p', signature='s', reference='r', wrong=('w',),
+                cases=(Case('f()', 'f()'),))
+    told = re.escape("mine/f must expect a value or an error, got 'f()'")
+    with pytest.raises(UserError, match=told): evaluate_expected(task, judge)
 
 
 # ---- arithmetic
@@ -138,21 +146,27 @@ def test_pass_at_k_refuses(n, c, k):
 
 def test_summary():
     row = dict(method='m', suite='syntax', id='a', n=2, passed=1, parses=2, types=1, cases=3, answers=[])
-    [got] = summary([row, row | dict(id='b', passed=0)], k=2)
-    assert (got['items'], got['pass@1'], got['pass@2'], got['parses'], got['types']) == (2, .25, .5, 1, .5) and got['low'] < .25 < got['high']
-    assert '| m | 100.0 | 50.0 | 25.0 |' in table([row, row | dict(id='b', passed=0)], k=2)
+    [got] = summarize_suites([row, row | dict(id='b', passed=0)], k=2)
+    assert [got[key] for key in ('items', 'pass@1', 'pass@2', 'parses', 'types')] == [2, .25, .5, 1, .5]
+    assert got['low'] < .25 < got['high']
+    assert '| m | 100.0 | 50.0 | 25.0 |' in suites_table([row, row | dict(id='b', passed=0)], k=2)
 
 
 # ---- what is refused, and what answers may look like
 
-GIVEN = dict(id='one', prompt='Give 1.', signature='const one = () =>', reference=['const one = () => 1'], wrong=[['const one = () => 2']], cases=[dict(call='one()', expect='1')])
+GIVEN = dict(id='one', prompt='Give 1.', signature='const one = () =>', reference=['const one = () => 1'],
+             wrong=[['const one = () => 2']], cases=[dict(call='one()', expect='1')])
 
 
 @pytest.mark.parametrize('change, told', [
-    (dict(cases=[]), "'cases' of item 'one' of mine must be a list and not empty"), (dict(cases=[dict(call='one()')]), 'a call and an expect'),
-    (dict(cases=[dict(call='one()', expect=' ')]), 'a call and an expect'), (dict(cases=[dict(call='', expect='1')]), 'a call and an expect'),
-    (dict(cases=[dict(call='1', expect='1')]), 'a case of item .* must call it'), (dict(reference='const one'), 'must be a list'), (dict(prompt=''), 'not empty'),
-    (dict(wrong=[[1]]), 'lines of code'), (dict(refrence=[]), "did you mean 'reference'"), (dict(id=None), 'must be a str'),
+    (dict(cases=[]), "'cases' of item 'one' of mine must be a list and not empty"),
+    (dict(cases=[dict(call='one()')]), 'a call and an expect'),
+    (dict(cases=[dict(call='one()', expect=' ')]), 'a call and an expect'),
+    (dict(cases=[dict(call='', expect='1')]), 'a call and an expect'),
+    (dict(cases=[dict(call='1', expect='1')]), 'a case of item .* must call it'),
+    (dict(reference='const one'), 'must be a list'), (dict(prompt=''), 'not empty'),
+    (dict(wrong=[[1]]), 'lines of code'), (dict(refrence=[]), "did you mean 'reference'"),
+    (dict(id=None), 'must be a str'),
 ])
 def test_refused(tmp_path, change, told):
     (tmp_path/'mine.json').write_text(json.dumps({'suite': 'mine', 'items': [GIVEN | change]}))
@@ -162,7 +176,8 @@ def test_refused(tmp_path, change, told):
 def test_files_refused(tmp_path):
     with pytest.raises(UserError, match='does not exist'): read_suite(tmp_path/'none.json')
     with pytest.raises(UserError, match="did you mean 'algorithmic'"): read_suite('algorithms')
-    for text, told in (('[]', 'must have'), ('{"suite": "a", "items": []}', 'must have'), (json.dumps({'suite': 'a', 'items': [GIVEN, GIVEN]}), 'different ids')):
+    twice = json.dumps({'suite': 'a', 'items': [GIVEN, GIVEN]})
+    for text, told in (('[]', 'must have'), ('{"suite": "a", "items": []}', 'must have'), (twice, 'different ids')):
         (tmp_path/'mine.json').write_text(text)
         with pytest.raises(UserError, match=told): read_suite(tmp_path/'mine.json')
     (tmp_path/'mine.json').write_text(json.dumps({'suite': 'a', 'items': [GIVEN]}))
@@ -171,37 +186,44 @@ def test_files_refused(tmp_path):
 
 def test_a_method_must_answer():
     with pytest.raises(UserError, match='lazy must give 3 answers to programming/isLeapYear, got 1'):
-        list(run_suites({'lazy': lambda item, n: ['']}, [item_of('isLeapYear')], judge=None, n=3))
+        list(run_suites({'lazy': lambda task, n: ['']}, [task_of('isLeapYear')], judge=None, n=3))
 
 
 @pytest.mark.parametrize('answer', [
     '{0}', 'Here it is:\n\n```typescript\n{0}\n```\nEnjoy.', '```\n{0}', '{1}', '```ts\n{1}\n```',
-    'First\n```sh\nnpm i slugify\n```\nthen\n```ts\n{0}\n```', '```ts title="a.ts"\n{0}\n```', '~~~ts\n{0}\n~~~', '```json\n{"a": 1}\n```\n\n```\n{1}\n```',
+    'First\n```sh\nnpm i slugify\n```\nthen\n```ts\n{0}\n```', '```ts title="a.ts"\n{0}\n```', '~~~ts\n{0}\n~~~',
+    '```json\n{"a": 1}\n```\n\n```\n{1}\n```',
     'Sure: ```ts\n{0}\n```', '```ts\n{0}```\nEnjoy.', '```java\n{0}\n```', '```ts\r\n{0}\r\n```',
 ])
 def test_answers_in_every_dress(answer):
-    item = item_of('slugify')
-    rest = item.reference.removeprefix(item.signature)
-    assert program(item, answer.replace('{0}', item.reference).replace('{1}', rest)).split() == item.reference.split()
+    task = task_of('slugify')
+    rest = task.reference.removeprefix(task.signature)
+    answer = answer.replace('{0}', task.reference).replace('{1}', rest)
+    assert extract_program(task, answer).split() == task.reference.split()
 
 
 @pytest.mark.parametrize('dress', ['{}', 'Here:\n```ts\n{}\n```'])
 def test_an_example_in_a_comment_is_not_the_answer(dress):
-    item = item_of('slugify')
-    commented = f'/** Like this:\n * ```ts\n * slugify("A b")\n * ```\n */\n{item.reference}\n'
-    assert program(item, dress.format(commented)).strip() == commented.strip()
+    task = task_of('slugify')
+    commented = f'/** Like this:\n * ```ts\n * slugify("A b")\n * ```\n */\n{task.reference}\n'
+    assert extract_program(task, dress.format(commented)).strip() == commented.strip()
 
 
 def test_no_suite_is_its_own_control():
-    reference = lambda item, n: [item.reference] * n
-    with pytest.raises(UserError, match='answers to other items need two items or more of each suite, algorithmic has 1'):
-        shuffled(reference, [*read_suite('programming'), read_suite('algorithmic')[0]])
+    reference = lambda task, n: [task.reference] * n
+    tasks = [*read_suite('programming'), read_suite('algorithmic')[0]]
+    told = 'answers to other items need two items or more of each suite, algorithmic has 1'
+    with pytest.raises(UserError, match=told): shuffle_answers(reference, tasks)
 
 
 def test_long_and_broken_answers():
-    item = item_of('slugify')
-    for answer in ('', '`' * 10_000, '(' * 100_000, ' // ,\n' * 100_000, '\ud800', '\0'): assert isinstance(program(item, answer), str)
+    task = task_of('slugify')
+    for answer in ('', '`' * 10_000, '(' * 100_000, ' // ,\n' * 100_000, '\ud800', '\0'):
+        assert isinstance(extract_program(task, answer), str)
 
 
-@pytest.mark.parametrize('code, reason', [(' \n', 'there is no code'), ('x' * 20_001, 'it has more than 20000 characters'), ('function (', 'it does not parse'), ('const a = 1', '')])
-def test_unreadable(code, reason): assert suites.unreadable(code) == reason
+@pytest.mark.parametrize('code, reason', [
+    (' \n', 'there is no code'), ('x' * 20_001, 'it has more than 20000 characters'),
+    ('function (', 'it does not parse'), ('const a = 1', ''),
+])
+def test_unreadable(code, reason): assert explain_unreadable(code) == reason

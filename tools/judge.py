@@ -5,10 +5,10 @@
 import sys
 
 from shutka.core.errors import UserError
-from shutka.evaluate.sandbox import install
+from shutka.evaluate.node import install_judge
 
 if __name__ == '__main__':
-    try: install()
+    try: install_judge()
     except UserError as e:
         print(f'The suites are left out: {e}', file=sys.stderr)
         sys.exit(e.code)
