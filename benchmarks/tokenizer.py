@@ -33,7 +33,7 @@ def main():
     plain = tiktoken.Encoding('plain', pat_str=CL100K, mergeable_ranks=ours._mergeable_ranks, special_tokens={})
     work = {f'{BUNDLED_ENCODING}, tokens': ours.encode_ordinary_batch,
             "cl100k's pattern, tokens": plain.encode_ordinary_batch,
-            'word_ids, words': lambda texts: [hash_words(t, 16_384, 10**6) for t in texts]}
+            'hash_words, words': lambda texts: [hash_words(t, 16_384, 10**6) for t in texts]}
     seconds, units = {name: [] for name in work}, {}
     for _ in range(args.rounds):
         for name, encode in work.items():

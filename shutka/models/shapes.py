@@ -72,8 +72,8 @@ class DecoderConfig:
     def token(self, name: str) -> int:
         "The id of a special token, such as 'pad' or 'end'."
         # Imported here, because it brings numpy along, which a shape does not need.
-        from shutka.text.passages import number_special
-        return number_special(name, self.vocabulary)
+        from shutka.text.passages import find_special_token
+        return find_special_token(name, self.vocabulary)
 
 # %% ../../nbs/30_models/05_shapes.ipynb #d9818099
 DECODER_SIZES = {
