@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -71,9 +71,9 @@ def has_same_place(
 @dataclass(frozen=True)
 class FileState:
     "What a file of commits holds."
-    kept: frozenset[str]   # hashes of commits whose lines may stay
-    dropped: int           # lines that must go
-    is_right: bool         # whether the file can stay as it is, with new lines behind it
+    kept: frozenset[str] = field(repr=False)   # hashes of commits whose lines may stay
+    dropped: int     # lines that must go
+    is_right: bool   # whether the file can stay as it is, with new lines behind it
 
 _ANEW = FileState(frozenset(), 0, False)   # what is there is not looked at
 

@@ -58,6 +58,9 @@ class History:
     names: list[str]               # of the branches, in the order of the bits
     tags: dict[str, list[str]]     # hash -> tags that point at it
 
+    def __repr__(self) -> str:
+        return f'<History of {self.root.name}: {len(self.nodes):,} commits, {len(self.names):,} branches>'
+
     def branches(self, commit: str) -> list[str]:
         "Every branch that contains a commit."
         bits = self.nodes[commit].branches
