@@ -1,4 +1,7 @@
-"`shutka serve` over real HTTP: OpenAI's clients for Python and Node, made-up requests, many streams, clients that go away, and what Continue sends."
+"""`shutka serve` over real HTTP.
+
+OpenAI's clients for Python and Node, made-up requests, many streams, clients that go away, and what Continue sends.
+"""
 import asyncio
 import base64
 import json
@@ -17,35 +20,43 @@ import numpy as np
 import openai
 import pytest
 from as_nobody import NOBODY
-from serving import CODE, bundle, gpt, seat_of, serving, tiny, until
+from serving import CODE, make_bundle, make_model, make_seat, save_gpt, serve_app, wait_until
 
 from shutka.memory.bank import Bank
-from shutka.serve.api import Service, make_app
+from shutka.serve.api import make_app
+from shutka.serve.service import Service
 
 HERE = Path(__file__).parent
 ASK = [{'role': 'user', 'content': 'how many days has a month?'}]
 ENDLESS = 4000  # tokens; the tiny model takes seconds for them
 
 
+def connect(url: str, key: str = 'none') -> openai.OpenAI:
+    "OpenAI's client, which says at once what went wrong."
+    return openai.OpenAI(base_url=f'{url}/v1', api_key=key, max_retries=0)
+
+
 @pytest.fixture(scope='module')
 def service(tmp_path_factory):
-    model = tiny()
+    model = make_model()
     bank = Bank(tmp_path_factory.mktemp('bank'), model)
     bank.add(CODE, {'source': 'npm:dates'})
-    return Service(seat_of(model), bank)
+    return Service(make_seat(model), bank)
 
 
 @pytest.fixture(scope='module')
 def url(service):
-    with serving(make_app(service)) as address: yield address
+    with serve_app(make_app(service)) as address: yield address
 
 
 @pytest.fixture(scope='module')
 def client(url):
-    with openai.OpenAI(base_url=f'{url}/v1', api_key='none', max_retries=0) as made: yield made
+    with connect(url) as made: yield made
 
 
-def chat(client, **more): return client.chat.completions.create(model='shutka-v2', messages=ASK, **dict(max_tokens=12) | more)
+def chat(client, **more):
+    more = {'max_tokens': 12} | more
+    return client.chat.completions.create(model='shutka-v2', messages=ASK, **more)
 
 
 def events(response) -> list:
@@ -68,7 +79,8 @@ def test_chat(client):
     answer = chat(client)
     choice = answer.choices[0]
     assert (choice.message.role, choice.finish_reason, answer.object) == ('assistant', 'length', 'chat.completion')
-    assert choice.message.content and answer.usage.completion_tokens == 12 and answer.usage.total_tokens == answer.usage.prompt_tokens + 12
+    assert choice.message.content and answer.usage.completion_tokens == 12
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 12
     (first, *_) = answer.x_shutka['memories']
     assert first['id'] in (1, 2, 3) and first['source'] == 'npm:dates' and 0 < first['score'] <= 1
 
@@ -78,7 +90,8 @@ def test_chat_as_a_stream(client):
     *body, usage = chunks
     assert len({chunk.id for chunk in chunks}) == 1 and chunks[0].id.startswith('chatcmpl-')
     assert body[0].choices[0].delta.role == 'assistant' and body[0].x_shutka['memories']
-    assert body[-1].choices[0].delta.model_dump(exclude_none=True) == {} and body[-1].choices[0].finish_reason == 'length'
+    last = body[-1].choices[0]
+    assert last.delta.model_dump(exclude_none=True) == {} and last.finish_reason == 'length'
     assert usage.choices == [] and usage.usage.completion_tokens == 12
     whole = chat(client)
     assert ''.join(chunk.choices[0].delta.content or '' for chunk in body) == whole.choices[0].message.content
@@ -89,7 +102,8 @@ def test_chat_as_a_stream(client):
 def test_seeds_and_several_answers(client):
     several = chat(client, n=3, seed=5, temperature=1.)
     texts = [choice.message.content for choice in several.choices]
-    assert len(set(texts)) == 3 and [choice.index for choice in several.choices] == [0, 1, 2] and several.usage.completion_tokens == 36
+    assert len(set(texts)) == 3 and [choice.index for choice in several.choices] == [0, 1, 2]
+    assert several.usage.completion_tokens == 36
     assert [c.message.content for c in chat(client, n=3, seed=5, temperature=1.).choices] == texts
     assert chat(client, seed=6, temperature=1.).choices[0].message.content == texts[1]
     streamed = ['', '', '']
@@ -98,7 +112,8 @@ def test_seeds_and_several_answers(client):
     assert streamed == texts
     assert len({chat(client, temperature=1.).choices[0].message.content for _ in range(3)}) > 1
     cold = chat(client).choices[0].message.content
-    assert chat(client, temperature=1., top_p=0.).choices[0].message.content == cold == chat(client, temperature=2., top_p=1e-9).choices[0].message.content
+    assert chat(client, temperature=1., top_p=0.).choices[0].message.content == cold
+    assert chat(client, temperature=2., top_p=1e-9).choices[0].message.content == cold
 
 
 def test_stop_texts_across_tokens(client):
@@ -106,8 +121,10 @@ def test_stop_texts_across_tokens(client):
     for at in range(3, len(text) - 8, 7):
         stop = text[at:at + 5]
         answer = chat(client, max_tokens=40, stop=['never to be found', stop])
-        assert answer.choices[0].message.content == text[:text.index(stop)] and answer.choices[0].finish_reason == 'stop'
-        assert ''.join(c.choices[0].delta.content or '' for c in chat(client, max_tokens=40, stop=stop, stream=True)) == text[:text.index(stop)]
+        before = text[:text.index(stop)]
+        assert answer.choices[0].message.content == before and answer.choices[0].finish_reason == 'stop'
+        chunks = chat(client, max_tokens=40, stop=stop, stream=True)
+        assert ''.join(c.choices[0].delta.content or '' for c in chunks) == before
 
 
 def test_budgets(client):
@@ -118,25 +135,32 @@ def test_budgets(client):
 def test_log_probabilities(client):
     content = chat(client, logprobs=True, top_logprobs=3).choices[0].logprobs.content
     assert len(content) == 12 and all(len(token.top_logprobs) == 3 and token.logprob <= 0 for token in content)
-    assert all(token.top_logprobs[0].token == token.token for token in content)   # at temperature zero the likeliest is written
+    # at temperature zero the likeliest token is written
+    assert all(token.top_logprobs[0].token == token.token for token in content)
     text = chat(client).choices[0].message.content
     assert bytes(b for token in content for b in token.bytes).decode(errors='replace') == text
-    streamed = [token for chunk in chat(client, logprobs=True, stream=True) if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.content]
+    streamed = []
+    for chunk in chat(client, logprobs=True, stream=True):
+        if chunk.choices[0].logprobs: streamed += chunk.choices[0].logprobs.content
     assert [token.token for token in streamed] == [token.token for token in content]
     old = client.completions.create(model='shutka-v2', prompt='const a = ', max_tokens=5, logprobs=2).choices[0]
-    assert len(old.logprobs.tokens) == 5 == len(old.logprobs.text_offset) and all(len(top) <= 2 for top in old.logprobs.top_logprobs)
+    assert len(old.logprobs.tokens) == 5 == len(old.logprobs.text_offset)
+    assert all(len(top) <= 2 for top in old.logprobs.top_logprobs)
 
 
 def test_completions(client, service):
     complete = lambda **more: client.completions.create(model='shutka-v2', max_tokens=6, **more)
     one = complete(prompt='const a = ')
     assert one.object == 'text_completion' and one.id.startswith('cmpl-')
-    tokens = service.seat.tokens('const a = ')
-    assert [c.text for c in complete(prompt=['const a = ', 'let b']).choices][0] == one.choices[0].text == complete(prompt=tokens).choices[0].text
-    filled = complete(prompt='const a = ', suffix=';\nlet b = a')
-    assert filled.choices[0].text != one.choices[0].text
-    assert complete(prompt='<fim_prefix>const a = <fim_suffix>;\nlet b = a<fim_middle>').choices[0].text == filled.choices[0].text
-    assert ''.join(c.choices[0].text for c in complete(prompt='const a = ', suffix=';\nlet b = a', stream=True)) == filled.choices[0].text
+    tokens = service.seat.tokenize('const a = ')
+    text = one.choices[0].text
+    assert complete(prompt=['const a = ', 'let b']).choices[0].text == text == complete(prompt=tokens).choices[0].text
+    filled = complete(prompt='const a = ', suffix=';\nlet b = a').choices[0].text
+    assert filled != text
+    marked = complete(prompt='<fim_prefix>const a = <fim_suffix>;\nlet b = a<fim_middle>')
+    assert marked.choices[0].text == filled
+    streamed = complete(prompt='const a = ', suffix=';\nlet b = a', stream=True)
+    assert ''.join(c.choices[0].text for c in streamed) == filled
 
 
 def test_vectors(client, service):
@@ -148,12 +172,14 @@ def test_vectors(client, service):
         np.testing.assert_allclose(vectors, expected, atol=1e-6)
     plain = client.embeddings.create(model='shutka-v2', input=CODE)   # the client asks for base64 and decodes it
     np.testing.assert_allclose([row.embedding for row in plain.data], expected, atol=1e-6)
-    short = np.array(client.embeddings.create(model='shutka-v2', input=CODE[0], dimensions=5).data[0].embedding)
+    short = client.embeddings.create(model='shutka-v2', input=CODE[0], dimensions=5).data[0].embedding
     np.testing.assert_allclose(short, expected[0, :5] / np.linalg.norm(expected[0, :5]), atol=1e-6)
-    tokens = [service.seat.tokens(text) for text in CODE]
-    np.testing.assert_allclose([row.embedding for row in client.embeddings.create(model='shutka-v2', input=tokens).data], expected, atol=1e-6)
-    words = client.embeddings.create(model='shutka-v2', input='days', extra_body={'input_type': 'query'}).data[0].embedding
-    np.testing.assert_allclose(words, service.seat.encoder.encode(['days'], side='words')[0], atol=1e-6)
+    tokens = [service.seat.tokenize(text) for text in CODE]
+    rows = client.embeddings.create(model='shutka-v2', input=tokens).data
+    np.testing.assert_allclose([row.embedding for row in rows], expected, atol=1e-6)
+    asked = client.embeddings.create(model='shutka-v2', input='days', extra_body={'input_type': 'query'})
+    (predicted,) = service.seat.encoder.encode(['days'], side='words')
+    np.testing.assert_allclose(asked.data[0].embedding, predicted, atol=1e-6)
     with pytest.raises(openai.BadRequestError): client.embeddings.create(model='shutka-v2', input=['a', ''])
 
 
@@ -167,18 +193,27 @@ def test_vectors(client, service):
     ({'tools': [], 'tool_choice': 'required'}, openai.BadRequestError, 'unsupported_value'),
     ({'response_format': {'type': 'json_schema', 'json_schema': {}}}, openai.BadRequestError, 'unsupported_value'),
     ({'frequency_penalty': .5}, openai.BadRequestError, 'unsupported_value'),
-    ({'messages': [{'role': 'user', 'content': [{'type': 'image_url', 'image_url': {'url': 'x'}}]}]}, openai.BadRequestError, 'unsupported_value'),
+    ({'messages': [{'role': 'user', 'content': [{'type': 'image_url', 'image_url': {'url': 'x'}}]}]},
+     openai.BadRequestError, 'unsupported_value'),
 ])
 def test_errors_as_the_client_sees_them(client, more, error, code):
-    with pytest.raises(error) as caught: client.chat.completions.create(**{'model': 'shutka-v2', 'messages': ASK} | more)
+    request = {'model': 'shutka-v2', 'messages': ASK} | more
+    with pytest.raises(error) as caught: client.chat.completions.create(**request)
     assert caught.value.body.keys() == {'message', 'type', 'param', 'code'} and caught.value.code == code
 
 
 @pytest.mark.parametrize('method, path, content, status', [
-    ('GET', '/nothing', None, 404), ('GET', '/v1/embeddings', None, 405), ('POST', '/v1/embeddings', b'{', 400), ('POST', '/v1/embeddings', b'[' * 100_000, 400),
-    ('POST', '/v1/embeddings', b'{"input": "\\ud800"}', 400), ('POST', '/v1/embeddings', b'{"input": [999999]}', 400), ('POST', '/v1/embeddings', b'x' * (9 << 20), 413),
-    ('POST', '/v1/completions', b'{"prompt": "a", "temperature": NaN}', 400), ('POST', '/v1/memory', b'{"texts": "a", "metadata": {"a": "\\ud800"}}', 400),
-    ('DELETE', '/v1/memory', b'{"ids": [99999]}', 404), ('GET', '/v1/memory/search?query=%20', None, 400),
+    ('GET', '/nothing', None, 404),
+    ('GET', '/v1/embeddings', None, 405),
+    ('POST', '/v1/embeddings', b'{', 400),
+    ('POST', '/v1/embeddings', b'[' * 100_000, 400),
+    ('POST', '/v1/embeddings', b'{"input": "\\ud800"}', 400),
+    ('POST', '/v1/embeddings', b'{"input": [999999]}', 400),
+    ('POST', '/v1/embeddings', b'x' * (9 << 20), 413),
+    ('POST', '/v1/completions', b'{"prompt": "a", "temperature": NaN}', 400),
+    ('POST', '/v1/memory', b'{"texts": "a", "metadata": {"a": "\\ud800"}}', 400),
+    ('DELETE', '/v1/memory', b'{"ids": [99999]}', 404),
+    ('GET', '/v1/memory/search?query=%20', None, 400),
 ])
 def test_every_error_has_one_shape(url, method, path, content, status):
     answer = httpx.request(method, url + path, content=content, headers={'Content-Type': 'application/json'})
@@ -187,15 +222,22 @@ def test_every_error_has_one_shape(url, method, path, content, status):
 
 def test_a_page_that_posts_plain_text_changes_nothing(url, service):
     before = len(service.bank)
-    answer = httpx.post(f'{url}/v1/memory', content='{"texts": "evil"}', headers={'Content-Type': 'text/plain', 'Origin': 'https://evil.example'})
-    assert answer.status_code == 400 and len(service.bank) == before and 'access-control-allow-origin' not in answer.headers
+    headers = {'Content-Type': 'text/plain', 'Origin': 'https://evil.example'}
+    answer = httpx.post(f'{url}/v1/memory', content='{"texts": "evil"}', headers=headers)
+    assert answer.status_code == 400 and len(service.bank) == before
+    assert 'access-control-allow-origin' not in answer.headers
     assert httpx.get(f'{url}/v1/models', headers={'Host': 'evil.example'}).status_code == 403
 
 
 def test_memory_is_used_by_the_next_question(url, client):
     text = 'const quicksort = (xs) => partition(xs)'
+    question = [{'role': 'user', 'content': 'quicksort by partition'}]
+
+    def ask():
+        answer = client.chat.completions.create(model='shutka-v2', messages=question, max_tokens=1)
+        return answer.x_shutka['memories']
+
     (new,) = httpx.post(f'{url}/v1/memory', json={'texts': [text], 'metadata': {'source': 'dir:src'}}).json()['ids']
-    ask = lambda: client.chat.completions.create(model='shutka-v2', messages=[{'role': 'user', 'content': 'quicksort by partition'}], max_tokens=1).x_shutka['memories']
     assert ask()[0] == {'id': new, 'score': ask()[0]['score'], 'source': 'dir:src'}
     (newer,) = httpx.put(f'{url}/v1/memory', json={'id': new, 'texts': text + ';'}).json()['ids']
     (hit,) = httpx.get(f'{url}/v1/memory/search', params={'query': 'quicksort', 'k': 1}).json()['data']
@@ -208,51 +250,62 @@ def test_memory_is_used_by_the_next_question(url, client):
 # --- many at once
 
 def test_64_streams_at_once_write_what_each_writes_alone(client, url):
-    kinds = [dict(messages=[{'role': 'user', 'content': f'{verb} the {what}'}], max_tokens=4 + i % 16, seed=i, temperature=i % 3 / 2) for i, (verb, what) in
-             enumerate((v, w) for v in ('sort', 'add', 'find', 'visit', 'count', 'parse', 'print', 'copy') for w in ('days', 'users', 'numbers', 'queue', 'names', 'dates', 'words', 'files'))]
+    verbs = ('sort', 'add', 'find', 'visit', 'count', 'parse', 'print', 'copy')
+    things = ('days', 'users', 'numbers', 'queue', 'names', 'dates', 'words', 'files')
+    questions = [f'{verb} the {thing}' for verb in verbs for thing in things]
+    kinds = [dict(messages=[{'role': 'user', 'content': question}],
+                  max_tokens=4 + i % 16, seed=i, temperature=i % 3 / 2) for i, question in enumerate(questions)]
 
     async def text(client, kind):
         stream = await client.chat.completions.create(model='shutka-v2', stream=True, **kind)
         return ''.join([chunk.choices[0].delta.content or '' async for chunk in stream])
 
     async def together():
-        async with openai.AsyncOpenAI(base_url=f'{url}/v1', api_key='none', max_retries=0) as many: return await asyncio.gather(*(text(many, kind) for kind in kinds))
-    alone = [client.chat.completions.create(model='shutka-v2', **kind).choices[0].message.content for kind in kinds]
+        async with openai.AsyncOpenAI(base_url=f'{url}/v1', api_key='none', max_retries=0) as many:
+            return await asyncio.gather(*(text(many, kind) for kind in kinds))
+
+    answers = [client.chat.completions.create(model='shutka-v2', **kind) for kind in kinds]
+    alone = [answer.choices[0].message.content for answer in answers]
     assert asyncio.run(together()) == alone and len(set(alone)) > 32
 
 
 def test_a_client_that_goes_away_frees_its_slot(url, service):
     body = {'model': 'shutka-v2', 'messages': ASK, 'max_tokens': ENDLESS}
-    assert until(lambda: service.engine.load() == 0)
+    assert wait_until(lambda: service.engine.count_streams() == 0)
     with httpx.stream('POST', f'{url}/v1/chat/completions', json=body | {'stream': True, 'n': 4}) as response:
         next(lines := response.iter_lines())   # kept: without it the connection would be closed
-        assert service.engine.load() == 4 and lines
-    assert until(lambda: service.engine.load() == 0)
-    with pytest.raises(httpx.ReadTimeout): httpx.post(f'{url}/v1/chat/completions', json=body, timeout=.3)   # not a stream
-    assert until(lambda: service.engine.load() == 0)
+        assert service.engine.count_streams() == 4 and lines
+    assert wait_until(lambda: service.engine.count_streams() == 0)
+    # not a stream
+    with pytest.raises(httpx.ReadTimeout): httpx.post(f'{url}/v1/chat/completions', json=body, timeout=.3)
+    assert wait_until(lambda: service.engine.count_streams() == 0)
     assert httpx.get(f'{url}/health').json() == {'status': 'ok', 'streams': 0}
 
 
 def test_a_full_queue_says_so():
-    service = Service(seat_of(tiny()), slots=1, room=1)
+    service = Service(make_seat(make_model()), slots=1, queue_size=1)
     body = {'messages': ASK, 'max_tokens': ENDLESS, 'stream': True}
-    with serving(make_app(service)) as url, httpx.Client(base_url=url, timeout=10) as client:
-        with client.stream('POST', '/v1/chat/completions', json=body) as one, client.stream('POST', '/v1/chat/completions', json=body) as two:
+    with serve_app(make_app(service)) as url, httpx.Client(base_url=url, timeout=10) as client:
+        stream = lambda: client.stream('POST', '/v1/chat/completions', json=body)
+        with stream() as one, stream() as two:
             lines = one.iter_lines(), two.iter_lines()
             for line in lines: next(line)
             answer = client.post('/v1/chat/completions', json=body)
-            assert (answer.status_code, answer.headers['retry-after'], answer.json()['error']['code']) == (429, '1', 'busy')
-            with openai.OpenAI(base_url=f'{url}/v1', api_key='none', max_retries=0) as other, pytest.raises(openai.RateLimitError): chat(other)
-        assert until(lambda: service.engine.load() == 0)   # the one that waited left as well
-        assert client.post('/v1/chat/completions', json=body | {'max_tokens': 2, 'stream': False}).status_code == 200
+            code = answer.json()['error']['code']
+            assert (answer.status_code, answer.headers['retry-after'], code) == (429, '1', 'busy')
+            with connect(url) as other:
+                with pytest.raises(openai.RateLimitError): chat(other)
+        assert wait_until(lambda: service.engine.count_streams() == 0)   # the one that waited left as well
+        whole = client.post('/v1/chat/completions', json=body | {'max_tokens': 2, 'stream': False})
+        assert whole.status_code == 200
         assert client.post('/v1/chat/completions', json=body | {'n': 2}).status_code == 400   # never possible here
 
 
 def test_a_failing_model_is_told_in_the_stream(monkeypatch, caplog):
-    service = Service(seat_of(tiny()))
+    service = Service(make_seat(make_model()))
     def fail(*_): raise RuntimeError('a secret')
     monkeypatch.setattr(service.seat, 'proceed', fail)
-    with serving(make_app(service)) as url, openai.OpenAI(base_url=f'{url}/v1', api_key='none', max_retries=0) as client:
+    with serve_app(make_app(service)) as url, connect(url) as client:
         with pytest.raises(openai.InternalServerError) as caught: chat(client)
         assert 'secret' not in str(caught.value) and 'a secret' in caplog.text
         with pytest.raises(openai.APIError, match='the model failed'): list(chat(client, stream=True))
@@ -261,38 +314,48 @@ def test_a_failing_model_is_told_in_the_stream(monkeypatch, caplog):
 # --- keys and models of other kinds
 
 def test_a_key_is_asked_for():
-    with serving(make_app(Service(seat_of(tiny())), key='sesame', origins=['https://editor.example'])) as url:
+    app = make_app(Service(make_seat(make_model())), key='sesame', origins=['https://editor.example'])
+    with serve_app(app) as url:
         assert httpx.get(f'{url}/health').status_code == 200
-        for headers, status in [({}, 401), ({'Authorization': 'Bearer wrong'}, 401), ({'x-api-key': 'wrong'}, 401), ({'Authorization': 'Bearer sesame'}, 200), ({'x-api-key': 'sesame'}, 200)]:
+        for headers, status in [({}, 401),
+                                ({'Authorization': 'Bearer wrong'}, 401), ({'x-api-key': 'wrong'}, 401),
+                                ({'Authorization': 'Bearer sesame'}, 200), ({'x-api-key': 'sesame'}, 200)]:
             assert httpx.get(f'{url}/v1/models', headers=headers).status_code == status
-        with openai.OpenAI(base_url=f'{url}/v1', api_key='wrong', max_retries=0) as client, pytest.raises(openai.AuthenticationError) as caught: client.models.list()
+        with connect(url, key='wrong') as client:
+            with pytest.raises(openai.AuthenticationError) as caught: client.models.list()
         assert caught.value.code == 'invalid_api_key'
-        asked = httpx.options(f'{url}/v1/models', headers={'Origin': 'https://editor.example', 'Access-Control-Request-Method': 'GET'})
+        headers = {'Origin': 'https://editor.example', 'Access-Control-Request-Method': 'GET'}
+        asked = httpx.options(f'{url}/v1/models', headers=headers)
         assert asked.headers['access-control-allow-origin'] == 'https://editor.example'
 
 
 def test_a_model_without_a_decoder_finds_and_does_not_write():
-    with serving(make_app(Service(seat_of(tiny(decoder=False))))) as url, openai.OpenAI(base_url=f'{url}/v1', api_key='none', max_retries=0) as client:
+    app = make_app(Service(make_seat(make_model(decoder=False))))
+    with serve_app(app) as url, connect(url) as client:
         with pytest.raises(openai.BadRequestError, match='no decoder') as caught: chat(client)
         assert caught.value.code == 'no_decoder'
         assert len(client.embeddings.create(model='shutka-v2', input='a').data[0].embedding) == 32
-        assert httpx.post(f'{url}/v1/rerank', json={'query': 'days', 'documents': CODE}).json()['data'][0]['index'] == 0
+        ranked = httpx.post(f'{url}/v1/rerank', json={'query': 'days', 'documents': CODE}).json()['data']
+        assert ranked[0]['index'] == 0
         assert httpx.post(f'{url}/v1/memory', json={'texts': 'a'}).json()['error']['code'] == 'no_memory'
 
 
 def test_a_causal_model_behind_the_same_routes(tmp_path):
     from shutka.serve.seats import open_memory, open_seat
-    gpt(tmp_path/'gpt')
+    save_gpt(tmp_path/'gpt')
     seat, content = open_seat(tmp_path/'gpt')
     bank = open_memory(seat, tmp_path/'bank', content)
     bank.add('const sum = 1', {'source': 'dir:src'})
-    with serving(make_app(Service(seat, bank))) as url, openai.OpenAI(base_url=f'{url}/v1', api_key='none', max_retries=0) as client:
-        answer = client.chat.completions.create(model='shutka-v2', messages=[{'role': 'user', 'content': 'the sum'}], max_tokens=8, logprobs=True)
+    ask = dict(model='shutka-v2', messages=[{'role': 'user', 'content': 'the sum'}], max_tokens=8)
+    with serve_app(make_app(Service(seat, bank))) as url, connect(url) as client:
+        answer = client.chat.completions.create(**ask, logprobs=True)
         assert answer.x_shutka['memories'][0]['source'] == 'dir:src' and answer.usage.completion_tokens == 8
-        assert ''.join(c.choices[0].delta.content or '' for c in client.chat.completions.create(model='shutka-v2', messages=[{'role': 'user', 'content': 'the sum'}], max_tokens=8, stream=True)) \
-            == answer.choices[0].message.content
-        assert client.completions.create(model='shutka-v2', prompt='a', suffix='b', max_tokens=2).choices[0].finish_reason == 'length'
-        with pytest.raises(openai.BadRequestError, match='makes no vectors'): client.embeddings.create(model='shutka-v2', input='a')
+        chunks = client.chat.completions.create(**ask, stream=True)
+        assert ''.join(c.choices[0].delta.content or '' for c in chunks) == answer.choices[0].message.content
+        filled = client.completions.create(model='shutka-v2', prompt='a', suffix='b', max_tokens=2)
+        assert filled.choices[0].finish_reason == 'length'
+        with pytest.raises(openai.BadRequestError, match='makes no vectors'):
+            client.embeddings.create(model='shutka-v2', input='a')
 
 
 # --- what Continue sends, what Node sends, and what nobody would send
@@ -307,8 +370,10 @@ def said(kind: str, chunks: list) -> str:
 
 @pytest.mark.parametrize('sent', json.loads((HERE/'continue_requests.json').read_text()), ids=lambda sent: sent['name'])
 def test_what_continue_sends(url, sent):
-    headers = {'Content-Type': 'application/json', 'Accept': 'application/json', 'x-api-key': 'none', 'api-key': 'none', 'Authorization': 'Bearer none'}
-    with httpx.stream('POST' if sent['body'] else 'GET', url + sent['path'], json=sent['body'], headers=headers) as response:
+    headers = {'Content-Type': 'application/json', 'Accept': 'application/json',
+               'x-api-key': 'none', 'api-key': 'none', 'Authorization': 'Bearer none'}
+    method = 'POST' if sent['body'] else 'GET'
+    with httpx.stream(method, url + sent['path'], json=sent['body'], headers=headers) as response:
         if sent['stream']:
             assert response.status_code == 200 and response.headers['content-type'].startswith('text/event-stream')
             text = said(sent['stream'], events(response))
@@ -317,7 +382,9 @@ def test_what_continue_sends(url, sent):
         response.read()
         answer = response.json()
     assert response.status_code == 200
-    if 'rerank' in sent['path']: assert [row['index'] for row in sorted(answer['data'], key=lambda row: -row['relevance_score'])] == [1, 0]
+    if 'rerank' in sent['path']:
+        ranked = sorted(answer['data'], key=lambda row: -row['relevance_score'])
+        assert [row['index'] for row in ranked] == [1, 0]
     if 'embeddings' in sent['path']: assert [row['index'] for row in answer['data']] == [0, 1, 2]
 
 
@@ -327,7 +394,8 @@ const client = new OpenAI({baseURL: process.argv[2] + '/v1', apiKey: 'none', max
 const ask = {model: 'shutka-v2', messages: [{role: 'user', content: 'how many days has a month?'}], max_tokens: 12};
 const whole = await client.chat.completions.create(ask);
 let text = '', usage;
-for await (const chunk of await client.chat.completions.create({...ask, stream: true, stream_options: {include_usage: true}})) {
+const stream = await client.chat.completions.create({...ask, stream: true, stream_options: {include_usage: true}});
+for await (const chunk of stream) {
   text += chunk.choices[0]?.delta?.content ?? '';
   usage = chunk.usage ?? usage;
 }
@@ -335,8 +403,9 @@ const vectors = await client.embeddings.create({model: 'shutka-v2', input: ['a',
 const filled = await client.completions.create({model: 'shutka-v2', prompt: 'const a = ', suffix: ';', max_tokens: 4});
 let code;
 try { await client.chat.completions.create({...ask, model: 'gpt-4o'}); } catch (error) { code = error.code; }
-console.log(JSON.stringify({same: text === whole.choices[0].message.content, usage, width: vectors.data.map(row => row.embedding.length), end: filled.choices[0].finish_reason, code,
-                            models: (await client.models.list()).data.map(model => model.id)}));
+console.log(JSON.stringify({
+  same: text === whole.choices[0].message.content, usage, width: vectors.data.map(row => row.embedding.length),
+  end: filled.choices[0].finish_reason, code, models: (await client.models.list()).data.map(model => model.id)}));
 '''
 
 
@@ -344,13 +413,15 @@ def test_openai_for_node(url, tmp_path):
     if not shutil.which('node') or not shutil.which('npm'): pytest.skip('needs node and npm')
     (tmp_path/'package.json').write_text('{"type": "module"}')
     (tmp_path/'ask.js').write_text(NODE)
-    installed = subprocess.run(['npm', 'install', '--no-audit', '--no-fund', '--silent', 'openai'], cwd=tmp_path, capture_output=True, text=True)
+    install = ['npm', 'install', '--no-audit', '--no-fund', '--silent', 'openai']
+    installed = subprocess.run(install, cwd=tmp_path, capture_output=True, text=True)
     if installed.returncode: pytest.skip(f'npm could not install openai: {installed.stderr[-200:]}')
     ran = subprocess.run(['node', 'ask.js', url], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
     assert told.pop('usage')['completion_tokens'] == 12
-    assert told == {'same': True, 'width': [32, 32], 'end': 'length', 'code': 'model_not_found', 'models': ['shutka-v2']}
+    assert told == {'same': True, 'width': [32, 32], 'end': 'length', 'code': 'model_not_found',
+                    'models': ['shutka-v2']}
 
 
 def hurried(body):
@@ -367,25 +438,29 @@ def test_no_input_breaks_it(url):
     schema, seen = schemathesis.openapi.from_url(f'{url}/openapi.json'), {}
     for operation in (found.ok() for found in schema.get_all_operations()):
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            if mode == GenerationMode.NEGATIVE and not (operation.body or operation.query): continue   # nothing in it can be wrong
+            # without body and query nothing can be wrong
+            if mode == GenerationMode.NEGATIVE and not (operation.body or operation.query): continue
 
             @given(case=operation.as_strategy(generation_mode=mode))
-            @settings(max_examples=10, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+            @settings(max_examples=10, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+                      suppress_health_check=list(HealthCheck))
             def ask(case):
                 hurried(case.body)
                 answer = case.call()
                 seen.setdefault(case.path, set()).add(answer.status_code)
                 assert answer.status_code < 500, (case.body, answer.text)
-                if answer.status_code >= 400: assert json.loads(answer.text)['error'].keys() == {'message', 'type', 'param', 'code'}
+                if answer.status_code < 400: return
+                assert json.loads(answer.text)['error'].keys() == {'message', 'type', 'param', 'code'}
             ask()
     assert len(seen) == 10 and {200, 400} <= seen['/v1/chat/completions'] & seen['/v1/embeddings']
 
 
 # --- as a program
 
-def started(*words, folder, program=('-m', 'shutka.faces.cli'), env={}):
+def start_server(*words, folder, program=('-m', 'shutka.faces.cli'), env={}):
     "`shutka serve` as a process, and what it printed until it listened."
-    process = subprocess.Popen([sys.executable, *program, 'serve', *map(str, words)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    process = subprocess.Popen([sys.executable, *program, 'serve', *map(str, words)], cwd=folder, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                env=os.environ | {'PYTHONUNBUFFERED': '1'} | env)
     printed = []
     for line in process.stdout:
@@ -394,17 +469,27 @@ def started(*words, folder, program=('-m', 'shutka.faces.cli'), env={}):
     return process, ''.join(printed)
 
 
+def find_address(printed: str) -> str:
+    "The address that a server told, as soon as it listens there."
+    url = printed.split('answers on ')[1].split()[0]
+    port = int(url.split(':')[2].split('/')[0])
+    assert wait_until(lambda: not socket.socket().connect_ex(('127.0.0.1', port)))
+    return url
+
+
 def test_shutka_serve(tmp_path):
-    path = bundle(tmp_path/'my.zip', memories=True)
-    process, printed = started(path, '--port', 0, '--name', 'mine', folder=tmp_path)
+    path = make_bundle(tmp_path/'my.zip', memories=True)
+    process, printed = start_server(path, '--port', 0, '--name', 'mine', folder=tmp_path)
     try:
-        assert 'provider: openai' in printed and '"vendor": "customendpoint"' in printed and 'Cursor' in printed and f'3 memories in {tmp_path/"my.memory"}' in printed
-        url = printed.split('answers on ')[1].split()[0]
-        assert until(lambda: not socket.socket().connect_ex(('127.0.0.1', int(url.split(':')[2].split('/')[0]))))
-        answer = httpx.post(f'{url}/chat/completions', json={'model': 'mine', 'messages': ASK, 'max_tokens': 2}, timeout=20).json()
+        assert 'provider: openai' in printed and '"vendor": "customendpoint"' in printed and 'Cursor' in printed
+        assert f'3 memories in {tmp_path/"my.memory"}' in printed
+        url = find_address(printed)
+        question = {'model': 'mine', 'messages': ASK, 'max_tokens': 2}
+        answer = httpx.post(f'{url}/chat/completions', json=question, timeout=20).json()
         assert answer['model'] == 'mine' and len(answer['x_shutka']['memories']) == 1   # as many as in its training
         httpx.post(f'{url}/memory', json={'texts': 'const kept = 1'})
-        with httpx.stream('POST', f'{url}/chat/completions', json={'messages': ASK, 'max_tokens': ENDLESS, 'stream': True}) as response:
+        endless = {'messages': ASK, 'max_tokens': ENDLESS, 'stream': True}
+        with httpx.stream('POST', f'{url}/chat/completions', json=endless) as response:
             next(lines := response.iter_lines())
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
@@ -415,14 +500,15 @@ def test_shutka_serve(tmp_path):
 
 def test_another_user_serves_it_in_another_folder(tmp_path):
     if os.getuid() != 0: pytest.skip('only root can become another user')
-    made, there = bundle(tmp_path/'my.zip', memories=True), Path(tempfile.mkdtemp())
+    made, there = make_bundle(tmp_path/'my.zip', memories=True), Path(tempfile.mkdtemp())
     shutil.copy(made, there/'theirs.zip')
     for place in (there, there/'theirs.zip'): os.chown(place, NOBODY, NOBODY)
-    process, printed = started('theirs.zip', '--port', 0, folder=there, program=[str(HERE/'as_nobody.py')], env={'HOME': str(there), 'WARM': str(made)})
+    process, printed = start_server('theirs.zip', '--port', 0, folder=there, program=[str(HERE/'as_nobody.py')],
+                                    env={'HOME': str(there), 'WARM': str(made)})
     try:
-        url = printed.split('answers on ')[1].split()[0]
-        assert until(lambda: not socket.socket().connect_ex(('127.0.0.1', int(url.split(':')[2].split('/')[0]))))
-        answer = httpx.post(f'{url}/chat/completions', json={'messages': ASK, 'max_tokens': 2}, timeout=20).json()
+        url = find_address(printed)
+        question = {'messages': ASK, 'max_tokens': 2}
+        answer = httpx.post(f'{url}/chat/completions', json=question, timeout=20).json()
         assert answer['usage']['completion_tokens'] and len(answer['x_shutka']['memories']) == 1
         process.terminate()
         assert process.wait(10) == 0
@@ -433,8 +519,13 @@ def test_another_user_serves_it_in_another_folder(tmp_path):
         shutil.rmtree(there)
 
 
-@pytest.mark.parametrize('words, error', [(['--host', '0.0.0.0'], 'must have a key'), (['--port', '1', '--host', '203.0.113.1', '--api-key', 'a'], 'must be free')])
+@pytest.mark.parametrize('words, error', [
+    (['--host', '0.0.0.0'], 'must have a key'),
+    (['--port', '1', '--host', '203.0.113.1', '--api-key', 'a'], 'must be free'),
+])
 def test_shutka_serve_refuses(tmp_path, words, error):
     (tmp_path/'my.zip').write_text('')
-    ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'serve', 'my.zip', *words], cwd=tmp_path, capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != 'SHUTKA_API_KEY'})
+    env = {name: value for name, value in os.environ.items() if name != 'SHUTKA_API_KEY'}
+    ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'serve', 'my.zip', *words], cwd=tmp_path, env=env,
+                         capture_output=True, text=True)
     assert ran.returncode == 2 and error in ran.stderr
