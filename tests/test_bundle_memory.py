@@ -9,22 +9,31 @@ from small import SMALL
 
 import shutka
 from shutka.core.errors import UserError
-from shutka.export.bundle import MEMORY, read_bundle, with_bank, write_zip
-from shutka.memory.bank import Bank, Reader, fingerprint
-from shutka.models.text_jepa import TextJEPA, save_model
+from shutka.export.bundle import rebundle
+from shutka.memory.bank import Bank
+from shutka.memory.encoder import fingerprint
+from shutka.memory.packed import PACKED_FILES
+from shutka.models.archive import read_bundle, write_zip
+from shutka.models.text_jepa import TextJEPA
+from shutka.models.text_jepa_files import save_model
+from shutka.text.tokenizer import open_encoding, save_encoding
 
-SNIPPETS = ['function parse(text: string): Date { return new Date(text) }', 'const sum = (xs: number[]) => xs.reduce((a, b) => a + b, 0)',
+SNIPPETS = ['function parse(text: string): Date { return new Date(text) }',
+            'const sum = (xs: number[]) => xs.reduce((a, b) => a + b, 0)',
             'function range(n: number) { return [...Array(n).keys()] }\n// \u2028 and \U0001f600 stay']
 
 
-def bundled(path, seed=0):
+def make_bundle(path, seed=0):
+    "A bundle of a small model that was never trained."
     torch.manual_seed(seed)
     folder = save_model(TextJEPA(SMALL), path.parent/f'model{seed}')
-    return write_zip(path, {p.name: p.read_bytes() for p in folder.iterdir()} | {'encoding.json': b'{}'}) or path
+    save_encoding(open_encoding('typescript-8k'), folder/'encoding.json')
+    write_zip(path, {p.name: p.read_bytes() for p in folder.iterdir()})
+    return path
 
 
 @pytest.fixture
-def bundle(tmp_path): return bundled(tmp_path/'model.zip')
+def bundle(tmp_path): return make_bundle(tmp_path/'model.zip')
 
 
 @pytest.fixture
@@ -36,15 +45,15 @@ def bank(tmp_path, bundle):
     return tmp_path/'bank'
 
 
-def both(bundle, bank): return with_bank(bundle, bank, bundle.with_name('both.zip'))
+def put_together(bundle, bank): return rebundle(bundle, bank, bundle.with_name('both.zip'))
 
 
 def test_a_model_without_a_memory_says_so(bundle): assert shutka.load(bundle).predictor.memory_bank is None
 
 
 def test_the_memory_comes_along_with_text_metadata_and_vectors(bundle, bank, tmp_path):
-    model = shutka.load(both(bundle, bank), bank=tmp_path/'new')
-    with model.predictor.memory_bank as memory, Reader(bank, readonly=True) as old:
+    model = shutka.load(put_together(bundle, bank), bank=tmp_path/'new')
+    with model.predictor.memory_bank as memory, Bank(bank, readonly=True) as old:
         items = memory.get(memory.store.live())
         assert [i.text for i in items] == SNIPPETS
         assert {json.dumps(i.metadata) for i in items} == {json.dumps({'source': 'git:app', 'path': 'src/a.ts'})}
@@ -53,7 +62,7 @@ def test_the_memory_comes_along_with_text_metadata_and_vectors(bundle, bank, tmp
 
 
 def test_no_path_and_nothing_deleted_is_in_the_zip(bundle, bank):
-    content = b''.join(read_bundle(both(bundle, bank)).values())
+    content = b''.join(read_bundle(put_together(bundle, bank)).values())
     assert b'somebody' not in content and b'a secret' not in content
 
 
@@ -69,38 +78,40 @@ def test_the_calls_of_the_first_design(bundle, tmp_path):
 
 
 def test_what_was_changed_since_is_not_overwritten(bundle, bank, tmp_path):
-    zipped = both(bundle, bank)
+    zipped = put_together(bundle, bank)
     with shutka.load(zipped, bank=tmp_path/'new').predictor.memory_bank as memory: memory.delete(memory.store.live())
     with shutka.load(zipped, bank=tmp_path/'new').predictor.memory_bank as memory: assert len(memory) == 0
 
 
 def test_a_bundle_gets_another_memory_in_place(bundle, bank, tmp_path):
-    zipped = both(bundle, bank)
+    zipped = put_together(bundle, bank)
     with shutka.load(zipped, bank=tmp_path/'new').predictor.memory_bank as memory: memory.add('one more')
-    assert with_bank(zipped, tmp_path/'new', zipped) == zipped
-    assert read_bundle(zipped)[MEMORY[0]].count(b'\n') == 4
+    assert rebundle(zipped, tmp_path/'new', zipped) == zipped
+    assert read_bundle(zipped)[PACKED_FILES[0]].count(b'\n') == 4
 
 
 @pytest.mark.parametrize('encoder', [None, 1])
 def test_vectors_of_another_model_are_refused_with_the_command_that_helps(bundle, tmp_path, encoder):
-    model = encoder and shutka.load(bundled(tmp_path/'other.zip', seed=encoder))
+    model = encoder and shutka.load(make_bundle(tmp_path/'other.zip', seed=encoder))
     with Bank(tmp_path/'bank', model) as bank: bank.add(SNIPPETS)
-    with pytest.raises(UserError, match=r'shutka memory reencode .* --bank'): both(bundle, tmp_path/'bank')
+    with pytest.raises(UserError, match=r'shutka memory reencode .* --bank'): put_together(bundle, tmp_path/'bank')
     assert not (tmp_path/'both.zip').exists()
 
 
 def test_a_bank_of_another_model_is_not_searched_with_this_one(bundle, bank, tmp_path):
-    model = shutka.load(bundled(tmp_path/'other.zip', seed=1), bank=bank)
+    model = shutka.load(make_bundle(tmp_path/'other.zip', seed=1), bank=bank)
     with model.predictor.memory_bank as memory, pytest.raises(UserError, match='reencode'): memory.search('parse')
 
 
 @pytest.mark.parametrize('change, why', [
-    (lambda c: c.pop(MEMORY[1]), "KeyError('memory.safetensors')"), (lambda c: c.update({MEMORY[0]: b'{"text": 1\n'}), 'JSONDecodeError("Expecting \',\' delimiter: '),
-    (lambda c: c.update({MEMORY[0]: b'[]\n'}), "TypeError('list indices must be integers or slices, not str')"), (lambda c: c.update({MEMORY[0]: b'{"text": "a"}\n'}), "KeyError('metadata')"),
-    (lambda c: c.update({MEMORY[1]: b'x'}), "SafetensorError('Error while deserializing"),
+    (lambda c: c.pop(PACKED_FILES[1]), "KeyError('memory.safetensors')"),
+    (lambda c: c.update({PACKED_FILES[0]: b'{"text": 1\n'}), 'JSONDecodeError("Expecting \',\' delimiter: '),
+    (lambda c: c.update({PACKED_FILES[0]: b'[]\n'}), "TypeError('list indices must be integers or slices, not str')"),
+    (lambda c: c.update({PACKED_FILES[0]: b'{"text": "a"}\n'}), "KeyError('metadata')"),
+    (lambda c: c.update({PACKED_FILES[1]: b'x'}), "SafetensorError('Error while deserializing"),
 ], ids=['no vectors', 'no JSON', 'no object', 'no metadata', 'no safetensors'])
 def test_a_memory_that_cannot_be_read_is_refused_and_nothing_is_kept(bundle, bank, tmp_path, change, why):
-    content = read_bundle(both(bundle, bank))
+    content = read_bundle(put_together(bundle, bank))
     change(content)
     write_zip(tmp_path/'odd.zip', content)
     with pytest.raises(UserError) as refused: shutka.load(tmp_path/'odd.zip', bank=tmp_path/'new')
