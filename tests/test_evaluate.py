@@ -22,6 +22,7 @@ from shutka.evaluate.retrieval import (
     retrieval_table,
     standardize_scores,
 )
+from shutka.train.folder import update_result
 from shutka.train.log import read_result
 from shutka.train.run import run_training
 
@@ -177,7 +178,7 @@ def test_an_examination_depends_on_the_model_alone(small):
     run = small()
     assert run_training(run.out) == 0
     before = evaluate_run(run.out)
-    read_result(run.out, examined='')
+    update_result(run.out, examined='')
     env = os.environ | {'PYTHONHASHSEED': '1', 'OMP_NUM_THREADS': '1'}
     code = f'from shutka.evaluate.comparison import evaluate_run; evaluate_run({run.out!r})'
     subprocess.run([sys.executable, '-c', code], env=env, check=True)

@@ -248,8 +248,8 @@ T4 = Device('Tesla T4', (7, 5), 15_843_721_216)
 def session(monkeypatch, **known):
     usual = dict(devices=(T4, T4), cores=4, ram=33 * 10**9, free=20 * 10**9, kaggle=True, began=1.8e9)
     found = Machine(**usual | known)
-    monkeypatch.setattr(preflight, 'machine', lambda: found)
-    monkeypatch.setattr(preflight, 'reachable', lambda url: True)
+    monkeypatch.setattr(preflight, 'inspect_machine', lambda: found)
+    monkeypatch.setattr(preflight, 'is_reachable', lambda url: True)
     return found
 
 
@@ -269,7 +269,7 @@ def test_preflight(monkeypatch, capsys):
 
 def test_preflight_stops_what_cannot_work(monkeypatch):
     session(monkeypatch, devices=())
-    monkeypatch.setattr(preflight, 'handles', lambda nvml: [0, 1])
+    monkeypatch.setattr(preflight, 'find_gpus', lambda nvml: [0, 1])
     monkeypatch.setattr(preflight.torch.version, 'cuda', None)
     with pytest.raises(UserError, match='a build for the CPU, and this session has 2 GPUs'): preflight.preflight()
     monkeypatch.setattr(preflight, 'requires', lambda name: ['no-such-package>=2'])
