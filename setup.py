@@ -27,7 +27,7 @@ setup(
     keywords=settings['keywords'].split(),
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=['shutka', 'shutka.*']),
-    package_data={'shutka': ['bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json']},
+    package_data={'shutka': ['py.typed', 'bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json']},
     install_requires=lines('requirements'),
     extras_require={**extras, 'dev': lines('dev_requirements') + extras['qdrant'] + extras['serve'] + extras['embeddings']},
     entry_points={'console_scripts': lines('console_scripts')},

@@ -37,6 +37,7 @@ def rank_targets(
     own = np.take_along_axis(scores, np.asarray(target)[:, None], axis=1)
     above = (scores > own).sum(1, keepdims=True)
     tied = (scores == own).sum(1, keepdims=True)   # the right one among them
+    # With 2 above and 3 tied the right one stands third, fourth or fifth, each with a third of a chance.
     place = np.arange(scores.shape[1])
     return ((above <= place) & (place < above + tied)) / tied
 
@@ -76,6 +77,7 @@ def effective_rank(
 ) -> float:         # from 1 to min(n, d); 0 if all is zero
     "How many directions a cloud uses: exp of the entropy of its normalised singular values (Roy and Vetterli 2007)."
     x = np.asarray(x, dtype=np.float64)
+    # The eigenvalues of the smaller square of the matrix: many times quicker than its singular values.
     squares = np.linalg.eigvalsh(x @ x.T if len(x) < x.shape[1] else x.T @ x)   # of singular values, smallest first
     s = np.sqrt(squares[squares > len(squares) * np.finfo(float).eps * squares[-1]])   # what is left is rounding
     if not len(s): return 0.0
@@ -87,6 +89,7 @@ def mean_cosine(
     x: np.ndarray,  # (n, d), n at least 2
 ) -> float:         # from about 0 (points everywhere) to 1 (one direction)
     "The mean cosine between different points."
+    # The square of a sum holds all pairs, and each point with itself.
     u = normalize_rows(x)
     return float((np.square(u.sum(0)).sum() - np.square(u).sum()) / (len(u) * (len(u) - 1)))
 

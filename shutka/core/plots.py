@@ -36,7 +36,7 @@ def make_panels(
     import matplotlib.pyplot as plt
     with plt.rc_context(PLOT_STYLE):
         figure, axes = plt.subplots(down, across, figsize=(width, height), squeeze=False, **options)
-    plt.close(figure)
+    plt.close(figure)   # pyplot forgets it; it can still be drawn on
     return figure, axes
 
 # %% ../../nbs/00_core/60_plots.ipynb #d2555e32
@@ -80,6 +80,7 @@ def plot_retrieval(
         ax.set(xlabel='mean reciprocal rank', yticks=range(len(methods)), yticklabels=methods, xlim=(0, 1))
         ax.tick_params(axis='y', length=0)
     axes[0, 0].invert_yaxis()
+    # A legend for what is drawn in all panels, and only for that.
     keys = {'chance': (':', any(r['method'] == 'chance' for r in rows)),
             '95 % interval': ('-', any('low' in r for r in rows if r['method'] != 'chance'))}
     handles = [Line2D([], [], color=INK, linewidth=.8, linestyle=style, label=name)
@@ -94,6 +95,7 @@ def colour_labels(
     most: int = 7,      # how many get a colour of their own
 ) -> dict[str, str]:    # label -> colour; 'other' last, for those that have none
     "The colours of the most frequent labels, by name."
+    # By size it is chosen, by name it is ordered: so colours stay when counts change a little.
     counts = Counter(labels)
     largest = sorted(sorted(counts, key=lambda label: (-counts[label], label))[:most])
     return dict(zip(largest, SERIES_COLOURS)) | ({'other': GREY} if len(counts) > most else {})

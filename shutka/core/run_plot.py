@@ -51,6 +51,7 @@ def thin_curve(
     "A curve with so few points that it is quick to draw, and its spikes kept."
     n, half = len(points), most // 2 - 1
     if n <= most: return points
+    # Stretches of equal size; the last one is filled up with its last value, which changes no extreme.
     size = -(-n // half)  # points in a stretch
     ys = np.pad(points[:, 1], (0, half * size - n), mode='edge').reshape(half, size)
     extremes = [at + size * np.arange(half) for at in (ys.argmin(axis=1), ys.argmax(axis=1))]
@@ -62,6 +63,7 @@ def running_mean(
     window: int,         # how many of the last values each mean is over; fewer at the start
 ) -> np.ndarray:         # as many as there are values
     "The mean of each value and those before it, within the window."
+    # A difference of two running sums is the sum of a window, whatever its length.
     sums, ends = np.concatenate([[0], np.cumsum(values)]), np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - window)
     return (sums[ends] - sums[starts]) / (ends - starts)
@@ -99,6 +101,7 @@ def collect_curves(
     found['loss']['val_loss'] = pick_points(xs, steps, 'val_loss')
     minutes = count_minutes(samples)
     if len(minutes) and minutes[-1] < LEAST_MINUTES: minutes, samples = minutes[:0], []
+    # Each sample has a list of GPUs, and the lists may differ in length: number -> GPU.
     gpus = [dict(enumerate(sample.get('gpus', ()))) for sample in samples]
     for key, (name, percent) in MACHINE_PANELS.items():
         found[key] = {name: pick_points(minutes, samples, percent)}
@@ -177,7 +180,8 @@ def draw_events(
         for ax in axes.values(): ax.axvline(x, color=INK, linewidth=.5, alpha=.4)
         first.text(x, 1, f' {PHASE_TITLES.get(name, name)}', **write)
         # The very first phase has its name on the other side of the line, if it was long enough.
-        if n == 0 and x > .3 * first.dataLim.x1: first.text(x, 1, f'{PHASE_TITLES.get(before, before)} ', ha='right', **write)
+        if n or x < .3 * first.dataLim.x1: continue
+        first.text(x, 1, f'{PHASE_TITLES.get(before, before)} ', ha='right', **write)
     for name, marker, y in (('not finite', 'x', .02), ('went back', '<', .07)):   # y is a share of the panel's height
         if not found[name]: continue
         first.plot(found[name], [y] * len(found[name]), marker, transform=first.get_xaxis_transform(), color=WARN,
@@ -203,6 +207,7 @@ def plot_run(
     if not found:
         names = ', '.join(LEARNING_PANELS | PACE_PANELS)
         raise UserError(f"a run's rows must have 'step' and one of {names}, got {len(steps)} rows with 'step'")
+    # The two columns: what it learns, and how it goes.
     sides = LEARNING_PANELS, PACE_PANELS | MACHINE_PANELS
     columns = list(filter(None, ([key for key in side if key in found] for side in sides)))
     figure, axes = stack_panels(columns, 2.5 * (1 + len(columns)), .6 + .85 * max(2, *map(len, columns)))

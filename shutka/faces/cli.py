@@ -84,9 +84,9 @@ def writing(
 # %% ../../nbs/90_faces/90_cli.ipynb #339c6095
 def _notebook_help(name: str) -> str:
     "The parameters of a notebook, with types, defaults and meanings."
-    from shutka.faces.notebooks import notebook, parameters
-    path = notebook(name)
-    rows = [(p.name, p.type, repr(p.default) if p.type == 'str' else f'{p.default}'.lower(), p.help) for p in parameters(path)]
+    from shutka.faces.notebooks import find_notebook, read_parameters
+    path = find_notebook(name)
+    rows = [(p.name, p.type, repr(p.default) if p.type == 'str' else f'{p.default}'.lower(), p.help) for p in read_parameters(path)]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return '\n'.join([f'Parameters of {path.name}: name, type, default, meaning.', '', *lines, '',
@@ -104,12 +104,13 @@ file_option = click.option('-f', 'file', metavar='FILE.yaml', help='Take paramet
 @click.pass_context
 def run(context, name, given, file, output, asked):
     "Run a notebook as a batch job. NAME may be a path; success is what its result.json says."
-    from shutka.faces.notebooks import notebooks, read_parameters, run_notebook
+    from shutka.faces.notebooks import list_notebooks, read_parameter_file
+    from shutka.faces.batch import run_notebook
     if name is None:
-        click.echo(f"{context.get_help()}\n\nNotebooks: {', '.join(notebooks())}")
+        click.echo(f"{context.get_help()}\n\nNotebooks: {', '.join(list_notebooks())}")
         return 0 if asked else UserError.code
     if asked: return click.echo(_notebook_help(name))
-    return run_notebook(name, (read_parameters(file) if file else {}) | dict(given), output)
+    return run_notebook(name, (read_parameter_file(file) if file else {}) | dict(given), output)
 
 # %% ../../nbs/90_faces/90_cli.ipynb #5f85b4dc
 @cli.command()
@@ -118,9 +119,9 @@ def run(context, name, given, file, output, asked):
 @file_option
 def plan(name, given, file):
     "Say how a run would go on this machine. Nothing is done yet; NAME and parameters are those of `shutka run`."
-    from shutka.faces.notebooks import convert, notebook, parameters, read_parameters
-    known = parameters(notebook(name))
-    values = convert(known, (read_parameters(file) if file else {}) | dict(given))
+    from shutka.faces.notebooks import convert_parameters, find_notebook, read_parameters, read_parameter_file
+    known = read_parameters(find_notebook(name))
+    values = convert_parameters(known, (read_parameter_file(file) if file else {}) | dict(given))
     from shutka.train.recipes import RECIPES  # takes seconds: the checks above do not wait for it
     if name not in RECIPES: raise unknown('recipe', name, RECIPES)
     made = RECIPES[name].planned({p.name: p.default for p in known} | values)
@@ -132,19 +133,21 @@ def _watch_terminal(run: str):
     "The table, drawn anew each second until the run is over."
     from rich.live import Live
 
-    from shutka.train.live import Paced, follow, run_table
+    from shutka.train.progress import Throttle
+    from shutka.train.follow import follow_run
+    from shutka.train.watch import make_run_table
     with Live(auto_refresh=False) as view:
-        draw = Paced(lambda rows: view.update(run_table(run, rows), refresh=True), least=1)
-        for rows, ended in follow(run, .25): draw(rows, now=ended)
+        draw = Throttle(lambda rows: view.update(make_run_table(run, rows), refresh=True), least=1)
+        for rows, ended in follow_run(run, .25): draw(rows, now=ended)
 
 def _watch_lines(run: str):
     "A line in each second that has news, until the run is over."
-    from shutka.train.live import follow, headline, plan_of, standing
+    from shutka.train.follow import follow_run, describe_run, read_plan, describe_status
     seen = None
-    for rows, ended in follow(run, 1):
-        if len(rows) != seen: print(headline(rows, plan_of(run), ended) if rows else standing(run), flush=True)
+    for rows, ended in follow_run(run, 1):
+        if len(rows) != seen: print(describe_run(rows, read_plan(run), ended) if rows else describe_status(run), flush=True)
         seen = len(rows)
-    print(standing(run))
+    print(describe_status(run))
 
 @cli.command()
 @click.argument('run')
@@ -153,8 +156,9 @@ def watch(run, once):
     "Watch a run while it trains. RUN is its folder; Ctrl-C ends the watching, not the run."
     from rich import print
 
-    from shutka.train.live import follow, run_table
-    if once: print(run_table(run, next(follow(run))[0]))
+    from shutka.train.follow import follow_run
+    from shutka.train.watch import make_run_table
+    if once: print(make_run_table(run, next(follow_run(run))[0]))
     elif sys.stdout.isatty(): _watch_terminal(run)
     else: _watch_lines(run)
 
@@ -196,8 +200,8 @@ def pairs(source, output, force):
 
     SOURCE is dir:PATH, git:REPO[@REV], npm:NAME[@RANGE], hf:ID[/CONFIG], jsonl:FILE or bundled:typescript; several are separated by commas.
     """
-    from shutka.data.pairs import collect
-    _write_pairs(collect, source, output, force)
+    from shutka.data.pairs import collect_pairs
+    _write_pairs(collect_pairs, source, output, force)
 
 # %% ../../nbs/90_faces/90_cli.ipynb #a663ae82
 @data.command()
@@ -222,7 +226,7 @@ def commits(repo, output, force):
     "Write down the commits of a repository. REPO is its folder on this machine; all of its branches and tags are followed."
     from tqdm import tqdm
 
-    from shutka.history.commits import write_commits
+    from shutka.history.commit_file import write_commits
     with warnings.catch_warnings(), writing(output), tqdm(unit=' commits', file=sys.stderr, mininterval=1) as bar:
         warnings.showwarning = lambda message, *more, **named: tqdm.write(f'warning: {message}', file=sys.stderr)
 
@@ -241,8 +245,8 @@ def commits(repo, output, force):
 @click.option('-o', 'output', metavar='FILE.zip', help="The bundle.  [default: in the run's folder, or RUN itself if it is a bundle]")
 def bundle(run, folder, output):
     "Pack a finished run into one zip. RUN is its folder; with --bank it may be a bundle that was packed before."
-    from shutka.export.bundle import with_bank, write_bundle
-    click.echo(with_bank(run, folder, output or run) if folder and Path(run).is_file() else write_bundle(run, output, folder))
+    from shutka.export.bundle import rebundle, write_bundle
+    click.echo(rebundle(run, folder, output or run) if folder and Path(run).is_file() else write_bundle(run, output, folder))
 
 # %% ../../nbs/90_faces/90_cli.ipynb #86b1f3a9
 @cli.command()
@@ -253,14 +257,14 @@ def bundle(run, folder, output):
 @click.option('-o', 'output', metavar='ROWS.json', help='Write the rows of the table as JSON, too.')
 def evaluate(bundle, source, size, seed, output):
     "Find functions by their comments. SOURCE must be code that the model was not trained on."
-    from shutka.data.pairs import Report, collect
-    from shutka.evaluate.comparison import examine
-    from shutka.evaluate.retrieval import make_pool, table
+    from shutka.data.pairs import Report, collect_pairs
+    from shutka.evaluate.comparison import compare_model
+    from shutka.evaluate.retrieval import make_pool, retrieval_table
     from shutka.export.bundle import load
-    rows = examine(load(bundle), [make_pool(collect(source, Report()), source, size=size, seed=seed)])
+    rows = compare_model(load(bundle), [make_pool(collect_pairs(source, Report()), source, size=size, seed=seed)])
     if output:
         with writing(output): write_json(output, rows)
-    click.echo(table(rows))
+    click.echo(retrieval_table(rows))
 
 # %% ../../nbs/90_faces/90_cli.ipynb #5826dea4
 def _content(
@@ -363,7 +367,7 @@ class Model:
         "Fingerprint and encoder; raises `UserError` for another than made the bank's vectors."
         if self.loaded is None:
             from shutka.export.bundle import load
-            from shutka.memory.bank import fingerprint
+            from shutka.memory.encoder import fingerprint
             path, made = _model_path(self.bank, self.given), self.bank.store.encoder()
             loaded = fingerprint(encoder := load(path)), encoder
             if made and loaded[0] != made[0]:
@@ -383,8 +387,8 @@ def _use_model(
 
 def _reading(done: int, total: int):
     "Tell how far the reading of texts is, if they are many."
-    from shutka.memory.encoder import tenth
-    if line := tenth(done, total): click.echo(line, err=True)
+    from shutka.memory.encoder import describe_progress
+    if line := describe_progress(done, total): click.echo(line, err=True)
 
 # %% ../../nbs/90_faces/90_cli.ipynb #0136bc5e
 def _memories(
@@ -428,7 +432,7 @@ def add(text, file, folder, model):
 @model_option
 def search(query, k, how, where, folder, model):
     "Find memories."
-    from shutka.memory.bank import view
+    from shutka.memory.hits import view_hits
     wanted = {}
     for key, value in where: wanted.setdefault(key, []).append(value)
     with _bank(folder, readonly=True) as bank:
@@ -436,7 +440,7 @@ def search(query, k, how, where, folder, model):
         note = '' if bank.encoder or how == 'words' else ", by words only: the bank has no model"
         if note and how: raise UserError(f"a {how} search must have a model, and the bank has none; `shutka memory reencode BUNDLE --bank {folder}` gives it one")
         hits = bank.search(query, k, how, wanted)
-        click.echo(view(hits, query, f": {len(hits)} of {_count(len(bank))}{note}"))
+        click.echo(view_hits(hits, query, f": {len(hits)} of {_count(len(bank))}{note}"))
 
 # %% ../../nbs/90_faces/90_cli.ipynb #cdd73708
 @memory.command()
@@ -472,12 +476,12 @@ def sync(spec, dry, folder, model):
 
     SPEC is npm:NAME[@RANGE], git:REPO[@REV], dir:PATH or the path of a package-lock.json, pnpm-lock.yaml or yarn.lock.
     """
-    from shutka.memory.sync import follow
+    from shutka.memory.sync import follow_source
     there = (Path(folder)/'bank.sqlite').exists()
     with tempfile.TemporaryDirectory() as empty, _bank(empty if dry and not there else folder, readonly=dry and there) as bank:
         if not dry: _use_model(bank, model)
         for one in spec:
-            changes, made = follow(bank, one, dry, lambda line: click.echo(line, err=True))
+            changes, made = follow_source(bank, one, dry, lambda line: click.echo(line, err=True))
             if dry: click.echo(f'would be: {changes}')
             else: _done(bank, made and made.id, str(changes), bank.encoder and bank.encoder.loaded and model)
 
@@ -561,19 +565,19 @@ def export(output, force, folder):
 def qdrant(url, collection, key, replace, folder):
     "Bring a Qdrant server into the state of a bank; if stopped, call it again. URL may be a folder, for a Qdrant without a server."
     if key and not os.environ.get(key): raise UserError(f"the environment variable {key} must hold the server's API key, and it holds nothing")
-    try: from shutka.memory.qdrant import QdrantStore, connect
+    try: from shutka.memory.qdrant import QdrantStore, connect_qdrant
     except ModuleNotFoundError as e:
         if e.name != 'qdrant_client': raise
         raise UserError("qdrant-client must be installed: pip install 'shutka[qdrant]'") from None
     from tqdm import tqdm
 
-    from shutka.memory.push import push
-    with _bank(folder, readonly=True) as bank, closing(connect(url, os.environ.get(key) if key else None)) as client:
+    from shutka.memory.push import push_bank
+    with _bank(folder, readonly=True) as bank, closing(connect_qdrant(url, os.environ.get(key) if key else None)) as client:
         with tqdm(unit=' memories', file=sys.stderr, leave=False, disable=None) as bar:  # only in a terminal
             def told(done: int, total: int):
                 bar.total = total
                 bar.update(done - bar.n)
-            made = push(bank.store, QdrantStore(client, collection), replace, told)
+            made = push_bank(bank.store, QdrantStore(client, collection), replace, told)
         click.echo(f"{made['added']:,} added, {made['deleted']:,} deleted; {_count(made['memories'])} in {collection} at {url}")
 
 # %% ../../nbs/90_faces/90_cli.ipynb #f45cac37
@@ -598,16 +602,16 @@ def kaggle():
 @click.option('--dry-run', 'dry', is_flag=True, help='Write and show what would be sent; send nothing.')
 def kaggle_push(name, given, file, public, slug, user, output, dry, **settings):
     "Send a notebook to Kaggle and start it. NAME and parameters are those of `shutka run`."
-    from shutka.export.kaggle import Kernel, account, install_line, push, write_kernel
-    from shutka.faces.notebooks import convert, notebook, parameters, read_parameters
-    path = notebook(name)
-    values = convert(parameters(path), (read_parameters(file) if file else {}) | dict(given))
+    from shutka.export.kaggle import Kernel, find_account, make_install_line, push_kernel, write_kernel
+    from shutka.faces.notebooks import convert_parameters, find_notebook, read_parameters, read_parameter_file
+    path = find_notebook(name)
+    values = convert_parameters(read_parameters(path), (read_parameter_file(file) if file else {}) | dict(given))
     slug = slug or 'shutka-' + re.sub(r'[^a-z0-9]+', '-', path.stem.lower()).strip('-')
-    kernel = Kernel(user=user or account(), slug=slug, private=not public, **settings)
+    kernel = Kernel(user=user or find_account(), slug=slug, private=not public, **settings)
     folder = Path(output or Path('runs')/'kaggle'/slug)
     sent, about = write_kernel(folder, path, values, kernel)
-    click.echo(f"{about.read_text()}the notebook is {sent}, and begins with\n{install_line(kernel.wheels)}")
-    if not dry: push(folder, click.echo)
+    click.echo(f"{about.read_text()}the notebook is {sent}, and begins with\n{make_install_line(kernel.wheels)}")
+    if not dry: push_kernel(folder, click.echo)
 
 # %% ../../nbs/90_faces/90_cli.ipynb #4d520444
 @kaggle.command('wheels')
@@ -618,12 +622,12 @@ def kaggle_push(name, given, file, public, slug, user, output, dry, **settings):
 @click.option('--python', metavar='VERSION', help="Python of Kaggle's image.  [default: 3.12]")
 def kaggle_wheels(output, slug, user, source, python):
     "Fill FOLDER with shutka and what Kaggle's image lacks for it: no torch, no transformers."
-    from shutka.export.kaggle import account, install_line
-    from shutka.export.wheels import PYTHON, sizes, wheelhouse
-    try: user = user or account()
+    from shutka.export.kaggle import find_account, make_install_line
+    from shutka.export.wheels import PYTHON, list_sizes, fill_wheelhouse
+    try: user = user or find_account()
     except UserError as e: click.echo(f"warning: without a user, {output} gets no dataset-metadata.json; {e}", err=True)
     name = f"{user or 'USER'}/{slug}"
-    click.echo('\n'.join(sizes(wheelhouse(output, install_line(name), user or '', slug, source, python or PYTHON))))
+    click.echo('\n'.join(list_sizes(fill_wheelhouse(output, make_install_line(name), user or '', slug, source, python or PYTHON))))
     click.echo(f"make it a data set:   kaggle datasets create -p {output}\na new version of it:  kaggle datasets version -p {output} -m TEXT\n"
                f"use it:               shutka kaggle push NAME --wheels {name} --no-internet")
 
@@ -653,8 +657,8 @@ def hub_push(bundle, repo, public, license):
 @click.option('--cors', 'origins', multiple=True, metavar='ORIGIN', help='Let web pages of this origin read answers; may be repeated.')
 def serve(path, bank, host, port, key, name, origins):
     "Serve a model to editors. BUNDLE is a zip, or the folder of a run, of a checkpoint (RUN/checkpoints/step-N) or of a Hugging Face causal model."
-    from shutka.serve.server import serve
-    serve(path, bank, host, port, key, name, origins, say=click.echo)
+    from shutka.serve.server import serve_model
+    serve_model(path, bank, host, port, key, name, origins, say=click.echo)
 
 # %% ../../nbs/90_faces/90_cli.ipynb #93977838
 if __name__ == '__main__' and '__file__' in globals(): main()

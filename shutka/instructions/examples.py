@@ -21,20 +21,12 @@ from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError, unknown
 from ..data.markdown import TYPESCRIPT_MARKS, extract_code
-from ..data.pairs import Report, clean_doc, collect, file_pairs, pairs_of
+from ..data.pairs import Report, clean_doc, collect_pairs, extract_pairs, stream_pairs
 from ..data.records import KINDS, Document, Pair
-from shutka.data.sources import (
-    BUILT,
-    LANGUAGES,
-    OPENERS,
-    check_spec,
-    decode,
-    git_blobs,
-    git_command,
-    git_commit,
-    parse_specs,
-    row_text,
-)
+from ..data.documents import BUILD_FOLDERS, LANGUAGES, decode_text
+from ..data.sources import OPENERS, check_spec, parse_specs
+from ..data.git import read_blobs, build_git_call, resolve_commit
+from ..data.rows import wrap_function
 
 # %% ../../nbs/71_instructions/10_examples.ipynb #9c25cd7a
 FEWEST, MOST = 3, 200  # words of an instruction
@@ -154,13 +146,13 @@ def history(
 ) -> Iterator[Change]:
     "The commits that led to one, newest first, without merges; raises `UserError` if git breaks off."
     wanted = ['log', '-z', '--no-merges', '--root', '--raw', '--no-abbrev', '--no-renames', '--no-show-signature', '--encoding=UTF-8', '--format=%H%x00%B']
-    with subprocess.Popen(**git_command(root, *wanted, commit, '--', *(f'*{suffix}' for suffix in LANGUAGES)), stdout=subprocess.PIPE) as log:
+    with subprocess.Popen(**build_git_call(root, *wanted, commit, '--', *(f'*{suffix}' for suffix in LANGUAGES)), stdout=subprocess.PIPE) as log:
         parts, change = _until_nul(log.stdout), None
         for part in parts:
             if part.lstrip().startswith(b':'):  # ':' and modes before and after, ids before and after, how; a part of its own has the path
                 modes, ids, path = part.decode().lstrip('\n:').split()[:2], part.split()[2:4], os.fsdecode(next(parts))
                 before, after = (i.decode() if mode.startswith('100') else '' for mode, i in zip(modes, ids))
-                if not BUILT & set(PurePosixPath(path).parts[:-1]): change.files.append((path, before, after))
+                if not BUILD_FOLDERS & set(PurePosixPath(path).parts[:-1]): change.files.append((path, before, after))
             else:
                 if change: yield change
                 change = Change(part.strip().decode(), next(parts), [])
@@ -194,12 +186,12 @@ def commit_pairs(
     where = f'commits:{place}@{change.hash}'
     try:
         words = message_words(change.message.decode())
-        texts = {(path, i): decode(read(i)) for path, *ids in change.files for i in ids if i}
+        texts = {(path, i): decode_text(read(i)) for path, *ids in change.files for i in ids if i}
     except UnicodeError: raise LeftOut('unreadable', where) from None
     report, package = Report(), Path(place).expanduser().resolve().name.removesuffix('.git')
     documents = [[Document(kind='document', text=texts[path, ids[side]], path=path, package=package, source=where, language=LANGUAGES[PurePosixPath(path).suffix])
                   for path, *ids in change.files if ids[side]] for side in (0, 1)]
-    changed = changed_functions(*(pairs_of(files, report) for files in documents))
+    changed = changed_functions(*(stream_pairs(files, report) for files in documents))
     if report.skipped: raise LeftOut('broken', where)
     if not changed: raise LeftOut('no function changed')
     if len(changed) > FEW: raise LeftOut('too many functions')
@@ -211,11 +203,11 @@ def open_commits(
     report: Report,   # counts are added here
 ) -> Iterator[Pair]:  # newest first; the source of each says which commit
     "Functions and the messages of the commits that made them what they are; raises `UserError` at once if there is no such commit."
-    repository, root, commit = git_commit(f'git:{place}')
+    repository, root, commit = resolve_commit(f'git:{place}')
 
     def pairs():
         asked = deque()
-        blobs = git_blobs(root, iter(asked.popleft, None))  # answers one id at a time
+        blobs = read_blobs(root, iter(asked.popleft, None))  # answers one id at a time
 
         def read(i: str) -> bytes:
             asked.append(i)
@@ -238,8 +230,8 @@ def answer_pair(
     code = extract_code(answer)
     if not code.strip(): raise LeftOut('no code', where)
     file, parses = PurePosixPath(where).name, False
-    for text, language in ((code, 'typescript'), (code, 'tsx'), (row_text(name, code.strip(), ''), 'tsx')):
-        try: pairs = file_pairs(Document(kind='document', text=text, path=file, package=file.partition('.')[0], source=f'jsonl:{where}', language=language))
+    for text, language in ((code, 'typescript'), (code, 'tsx'), (wrap_function(name, code.strip(), ''), 'tsx')):
+        try: pairs = extract_pairs(Document(kind='document', text=text, path=file, package=file.partition('.')[0], source=f'jsonl:{where}', language=language))
         except SyntaxError: continue
         if pairs: return next((p for p in pairs if p['form'] not in ('interface', 'type')), pairs[0]) | {'doc': words}
         parses = True
@@ -297,7 +289,7 @@ def open_records(
     if not path.is_file(): raise UserError(f"jsonl:{place}: {place} does not exist or is not a file")
     number, first = next(numbered_records(path, place), (0, {}))
     if not number: raise UserError(f"jsonl:{place} holds no record")
-    if first.get('kind') in KINDS: return documented(collect([f'jsonl:{place}'], report), report)
+    if first.get('kind') in KINDS: return documented(collect_pairs([f'jsonl:{place}'], report), report)
     for names in (WORDS, CODE): field_of(first, names, f'{place}:{number}')
     return made_from(numbered_records(path, place), lambda line: [record_pair(line[1], f'{place}:{line[0]}')], report)
 
@@ -315,7 +307,7 @@ def _opened(spec: str, report: Report) -> Iterator[Pair]:
     "The instructions of a source."
     scheme, place = check_instructions(spec)
     if scheme == 'commits': return open_commits(place, report)
-    return open_records(place, report) if scheme == 'jsonl' else documented(collect([spec], report), report)
+    return open_records(place, report) if scheme == 'jsonl' else documented(collect_pairs([spec], report), report)
 
 def instructions_of(
     specs: str | Iterable[str],                       # commits:REPO[@REV], jsonl:FILE, hf:ID[/CONFIG], or any source of code

@@ -67,6 +67,7 @@ class SoftmaxAttention(nn.Module):
     def _mix(self, x, mask, state):
         q, k, v = (split_heads(t, self.heads) for t in self.qkv(x).chunk(3, dim=-1))
         before = 0 if state is None else state[2].sum(dim=1)[:, None]   # real tokens so far
+        # A prompt of 7 tokens is behind us: the next one stands at position 7, whatever was padded.
         place = (before + count_positions(mask))[:, None]
         q, k = apply_rotary(q, place), apply_rotary(k, place)
         if state is not None:
@@ -93,6 +94,7 @@ def scan(
     to_end, from_start = (t.to(q.dtype).exp() for t in (total[..., -1:] - total, total))
     written = (k * to_end[..., None]).mT @ v                                             # (b, h, n, e, e)
     if state is None: state = torch.zeros_like(written[:, :, 0])
+    # The one loop: each chunk reads the memory as it was before the chunk, then hands it on.
     memories = []
     for kept, new in zip(from_start[..., -1, None, None].unbind(2), written.unbind(2)):
         memories.append(state)
@@ -152,6 +154,7 @@ class GatedLinearAttention(nn.Module):
         # Padding leaves no trace: it writes nothing, and nothing fades.
         log_decay = F.logsigmoid(self.decay(x).to(wide)).transpose(1, 2).masked_fill(~mask[:, None], 0)
         k = k.masked_fill(~mask[:, None, :, None], 0) * k.shape[-1] ** -.5
+        # Half of the heads read backward: they are turned before the scan, and turned back after it.
         turn = (lambda t: t) if self.causal else flip_half
         with torch.autocast(x.device.type, enabled=False):
             y, state = scan(turn(q), turn(k), turn(v), turn(log_decay), state, self.chunk)

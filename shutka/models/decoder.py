@@ -72,6 +72,7 @@ class Decoder(nn.Module):
 
     def hidden(self, ids: Tensor, condition: Tensor) -> Tensor:
         "(b, l) tokens -> (b, l, e) what is known before each of them."
+        # The last token is only predicted, never read; of what stands in front, the last vector predicts.
         h = torch.cat([self.embed_front(condition), self.tokens(ids[:, :-1])], dim=1)
         mask = torch.ones(h.shape[:2], dtype=torch.bool, device=h.device)
         for block in self.blocks: h = block(h, mask)
@@ -93,6 +94,7 @@ def sum_decoder_nats(
     counts: Tensor,       # (b, l) true where a token is to be learned
 ) -> Tensor:              # (b,) summed over the tokens that count
     "The cross-entropy of each row, in nats."
+    # Four groups of rows of similar length, each as long as its longest.
     lengths = (ids != model.config.token('pad')).sum(dim=1)
     order, sums = lengths.argsort(stable=True), []
     for some in order.chunk(4):
@@ -150,6 +152,7 @@ def choose_token(
     "Draw the next token (nucleus sampling, Holtzman et al. 2019, section 3.1)."
     if not sampling.temperature: return int(logits.argmax())
     likely, order = F.softmax(logits.double() / sampling.temperature, dim=0).sort(descending=True, stable=True)
+    # In double precision, rounding hardly ever moves the border between two tokens.
     total = likely.cumsum(0)
     total = total[:int((total - likely < sampling.top_p).sum())]   # the token that crosses top_p still belongs
     drawn = torch.rand(1, generator=generator, dtype=torch.float64) * total[-1]

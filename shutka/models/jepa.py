@@ -16,6 +16,7 @@ class _Gather(torch.autograd.Function):
     "all_gather forward, sum over processes backward."
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
+        # The backends copy memory as it lies, so it must lie in one piece.
         parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
@@ -67,6 +68,7 @@ def sigreg(
     points: int = 17,         # where the characteristic functions are compared, between -3 and 3
 ) -> Tensor:                  # scalar, near 0 for a Gaussian cloud
     "Epps-Pulley distance of random projections from a standard normal distribution, weighted by exp(-t^2 / 2)."
+    # A coordinate of a unit vector has a variance of 1/d; scaled by the root of d it should be standard normal.
     x = gather_rows(x).float() * x.shape[1] ** .5
     axes = F.normalize(torch.randn(x.shape[1], directions, device=x.device), dim=0)
     t = torch.linspace(-3, 3, points, device=x.device)

@@ -23,6 +23,7 @@ def apply_rotary(
     wide = torch.promote_types(x.dtype, torch.float32)   # half precision cannot tell position 2,049 from 2,048
     speed = 10_000 ** (-torch.arange(0, e, 2, device=x.device, dtype=wide) / e)   # (e/2,) radians per position
     angle = positions[..., None].to(wide) * speed
+    # Each pair is a point in a plane; this is the rotation of that plane.
     cos, sin = angle.cos(), angle.sin()
     first, second = x.to(wide).chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
@@ -58,6 +59,7 @@ def masked_mean(
     weight: Tensor | None = None,   # (b, l) not negative; 1 for every token if not given
 ) -> Tensor:                        # (b, d); zero where a row has no real token or no weight
     "The weighted mean of each row's real tokens."
+    # What padding weighs is zero, whatever was passed for it.
     share = mask.to(x.dtype) if weight is None else weight.to(x.dtype).masked_fill(~mask, 0)
     total = share.sum(dim=1, keepdim=True)
     share = share / total.masked_fill(total == 0, 1)   # before the sum, which could overflow in fp16

@@ -37,7 +37,7 @@ def make_lm_config(
         config = t.GPT2Config(n_embd=width, n_layer=layers, n_head=heads)
     else: config = call_transformers('model', name, t.AutoConfig.from_pretrained)
     config.vocab_size = vocabulary
-    config.pad_token_id = None
+    config.pad_token_id = None   # one beyond the new vocabulary would be refused
     if positions: config.max_position_embeddings = positions
     return config
 
@@ -90,6 +90,7 @@ class CausalLM(nn.Module):
     ) -> Tensor:          # (b,) nats
         "How much each row surprises the model; raises `UserError` for rows that are too long for it."
         check_row_length(self, ids.shape[1])
+        # No mask: padding stands behind everything that counts, and a causal model does not look ahead.
         h = self.lm.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         wanted, head = labels[:, 1:], self.lm.get_output_embeddings()
         n = max(1, LOGITS_AT_ONCE // len(ids))   # places of each row

@@ -43,6 +43,7 @@ def load_pretrained_lm(name: str | Path):
     load = import_transformers().AutoModelForCausalLM.from_pretrained
     lm, found = call_transformers('causal model', name, load, use_safetensors=True, dtype=torch.float32,
                                   output_loading_info=True)
+    # Transformers reports these three and goes on with noise.
     for what in ('missing_keys', 'unexpected_keys', 'mismatched_keys'):
         if not found[what]: continue
         first = ', '.join(map(str, sorted(found[what])[:3]))
@@ -75,6 +76,7 @@ def open_lm(
             raise UserError(f"positions must be 0 for a trained model, got {positions}: {name} has learned its own")
         lm, known = load_pretrained_lm(name), count_known_tokens(name, tokenizer)
         resize_vocabulary(lm, known, count_vocabulary(tokenizer))
+    # Its ends are those of the tokenizer, whatever its folder says.
     lm.config.bos_token_id, lm.config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     set_generation_defaults(lm, tokenizer)
     check_lm_head(lm.eval())

@@ -39,6 +39,7 @@ def split_arguments(
         if not isinstance(v, (Tensor, int, float, str, type(None))):
             raise UserError(f"a model that runs in micro-batches must be called with tensors, numbers, texts or None, "
                             f"got {type(v).__name__}")
+    # `tensor_split` allows parts of unequal size; what is no tensor is the same in each.
     n = max(1, min(n, *rows))
     return list(zip(*[v.tensor_split(n) if isinstance(v, Tensor) else [v] * n for v in values]))
 
@@ -48,6 +49,7 @@ def join_outputs(
     rows: list[int],   # of each micro-batch
 ):                     # the output for all rows
     "Put outputs together; raises `UserError` for one that does not have a row for each row of the batch."
+    # All outputs have the shape of the first: a dict, a tuple, or a tensor, which ends the recursion.
     first = outputs[0]
     if isinstance(first, dict):   # outputs of transformers keep their class
         return type(first)(**{key: join_outputs([o[key] for o in outputs], rows) for key in first})

@@ -42,6 +42,7 @@ def straight_through(
 # %% ../../nbs/30_models/20_ternary.ipynb #f7799f49
 def _rounded_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     "A linear layer over int8 inputs; the weight is taken as it is."
+    # Half precision has fewer digits than the 255 steps need.
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     codes, scale = quantize_int8(wide)
     return F.linear(straight_through(wide, codes * scale).to(weight.dtype), weight, bias)
@@ -113,6 +114,7 @@ def make_packed(
     "Replace every `TernaryLinear` of a model by its `PackedLinear`."
     found = {n: m for n, m in model.named_modules() if isinstance(m, TernaryLinear)}
     for name, layer in found.items():
+        # A layer cannot replace itself; the module it stands in gets another one under its name.
         parent, _, child = name.rpartition('.')
         setattr(model.get_submodule(parent), child, PackedLinear(layer))
     return list(found)

@@ -58,6 +58,7 @@ class Bag(nn.Module):
         ids: Tensor,               # (b, l), 0 at padding
     ) -> tuple[Tensor, Tensor]:    # (b, d) weighted mean of the vectors, (b, l) the weights, 0 at padding
         "The bag of each row."
+        # Ten times the same word counts as three: each of the ten weighs 10 ** -.5 of what one would.
         weight = (F.softplus(self.weight) * self.local)[ids] * count_repeats(ids).to(self.weight.dtype) ** -.5
         weight = weight.masked_fill(ids == 0, 0)
         share = weight / weight.sum(dim=1, keepdim=True)
@@ -85,7 +86,7 @@ class TextEncoder(nn.Module):
         lengths = mask.sum(dim=1)
         order = lengths.argsort(stable=True)
         parts = []
-        for some in order.chunk(4):
+        for some in order.chunk(4):   # of similar length
             longest = int(lengths[some].max())
             parts.append(self._read(h[some, :longest], weight[some, :longest], mask[some, :longest]))
         return self.up(torch.cat(parts)[order.argsort()])
@@ -157,6 +158,7 @@ class TextJEPA(nn.Module):
         # A row without words is read as if it had one, since a mean over nothing has no value; then it is cleared.
         embedding = self.predict(words.masked_fill(~some, 1)) * some
         rows = self.decoder.word_of
+        # The table is not to learn from what is written, or the bag would forget what it finds by.
         cosines = embedding @ F.normalize(self.words.vectors.weight.detach(), dim=1).T
         return torch.cat([embedding, cosines[:, rows] * (rows > 0)], dim=1)
 
@@ -171,9 +173,10 @@ class TextJEPA(nn.Module):
         if side not in ('code', 'words'): raise UserError(f"side must be 'code' or 'words', got {side!r}")
         if isinstance(texts, str): raise UserError(f"texts must be a list of texts, got the single one {texts!r:.40}")
         function, longest = (self.embed, self.config.target) if side == 'code' else (self.predict, self.config.source)
+        # Sorted by length, rows that are computed together have little padding; `out` keeps the order of the texts.
         ids = [hash_words(text, self.config.rows, longest) for text in texts]
         out = np.zeros((len(ids), self.config.width), np.float32)
-        order = np.argsort([len(i) for i in ids], kind='stable')   # rows of similar length have little padding
+        order = np.argsort([len(i) for i in ids], kind='stable')
         device = self.narrow.weight.device
         for at in range(0, len(order), batch):
             some = order[at:at + batch]

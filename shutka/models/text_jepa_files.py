@@ -34,6 +34,7 @@ def save_model(
     if packed:
         model = deepcopy(model)   # the caller's can still be trained on
         make_packed(model)
+    # A model without a decoder has no such key, as before there were decoders.
     about = {'decoder': asdict(writes)} if writes else {}
     write_json(folder/'model.json', {'model': 'TextJEPA', 'packed': packed, **asdict(model.config), **about})
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -43,6 +44,7 @@ def save_model(
 # %% ../../nbs/30_models/44_text_jepa_files.ipynb #e196f6a4
 def _make_shape(kind: type, value: dict, what: str):
     "The shape that JSON describes; raises `UserError` for a name it does not have, and for one that is missing."
+    # Python would name an unknown field in words of its own; a person gets the nearest known one.
     known = {f.name for f in fields(kind)}
     for name in value:
         if name not in known: raise unknown(f'field of a {what}', name, known)

@@ -20,6 +20,7 @@ def map_tokens_to_words(
     rows: int,                    # of the encoder's table
 ):
     "Let each token of two letters or more know the word it spells."
+    # A single letter is the name of too many things to be a word.
     for token in range(encoding.n_vocab):
         try: text = encoding.decode_single_token_bytes(token).decode()
         except (UnicodeDecodeError, KeyError): continue   # part of a character, or a number that is not taken

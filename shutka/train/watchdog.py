@@ -21,7 +21,7 @@ def dump_stacks(
     "Write the stacks of all threads of this process to a file."
     with open(path, 'w') as f:
         f.write(headline + '\n\n')
-        f.flush()
+        f.flush()  # faulthandler writes past Python's buffer
         faulthandler.dump_traceback(f, all_threads=True)
     return Path(path)
 
@@ -34,7 +34,8 @@ class Watchdog:
         act: Callable,   # (seconds passed, whether nothing is changing just now), called in the watchdog's thread
     ):
         self.seconds, self.act = seconds, act
-        self.lock, self.over = threading.Lock(), threading.Event()
+        self.lock = threading.Lock()
+        self.over = threading.Event()
         self.alive()
 
     def alive(self):
@@ -50,9 +51,11 @@ class Watchdog:
             passed = time.monotonic() - self.last
             if passed < self.seconds: continue
             free = self.lock.acquire(timeout=1)
-            try: return None if self.over.is_set() else self.act(passed, free)
+            try:
+                if not self.over.is_set(): self.act(passed, free)
             finally:
                 if free: self.lock.release()
+            return
 
     def __enter__(self):
         self.alive()
