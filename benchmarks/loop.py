@@ -2,13 +2,16 @@
 
     python benchmarks/loop.py
 
-The loop: the same model on the same batches, trained by `fit` and by a bare PyTorch loop, in alternation; the best round of each counts. Both use AdamW (fused), clip gradients and read the loss once a step. `fit` also sets seeds and learning rate, yields rows and checks
-that all is finite. Checkpoints are left out of the time: how often they are written is the user's choice. The models are two small
-transformers, on which a step is so short that the loop shows, and the tiny text-JEPA on the bundled corpus (a word is its token), for which the bar is 5 %.
+The loop: the same model on the same batches, trained by `fit` and by a bare PyTorch loop, in alternation;
+the best round of each counts. Both use AdamW (fused), clip gradients and read the loss once a step. `fit` also
+sets seeds and learning rate, yields rows and checks that all is finite. Checkpoints are left out of the time: how
+often they are written is the user's choice. The models are two small transformers, on which a step is so short that
+the loop shows, and the tiny text-JEPA on the bundled corpus (a word is its token), for which the bar is 5 %.
 
-Checkpoints: saving 200 MB (copy, write, flush, hash, rename, tidy) against `torch.save` and a flush of the same tensors; at most twice as long. The floor is
-to write and flush as many bytes. Each keeps two files. Resuming: from the call of `fit` to its first row, in a folder with a checkpoint of 200 MB (weights and both moments of
-AdamW) against an empty one; at most one and a half times as long. The floor is a step. In alternation too; medians.
+Checkpoints: saving 200 MB (copy, write, flush, hash, rename, tidy) against `torch.save` and a flush of the same
+tensors; at most twice as long. The floor is to write and flush as many bytes. Each keeps two files. Resuming: from
+the call of `fit` to its first row, in a folder with a checkpoint of 200 MB (weights and both moments of AdamW)
+against an empty one; at most one and a half times as long. The floor is a step. In alternation too; medians.
 """
 import os
 
@@ -30,15 +33,17 @@ from torch.nn.functional import cross_entropy
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from shutka.data.pairs import Report, collect  # noqa: E402
+from shutka.data.pairs import Report, collect_pairs  # noqa: E402
 from shutka.models.shapes import SIZES  # noqa: E402
 from shutka.models.text_jepa import TextJEPA  # noqa: E402
-from shutka.text.batches import Views, example  # noqa: E402
-from shutka.text.words import inverse_frequency  # noqa: E402
-from shutka.train.checkpoint import pack_model, save_checkpoint  # noqa: E402
-from shutka.train.fit import Session, fit  # noqa: E402
+from shutka.text.batches import PairBatches, hash_pair  # noqa: E402
+from shutka.text.words import compute_idf  # noqa: E402
+from shutka.train.checkpoint import save_checkpoint  # noqa: E402
+from shutka.train.fit import fit  # noqa: E402
 from shutka.train.phase import Phase  # noqa: E402
-from shutka.typescript.recipe import contrastive  # noqa: E402
+from shutka.train.trainer import Session  # noqa: E402
+from shutka.train.weights import pack_model  # noqa: E402
+from shutka.typescript.recipe import contrastive_loss  # noqa: E402
 
 VOCABULARY, LENGTH = 2_000, 64
 
@@ -49,17 +54,20 @@ class Model(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.embed = nn.Embedding(VOCABULARY, width)
-        self.layers = nn.Sequential(*[nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0, batch_first=True, norm_first=True) for _ in range(2)])
+        self.layers = nn.Sequential(*[nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0, batch_first=True,
+                                                                 norm_first=True) for _ in range(2)])
         self.head = nn.Linear(width, VOCABULARY)
 
     def forward(self, tokens): return self.head(self.layers(self.embed(tokens)))
 
 
-def batch(size):
-    def make(step, rank, world): return torch.randint(VOCABULARY, (size, LENGTH), generator=torch.Generator().manual_seed(step))
+def make_random_batch(size):
+    def make(step, rank, world):
+        return torch.randint(VOCABULARY, (size, LENGTH), generator=torch.Generator().manual_seed(step))
     return make
 
-def loss(model, tokens): return cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()), {}
+def token_loss(model, tokens):
+    return cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()), {}
 
 
 @dataclass(frozen=True)
@@ -74,17 +82,19 @@ class Task:
     rounds: int      # of each loop
 
 
-def transformer(width, size):
+def transformer_task(width, size):
     "A transformer on random tokens."
     parameters = sum(p.numel() for p in Model(width).parameters())
-    return Task(f'{parameters / 1e6:.1f} M, {size} x {LENGTH} tokens', partial(Model, width), batch(size), loss, lambda tokens: tokens[:, 1:].numel(), 20, 10)
+    return Task(f'{parameters / 1e6:.1f} M, {size} x {LENGTH} tokens', partial(Model, width), make_random_batch(size),
+                token_loss, lambda tokens: tokens[:, 1:].numel(), 20, 10)
 
 
-def text_jepa(size=512):
+def text_jepa_task(size=512):
     "The tiny text-JEPA on the bundled corpus, all of it learning at once."
     config = SIZES['tiny']
-    examples = [example(p, config.rows, config.source, config.target) for p in collect('bundled:typescript', Report())]
-    views, frequency = Views(examples, size), inverse_frequency([e.body for e in examples], config.rows)
+    examples = [hash_pair(p, config.rows, config.source, config.target)
+                for p in collect_pairs('bundled:typescript', Report())]
+    views, frequency = PairBatches(examples, size), compute_idf([e.body for e in examples], config.rows)
 
     def model():
         torch.manual_seed(0)
@@ -92,12 +102,14 @@ def text_jepa(size=512):
         fresh.words.weigh(frequency)
         return fresh
 
-    def make(step, rank, world): return {side: torch.from_numpy(rows) for side, rows in views(step, rank, world).items()}
+    def make(step, rank, world):
+        return {side: torch.from_numpy(rows) for side, rows in views(step, rank, world).items()}
     def words(batch): return sum(int((batch[side] != 0).sum()) for side in ('words', 'code'))
-    return Task(f'text-JEPA tiny, {size} pairs', model, make, partial(contrastive, temperature=config.temperature), words, 6, 5)
+    return Task(f'text-JEPA tiny, {size} pairs', model, make, partial(contrastive_loss, temperature=config.temperature),
+                words, 6, 5)
 
 
-def bare(task):
+def run_bare(task):
     "Seconds per step of a plain loop, the first one left out; and the losses."
     model = task.model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -113,7 +125,7 @@ def bare(task):
     return (at[-1] - at[0]) / (task.steps - 1), losses
 
 
-def shutka(task):
+def run_fit(task):
     "The same by `fit`."
     phase = Phase(name='loop', batch=task.batch, loss=task.loss, lr=1e-4, steps=task.steps)
     at, losses = [], []
@@ -124,16 +136,17 @@ def shutka(task):
     return (at[-1] - at[0]) / (task.steps - 1), losses
 
 
-def overhead():
+def measure_overhead():
     "Table of the loop."
     print(f"{'model':28}{'bare loop':>18}{'fit':>18}{'bare / fit':>12}{'overhead':>12}")
-    for task in (transformer(32, 4), transformer(128, 16), text_jepa()):
-        times = {bare: [], shutka: []}
+    for task in (transformer_task(32, 4), transformer_task(128, 16), text_jepa_task()):
+        times = {run_bare: [], run_fit: []}
         for turn in range(task.rounds):
-            for run in (bare, shutka) if turn % 2 else (shutka, bare): times[run].append(run(task)[0])
-        plain, ours = (min(times[run]) for run in (bare, shutka))  # other programs can only make a round slower
+            for run in (run_bare, run_fit) if turn % 2 else (run_fit, run_bare): times[run].append(run(task)[0])
+        plain, ours = (min(times[run]) for run in (run_bare, run_fit))  # other programs can only make a round slower
         units = sum(task.units(task.batch(step, 0, 1)) for step in range(1, task.steps)) / (task.steps - 1)
-        print(f"{task.name:28}{units / plain:>12,.0f} tok/s{units / ours:>12,.0f} tok/s{plain / ours:>12.3f}{(ours - plain) * 1e6:>9,.0f} us", flush=True)
+        print(f"{task.name:28}{units / plain:>12,.0f} tok/s{units / ours:>12,.0f} tok/s"
+              f"{plain / ours:>12.3f}{(ours - plain) * 1e6:>9,.0f} us", flush=True)
 
 
 def alternate(rounds, **ways):
@@ -147,7 +160,7 @@ def alternate(rounds, **ways):
     return [median(times[name][1:]) for name in ways]
 
 
-def flushed(folder, turn, write):
+def write_flushed(folder, turn, write):
     "Write a file, wait until it is on the disk, and keep but the last two."
     with open(folder/str(turn), 'xb') as f:
         write(f)
@@ -156,40 +169,43 @@ def flushed(folder, turn, write):
     (folder/str(turn - 2)).unlink(missing_ok=True)
 
 
-def saving(folder):
+def measure_saving(folder):
     "Seconds to write 200 MB, to `torch.save` and to checkpoint them."
     model = nn.ParameterList([nn.Parameter(torch.randn(1_000, 1_250)) for _ in range(40)])
     content = torch.cat([p.detach().flatten() for p in model]).numpy()
     for name in ('floor', 'theirs'): (folder/name).mkdir()
-    return alternate(7, floor=lambda turn: flushed(folder/'floor', turn, lambda f: f.write(content)),
-                     theirs=lambda turn: flushed(folder/'theirs', turn, lambda f: torch.save(model.state_dict(), f)),
+    return alternate(7, floor=lambda turn: write_flushed(folder/'floor', turn, lambda f: f.write(content)),
+                     theirs=lambda turn: write_flushed(folder/'theirs', turn,
+                                                       lambda f: torch.save(model.state_dict(), f)),
                      ours=lambda turn: save_checkpoint(folder/'ours', turn, {'model': pack_model(model)}, {}, keep=2))
 
 
-def resuming(folder):
+def measure_resuming(folder):
     "Seconds of a step, from a cold start to the first row, and from a checkpoint to the next one."
-    task = transformer(768, 4)
+    task = transformer_task(768, 4)
     phase = Phase(name='loop', batch=task.batch, loss=task.loss, lr=1e-4, steps=9)
     models = iter([task.model() for _ in range(2 + 2 * 6)])  # made before the clock runs
     rows = fit(next(models), [phase], folder/'warm', Session(save_every=0))
     for row in rows:
         if row['step'] == 3: break  # the checkpoint is of step 2
-    return [bare(replace(task, steps=4))[0], *alternate(5, theirs=lambda turn: next(fit(next(models), [phase], folder/f'cold{turn}')),
-                                                        ours=lambda turn: next(fit(next(models), [phase], folder/'warm')))]
+    cold = lambda turn: next(fit(next(models), [phase], folder/f'cold{turn}'))  # noqa: E731
+    warm = lambda turn: next(fit(next(models), [phase], folder/'warm'))  # noqa: E731
+    return [run_bare(replace(task, steps=4))[0], *alternate(5, theirs=cold, ours=warm)]
 
 
-def checkpoints():
+def measure_checkpoints():
     "Table of saving and resuming."
     print(f"\n{'checkpoint of 200 MB':28}{'floor':>18}{'to compare with':>18}{'shutka':>12}{'ratio':>12}")
-    for name, measure in (('save, torch.save', saving), ('first row, cold start', resuming)):
+    for name, measure in (('save, torch.save', measure_saving), ('first row, cold start', measure_resuming)):
         with tempfile.TemporaryDirectory(dir='.') as folder: floor, theirs, ours = measure(Path(folder))
-        print(f"{name:28}{floor * 1e3:>15,.0f} ms{theirs * 1e3:>15,.0f} ms{ours * 1e3:>9,.0f} ms{ours / theirs:>12.2f}", flush=True)
+        print(f"{name:28}{floor * 1e3:>15,.0f} ms{theirs * 1e3:>15,.0f} ms{ours * 1e3:>9,.0f} ms{ours / theirs:>12.2f}",
+              flush=True)
 
 
 def main():
     torch.set_num_threads(2)
-    overhead()
-    checkpoints()
+    measure_overhead()
+    measure_checkpoints()
 
 
 if __name__ == '__main__': main()

@@ -2,10 +2,13 @@
 
     python benchmarks/optimizers.py [--steps 300] [--seeds 2] [--threads 2] [--width 384] [--layers 6]
 
-A GPT-2-shaped model (11 million parameters) learns the bytes of the bundled TypeScript. Each optimizer gets its own learning rate: from a first guess it is
-doubled or halved as long as that lowers the training loss of a run of a third of the steps. Bytes are counted, not estimated: the state as it
-is after the last step, activations as what the forward pass keeps. The loss is on held-out text, one number for each seed. The last table counts the
-same states for GPT-2 medium, which is not trained here. bitsandbytes' 8-bit optimizer runs on a CPU as well, where its time says nothing about a GPU."""
+A GPT-2-shaped model (11 million parameters) learns the bytes of the bundled TypeScript. Each optimizer gets its own
+learning rate: from a first guess it is doubled or halved as long as that lowers the training loss of a run of a third
+of the steps. Bytes are counted, not estimated: the state as it is after the last step, activations as what the forward
+pass keeps. The loss is on held-out text, one number for each seed. The last table counts the same states for GPT-2
+medium, which is not trained here. bitsandbytes' 8-bit optimizer runs on a CPU as well, where its time says nothing
+about a GPU.
+"""
 import os
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
@@ -27,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shutka.data.sources import open_source  # noqa: E402
 from shutka.models.recompute import recompute_blocks  # noqa: E402
-from shutka.train.optimizer import learners, make_optimizer, state_bytes  # noqa: E402
+from shutka.train.optimizer import make_optimizer, measure_state, select_learners  # noqa: E402
 from shutka.train.phase import Phase, lr_at  # noqa: E402
 
 LENGTH, ROWS = 64, 8   # bytes of a window, windows of a batch
@@ -37,10 +40,12 @@ MATRICES = r'attn|mlp'  # what GaLore projects, as in the paper's experiments: n
 # --- GaLore (Zhao et al. 2024, arXiv 2403.03507, algorithm 2) ---
 
 class GaLore:
-    "Adam in a subspace of each matrix's gradient, over any inner optimizer; everything else is left to the inner optimizer as it is."
-    def __init__(self, learned: dict[str, nn.Parameter], phase: Phase, kind: str, rank: int, gap: int = 200, scale: float = .25):
+    "Adam in a subspace of each matrix's gradient, over an inner optimizer, which has everything else to itself."
+    def __init__(self, learned: dict[str, nn.Parameter], phase: Phase, kind: str, rank: int, gap: int = 200,
+                 scale: float = .25):
         self.rank, self.gap, self.scale, self.decay, self.step_count = rank, gap, scale, phase.weight_decay, 0
-        self.full = {name: p for name, p in learned.items() if p.ndim == 2 and any(part in name for part in MATRICES.split('|'))}
+        self.full = {name: p for name, p in learned.items() if p.ndim == 2
+                     and any(part in name for part in MATRICES.split('|'))}
         self.low = {name: nn.Parameter(torch.zeros(self._shape(p))) for name, p in self.full.items()}
         self.basis: dict[str, Tensor] = {}
         rest = {name: p for name, p in learned.items() if name not in self.full}
@@ -77,21 +82,22 @@ class GaLore:
             p.mul_(1 - lr * self.decay).add_(low @ basis if p.shape[0] >= p.shape[1] else basis @ low, alpha=self.scale)
 
 
-def bytes_of(optimizer) -> int:
+def count_state(optimizer) -> int:
     "State of an optimizer, GaLore's bases included."
-    return state_bytes(optimizer) + sum(t.nbytes for t in getattr(optimizer, 'basis', {}).values())
+    return measure_state(optimizer) + sum(t.nbytes for t in getattr(optimizer, 'basis', {}).values())
 
 
 # --- what is trained ---
 
-def build(width: int, layers: int, seed: int) -> GPT2LMHeadModel:
+def build_model(width: int, layers: int, seed: int) -> GPT2LMHeadModel:
     torch.manual_seed(seed)
-    config = GPT2Config(vocab_size=256, n_positions=LENGTH, n_embd=width, n_layer=layers, n_head=width // 64, use_cache=False,
+    config = GPT2Config(vocab_size=256, n_positions=LENGTH, n_embd=width, n_layer=layers, n_head=width // 64,
+                        use_cache=False,
                         resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=None, eos_token_id=None)
     return GPT2LMHeadModel(config)
 
 
-def corpus() -> tuple[Tensor, Tensor]:
+def read_corpus() -> tuple[Tensor, Tensor]:
     "Bytes to learn and bytes to be examined on, from different files."
     files = [document['text'].encode() for document in open_source('bundled:typescript')]
     unseen = files[::12]
@@ -100,12 +106,12 @@ def corpus() -> tuple[Tensor, Tensor]:
     return learn, examine
 
 
-def windows(text: Tensor, step: int, seed: int, rows: int = ROWS) -> Tensor:
+def draw_windows(text: Tensor, step: int, seed: int, rows: int = ROWS) -> Tensor:
     at = torch.randint(len(text) - LENGTH, (rows,), generator=torch.Generator().manual_seed(1_000_003 * seed + step))
     return text[at[:, None] + torch.arange(LENGTH)]
 
 
-def loss_of(model, tokens: Tensor) -> Tensor:
+def compute_loss(model, tokens: Tensor) -> Tensor:
     logits = model(tokens).logits
     return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
@@ -113,11 +119,11 @@ def loss_of(model, tokens: Tensor) -> Tensor:
 def train(model, make: Callable, text: Tensor, lr: float, steps: int, seed: int):
     "Train with clipping, warm-up and cosine, as `fit` does; returns the optimizer and the losses."
     phase = Phase(name='bytes', batch=print, loss=print, lr=lr, steps=steps, warmup=20)
-    optimizer, losses = make(learners(model, phase), phase), []
+    optimizer, losses = make(select_learners(model, phase), phase), []
     for step in range(steps):
         for group in optimizer.param_groups: group['lr'] = lr_at(step, step / steps, phase)
         optimizer.zero_grad()
-        loss = loss_of(model, windows(text, step, seed))
+        loss = compute_loss(model, draw_windows(text, step, seed))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         optimizer.step()
@@ -125,15 +131,15 @@ def train(model, make: Callable, text: Tensor, lr: float, steps: int, seed: int)
     return optimizer, losses
 
 
-def timed(trainings: dict, text: Tensor, rounds: int = 5, steps: int = 4) -> dict:
-    "Seconds of a step of each (model, optimizer), in alternation, the best round; GaLore's share of its next new bases included."
+def time_steps(trainings: dict, text: Tensor, rounds: int = 5, steps: int = 4) -> dict:
+    "Seconds of a step of each (model, optimizer), in alternation, the best round; with GaLore's share of new bases."
     best = dict.fromkeys(trainings, float('inf'))
     for n in range(rounds):
         for name, (model, optimizer) in trainings.items():
             start = time.perf_counter()
             for step in range(steps):
                 optimizer.zero_grad()
-                loss_of(model, windows(text, step, n)).backward()
+                compute_loss(model, draw_windows(text, step, n)).backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
                 optimizer.step()
             seconds = (time.perf_counter() - start) / steps
@@ -145,7 +151,7 @@ def timed(trainings: dict, text: Tensor, rounds: int = 5, steps: int = 4) -> dic
     return best
 
 
-def tuned(fresh: Callable, make: Callable, text: Tensor, lr: float, steps: int) -> float:
+def tune_lr(fresh: Callable, make: Callable, text: Tensor, lr: float, steps: int) -> float:
     "The best learning rate among powers of two times a first guess, by the loss at the end of a short run."
     def ended(lr):
         _, losses = train(fresh(), make, text, lr, steps, seed=99)
@@ -159,20 +165,23 @@ def tuned(fresh: Callable, make: Callable, text: Tensor, lr: float, steps: int) 
 
 # --- what is counted ---
 
-def kept(model, tokens: Tensor) -> int:
+def count_kept(model, tokens: Tensor) -> int:
     "Bytes of activations that the forward pass keeps."
     weights, sizes = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
     def note(t):
         sizes[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t): out = loss_of(model, tokens)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t): out = compute_loss(model, tokens)
     del out
     return sum(size for where, size in sizes.items() if where not in weights)
 
 
-def expected(shapes: dict[str, torch.Size], kind: str, rank: int) -> int:
+def predict_state(shapes: dict[str, torch.Size], kind: str, rank: int) -> int:
     "Bytes of state by arithmetic, the few bytes of step counts and of the 8-bit tables left out."
-    each = {'fp32': lambda n: 8 * n, '8bit': lambda n: 8 * n if n < 4096 else 2 * n + 8 * -(-n // 256)}['8bit' if '8bit' in kind else 'fp32']
+    def each(n):
+        "Bytes for a tensor of so many numbers; small ones stay at 32 bits."
+        return 2 * n + 8 * -(-n // 256) if '8bit' in kind and n >= 4096 else 8 * n
+
     total = 0
     for name, shape in shapes.items():
         if 'galore' in kind and len(shape) == 2 and any(part in name for part in MATRICES.split('|')):
@@ -182,11 +191,11 @@ def expected(shapes: dict[str, torch.Size], kind: str, rank: int) -> int:
     return total
 
 
-def shapes_of(model) -> dict[str, torch.Size]: return {name: p.shape for name, p in model.named_parameters()}
+def list_shapes(model) -> dict[str, torch.Size]: return {name: p.shape for name, p in model.named_parameters()}
 
-def line(*cells) -> str: return f"| {' | '.join(map(str, cells))} |"
+def make_line(*cells) -> str: return f"| {' | '.join(map(str, cells))} |"
 
-def mb(size: float) -> str: return f'{size / 1e6:.1f}'
+def format_mb(size: float) -> str: return f'{size / 1e6:.1f}'
 
 
 def main():
@@ -198,48 +207,55 @@ def main():
     parser.add_argument('--layers', type=int, default=6)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    text, unseen = corpus()
-    fresh = lambda seed=0: build(args.width, args.layers, seed)  # noqa: E731
+    text, unseen = read_corpus()
+    fresh = lambda seed=0: build_model(args.width, args.layers, seed)  # noqa: E731
     model, rank = fresh(), args.width // 4
     parameters = sum(p.numel() for p in model.parameters())
     with torch.device('meta'): medium = GPT2LMHeadModel(GPT2Config(n_embd=1024, n_layer=24, n_head=16))
-    makers = {'adamw': (make_optimizer, 1e-3), 'adamw8bit': (lambda learned, phase: make_optimizer(learned, phase, 'adamw8bit'), 1e-3),
+    makers = {'adamw': (make_optimizer, 1e-3),
+              'adamw8bit': (lambda learned, phase: make_optimizer(learned, phase, 'adamw8bit'), 1e-3),
               'galore': (lambda learned, phase: GaLore(learned, phase, 'adamw', rank), 4e-3),
               'galore8bit': (lambda learned, phase: GaLore(learned, phase, 'adamw8bit', rank), 4e-3)}
 
-    plain = kept(model, windows(text, 0, 0))
+    plain = count_kept(model, draw_windows(text, 0, 0))
     recompute_blocks(model, GPT2Block)
-    again = kept(model, windows(text, 0, 0))
-    print(f'{parameters:,} parameters, {len(text):,} bytes of text, {ROWS} windows of {LENGTH} bytes a step, {args.steps} steps, {args.threads} threads')
-    print(f'activations kept by the forward pass: {mb(plain)} MB, with gradient checkpointing {mb(again)} MB; GaLore: rank {rank}, gap 200, scale .25\n')
-    exam, rows, trainings = windows(unseen, 0, 0, rows=256), {}, {}
+    again = count_kept(model, draw_windows(text, 0, 0))
+    print(f'{parameters:,} parameters, {len(text):,} bytes of text, {ROWS} windows of {LENGTH} bytes a step, '
+          f'{args.steps} steps, {args.threads} threads')
+    print(f'activations kept by the forward pass: {format_mb(plain)} MB, with gradient checkpointing '
+          f'{format_mb(again)} MB; GaLore: rank {rank}, gap 200, scale .25\n')
+    exam, rows, trainings = draw_windows(unseen, 0, 0, rows=256), {}, {}
     for name, (make, guess) in makers.items():
-        lr, losses = tuned(fresh, make, text, guess, args.steps // 3), []
+        lr, losses = tune_lr(fresh, make, text, guess, args.steps // 3), []
         for seed in range(args.seeds):
             optimizer, _ = train(model := fresh(seed), make, text, lr, args.steps, seed)
-            with torch.no_grad(): losses.append(f'{loss_of(model, exam):.3f}')
-        state = bytes_of(optimizer)
-        assert abs(state / expected(shapes_of(model), name, rank) - 1) < .01, (state, expected(shapes_of(model), name, rank))
+            with torch.no_grad(): losses.append(f'{compute_loss(model, exam):.3f}')
+        state = count_state(optimizer)
+        predicted = predict_state(list_shapes(model), name, rank)
+        assert abs(state / predicted - 1) < .01, (state, predicted)
         fixed = 8 * parameters + state
-        rows[name] = [name, f'{lr:.1g}', mb(state), mb(fixed), mb(fixed + plain), mb(fixed + again), *losses]
+        rows[name] = [name, f'{lr:.1g}', format_mb(state), format_mb(fixed), format_mb(fixed + plain),
+                      format_mb(fixed + again), *losses]
         print(*rows[name], file=sys.stderr, flush=True)
         trainings[name] = model, optimizer
         recompute_blocks(slow := fresh(), GPT2Block)
         trainings[name, 'again'] = slow, train(slow, make, text, lr, 1, 0)[0]
 
-    seconds = timed(trainings, text)
-    print(line('optimizer', 'learning rate', 'state, MB', 'weights + gradients + state, MB', '+ activations', '+ activations, checkpointing',
+    seconds = time_steps(trainings, text)
+    print(make_line('optimizer', 'learning rate', 'state, MB', 'weights + gradients + state, MB', '+ activations',
+                    '+ activations, checkpointing',
                *(f'held-out loss, seed {seed}' for seed in range(args.seeds)), 's/step', 's/step, checkpointing'))
     print('|---' + '|---:' * (7 + args.seeds) + '|')
-    for name, row in rows.items(): print(line(*row, f'{seconds[name]:.3f}', f"{seconds[name, 'again']:.3f}"))
+    for name, row in rows.items(): print(make_line(*row, f'{seconds[name]:.3f}', f"{seconds[name, 'again']:.3f}"))
 
     n = sum(p.numel() for p in medium.parameters())
-    print(f'\nGPT-2 medium, {n / 1e6:.0f} million parameters, by arithmetic: GB of state, and of weights + gradients + state\n')
-    print(line('optimizer', 'state', 'weights + gradients + state'))
+    print(f'\nGPT-2 medium, {n / 1e6:.0f} million parameters, by arithmetic: '
+          'GB of state, and of weights + gradients + state\n')
+    print(make_line('optimizer', 'state', 'weights + gradients + state'))
     print('|---|---:|---:|')
     for name in makers:
-        state = expected(shapes_of(medium), name, 256)
-        print(line(name, f'{state / 1e9:.2f}', f'{(8 * n + state) / 1e9:.2f}'))
+        state = predict_state(list_shapes(medium), name, 256)
+        print(make_line(name, f'{state / 1e9:.2f}', f'{(8 * n + state) / 1e9:.2f}'))
 
 
 if __name__ == '__main__': main()

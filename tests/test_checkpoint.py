@@ -1,6 +1,7 @@
-"""Faults that checkpoints must survive: cut files, flipped bits, lost files, leftovers, a full disk, a kill at any moment.
+"""Faults that checkpoints must survive: cut files, flipped bits, lost files, leftovers, a full disk, a kill.
 
-As a script, `python test_checkpoint.py saves FOLDER` saves until it is killed, and `... gloo` packs and unpacks a model that two processes share.
+As a script, `python test_checkpoint.py saves FOLDER` saves until it is killed,
+and `... gloo` packs and unpacks a model that two processes share.
 """
 import json
 import os
@@ -20,19 +21,19 @@ import torch
 from shutka.core.errors import UserError
 from shutka.train import checkpoint as module
 from shutka.train.checkpoint import (
-    checkpoints,
-    damage,
+    find_damage,
+    list_checkpoints,
     load_checkpoint,
-    name_of,
-    pack_model,
+    name_checkpoint,
     save_checkpoint,
-    staying,
-    unpack_model,
+    select_staying,
 )
+from shutka.train.weights import pack_model, unpack_model
 
 
 def save(folder, step, **kw):
-    return save_checkpoint(folder, step, {'model': {'w': torch.full((64,), float(step))}, 'optimizer': {'step/w': torch.tensor(2.)}}, {'phase': 0}, **kw)
+    return save_checkpoint(folder, step, {'model': {'w': torch.full((64,), float(step))},
+                                          'optimizer': {'step/w': torch.tensor(2.)}}, {'phase': 0}, **kw)
 
 
 @pytest.fixture
@@ -80,9 +81,9 @@ def test_every_flipped_bit_is_seen(folder, name):
     whole = path.read_bytes()
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1:])
-        assert damage(path.parent), at
+        assert find_damage(path.parent), at
     path.write_bytes(whole)
-    assert not damage(path.parent)
+    assert not find_damage(path.parent)
 
 
 @pytest.mark.parametrize('manifest', ['', '[]', '{}', 'null', '{"model.safetensors": 7}', '{"../LATEST": {}}'])
@@ -92,7 +93,7 @@ def test_strange_manifests(folder, manifest):
 
 
 def test_all_damaged_is_an_error_and_none_is_not(folder, tmp_path):
-    for path in checkpoints(folder): (path/'state.json').unlink()
+    for path in list_checkpoints(folder): (path/'state.json').unlink()
     with pytest.raises(UserError, match='step-00000002.*step-00000001'): load_checkpoint(folder)
     assert load_checkpoint(tmp_path/'new') is None
 
@@ -113,7 +114,7 @@ def test_leftovers_are_ignored_and_removed(folder):
 def test_steps_done_again_replace_those_of_a_damaged_future(folder):
     (folder/'step-00000002'/'state.json').unlink()
     save(folder, 2)
-    assert not damage(folder/'step-00000002') and len(checkpoints(folder)) == 2
+    assert not find_damage(folder/'step-00000002') and len(list_checkpoints(folder)) == 2
     save(folder, 5)
     save(folder, 4, keep=2)
     assert names(folder) == ['LATEST', 'step-00000002', 'step-00000004']
@@ -151,21 +152,21 @@ def test_latest_is_for_people(folder, content):
     (dict(keep=9), [1, 2, 3, 4, 5]),
     (dict(keep=2, best=2), [2, 4, 5]),
     (dict(keep=2, best=5), [3, 4, 5]),   # the newest is the best: it does not count
-    (dict(keep=9, room=0), [4, 5]),      # two, however small the room
-    (dict(keep=9, room=0, best=1), [1, 5]),
+    (dict(keep=9, capacity=0), [4, 5]),      # two, however small the capacity
+    (dict(keep=9, capacity=0, best=1), [1, 5]),
     (dict(keep=9, best=7), [1, 2, 3, 4, 5])])
 def test_rotation(tmp_path, kept, left):
     for step in (1, 2, 3, 4): save(tmp_path, step, keep=9)
     save(tmp_path, 5, **kept)
-    assert [int(path.name[5:]) for path in checkpoints(tmp_path)] == left
+    assert [int(path.name[5:]) for path in list_checkpoints(tmp_path)] == left
 
 
-def test_rotation_fits_the_room(tmp_path):
+def test_rotation_fits_the_capacity(tmp_path):
     size = sum(f.stat().st_size for f in save(tmp_path, 0).iterdir())
     for step in range(10, 30):
-        save(tmp_path, step, keep=9, room=4.5 * size, best=12 if step >= 12 else None)
-        assert sum(f.stat().st_size for path in checkpoints(tmp_path) for f in path.iterdir()) <= 4.5 * size
-    assert [int(path.name[5:]) for path in checkpoints(tmp_path)] == [12, 27, 28, 29]
+        save(tmp_path, step, keep=9, capacity=4.5 * size, best=12 if step >= 12 else None)
+        assert sum(f.stat().st_size for path in list_checkpoints(tmp_path) for f in path.iterdir()) <= 4.5 * size
+    assert [int(path.name[5:]) for path in list_checkpoints(tmp_path)] == [12, 27, 28, 29]
 
 
 def test_what_stays_is_newest_best_and_a_fallback():
@@ -173,10 +174,11 @@ def test_what_stays_is_newest_best_and_a_fallback():
     draw = random.Random(0)
     for _ in range(2_000):
         sizes = {step: draw.randint(1, 9) for step in draw.sample(range(50), draw.randint(1, 8))}
-        keep, room, best = draw.randint(1, 5), draw.randint(0, 40), draw.choice([None, *sizes, 99])
-        stay = staying(sizes, keep, room, best)
-        assert max(sizes) in stay and (best in stay or best not in sizes) and len(stay) == len(set(stay)) >= min(2, len(sizes))
-        assert len(stay) <= 2 or len(set(stay) - {best}) <= keep and sum(sizes[s] for s in stay) <= room
+        keep, capacity, best = draw.randint(1, 5), draw.randint(0, 40), draw.choice([None, *sizes, 99])
+        stay = select_staying(sizes, keep, capacity, best)
+        assert max(sizes) in stay and (best in stay or best not in sizes)
+        assert len(stay) == len(set(stay)) >= min(2, len(sizes))
+        assert len(stay) <= 2 or len(set(stay) - {best}) <= keep and sum(sizes[s] for s in stay) <= capacity
 
 
 def test_a_certain_step(folder):
@@ -198,10 +200,11 @@ def test_a_write_error_leaves_the_old_ones(folder, monkeypatch, writer):
 FULL = """
 import sys, warnings, torch
 from pathlib import Path
-from shutka.core import UserError
+from shutka.core.errors import UserError
 from shutka.train.checkpoint import load_checkpoint, save_checkpoint
 folder, numbers, text = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-def save(step, numbers, text): save_checkpoint(folder, step, {'model': {'w': torch.full((numbers,), float(step))}}, {'text': 'x' * text})
+def save(step, numbers, text):
+    save_checkpoint(folder, step, {'model': {'w': torch.full((numbers,), float(step))}}, {'text': 'x' * text})
 for step in (1, 2): save(step, 64, 0)
 before = {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
 LIMIT
@@ -217,7 +220,8 @@ print('went on')
 """
 
 def refused(done, folder):
-    assert done.stdout.startswith('refused: a checkpoint must fit') and done.stdout.endswith('went on\n'), done.stdout + done.stderr
+    whole = done.stdout.startswith('refused: a checkpoint must fit') and done.stdout.endswith('went on\n')
+    assert whole, done.stdout + done.stderr
     assert str(folder/'step-00000003') in done.stdout
 
 
@@ -227,19 +231,23 @@ in_the_tensors_or_in_the_state = pytest.mark.parametrize(('numbers', 'text'), [(
 @in_the_tensors_or_in_the_state
 def test_a_file_that_may_not_grow(tmp_path, numbers, text):
     "The kernel refuses to let a file grow, as a full disk does; later it lets it."
-    script = FULL.replace('LIMIT', "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))"
+    script = FULL.replace('LIMIT', limit)
     script = script.replace('FREE', "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)")
-    refused(subprocess.run([sys.executable, '-c', script, tmp_path, str(numbers), str(text)], capture_output=True, text=True, timeout=120), tmp_path)
+    refused(subprocess.run([sys.executable, '-c', script, tmp_path, str(numbers), str(text)], capture_output=True,
+                           text=True, timeout=120), tmp_path)
 
 
 @in_the_tensors_or_in_the_state
 def test_a_full_disk(tmp_path, numbers, text):
     "A real one, of 128 kB, that only the subprocess can see."
     disk = 'mount -t tmpfs -o size=128k tmpfs "$0"'
-    if not shutil.which('unshare') or subprocess.run(['unshare', '-rm', 'sh', '-c', disk, tmp_path], capture_output=True).returncode:
+    tried = ['unshare', '-rm', 'sh', '-c', disk, tmp_path]
+    if not shutil.which('unshare') or subprocess.run(tried, capture_output=True).returncode:
         pytest.skip('this machine lets nobody mount')
     script = FULL.replace('LIMIT', '').replace('FREE', '')
-    done = subprocess.run(['unshare', '-rm', 'sh', '-c', f'{disk} && exec "$@"', tmp_path, sys.executable, '-c', script, tmp_path, str(numbers), str(text)],
+    done = subprocess.run(['unshare', '-rm', 'sh', '-c', f'{disk} && exec "$@"', tmp_path, sys.executable, '-c', script,
+                           tmp_path, str(numbers), str(text)],
                           capture_output=True, text=True, timeout=120)
     refused(done, tmp_path)
     assert 'No space left' in done.stdout or 'os error 28' in done.stdout
@@ -248,11 +256,14 @@ def test_a_full_disk(tmp_path, numbers, text):
 
 def break_one(folder, draw):
     "Damage one file of the newest checkpoint in some way: what was done, and whether it left the file as it was."
-    path = draw.choice(sorted(checkpoints(folder)[-1].iterdir()))
+    path = draw.choice(sorted(list_checkpoints(folder)[-1].iterdir()))
     content = path.read_bytes()
     at, some = draw.randrange(len(content)), draw.randbytes(draw.randint(1, 64))
-    how, broken = draw.choice([('cut', content[:at]), ('one bit', content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1:]),
-                               ('a hole', content[:at] + bytes(len(content) - at)), ('other bytes', content[:at] + some + content[at + len(some):]),
+    flipped = bytes([content[at] ^ 1 << draw.randrange(8)])
+    how, broken = draw.choice([('cut', content[:at]),
+                               ('one bit', content[:at] + flipped + content[at + 1:]),
+                               ('a hole', content[:at] + bytes(len(content) - at)),
+                               ('other bytes', content[:at] + some + content[at + len(some):]),
                                ('longer', content + some), ('gone', None), ('a folder', None)])
     path.unlink()
     if how == 'a folder': path.mkdir()
@@ -295,15 +306,18 @@ def test_killed_in_mid_save(tmp_path, n):
         with warnings.catch_warnings():
             warnings.filterwarnings('error', '.*is not what was saved')
             found = load_checkpoint(tmp_path)
-        assert found.step >= last and torch.equal(found.tensors('model')['w'], torch.full((200_000,), float(found.step)))
-        for path in checkpoints(tmp_path): assert not damage(path)
+        assert found.step >= last
+        assert torch.equal(found.tensors('model')['w'], torch.full((200_000,), float(found.step)))
+        for path in list_checkpoints(tmp_path): assert not find_damage(path)
         last = found.step
     save(tmp_path, last + 1, keep=2)
-    assert names(tmp_path)[0] == 'LATEST' and names(tmp_path)[-1] == name_of(last + 1) and not list(tmp_path.glob('.*'))
+    assert names(tmp_path)[0] == 'LATEST' and names(tmp_path)[-1] == name_checkpoint(last + 1)
+    assert not list(tmp_path.glob('.*'))
 
 
 def test_two_processes_share_a_model(tmp_path):
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone', __file__, 'gloo', str(tmp_path)],
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone',
+                           __file__, 'gloo', str(tmp_path)],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     plain = uneven(0)
@@ -328,7 +342,8 @@ def test_the_manifest_says_what_is_in_the_folder(folder):
 def uneven(seed):
     "Nothing in it can be divided by two, and two names share one tensor."
     torch.manual_seed(seed)
-    model = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Linear(3, 3), torch.nn.Linear(3, 5, bias=False), torch.nn.BatchNorm1d(5))
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Linear(3, 3), torch.nn.Linear(3, 5, bias=False),
+                                torch.nn.BatchNorm1d(5))
     model[2].weight = model[0].weight
     return model
 
@@ -341,11 +356,13 @@ def share(folder):
     mesh = torch.distributed.device_mesh.init_device_mesh('cpu', (2,))
     one, other, plain = fully_shard(uneven(7), mesh=mesh), fully_shard(uneven(8), mesh=mesh), uneven(7)
     packed = pack_model(one)
-    assert list(packed) == list(pack_model(plain)) and all(torch.equal(packed[name], t) for name, t in pack_model(plain).items())
+    assert list(packed) == list(pack_model(plain))
+    assert all(torch.equal(packed[name], t) for name, t in pack_model(plain).items())
     if dist.get_rank() == 0: save_checkpoint(folder, 1, {'model': packed}, {})
     dist.barrier()
     unpack_model(load_checkpoint(folder).tensors('model'), other)
-    assert all(torch.equal(a.to_local(), b.to_local()) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    assert all(torch.equal(a.to_local(), b.to_local()) for a, b in pairs)
     dist.barrier()
     os._exit(0)   # gloo's threads would outlive Python, and abort
 
@@ -354,7 +371,8 @@ def saves(folder):
     "Save checkpoints for ever, every second one twice, and say so after the first."
     found = load_checkpoint(folder)
     for step in count(found.step + 1 if found else 1):
-        for _ in range(1 + step % 2): save_checkpoint(folder, step, {'model': {'w': torch.full((200_000,), float(step))}}, {}, keep=2)
+        for _ in range(1 + step % 2):
+            save_checkpoint(folder, step, {'model': {'w': torch.full((200_000,), float(step))}}, {}, keep=2)
         print(step, flush=True)
 
 

@@ -14,19 +14,21 @@ import torch.distributed as dist
 from torch import nn
 
 from shutka.core.errors import UserError
-from shutka.train.checkpoint import load_checkpoint, pack_model, save_checkpoint, unpack_model
+from shutka.train.checkpoint import load_checkpoint, save_checkpoint
 from shutka.train.optimizer import (
     OPTIMIZERS,
-    adamw,
-    learners,
+    make_adamw,
     make_optimizer,
+    measure_state,
     pack_optimizer,
-    state_bytes,
+    select_learners,
     unpack_optimizer,
 )
 from shutka.train.phase import Phase
+from shutka.train.weights import pack_model, unpack_model
 
-CHILD = {**os.environ, 'PYTHONPATH': str(Path(__file__).parent.parent), 'OMP_WAIT_POLICY': 'passive', 'GOMP_SPINCOUNT': '0'}
+CHILD = {**os.environ, 'PYTHONPATH': str(Path(__file__).parent.parent), 'OMP_WAIT_POLICY': 'passive',
+         'GOMP_SPINCOUNT': '0'}
 PHASE = Phase(name='all', batch=print, loss=print, lr=.01, steps=10, weight_decay=.1)
 both = pytest.mark.parametrize('kind', OPTIMIZERS)
 
@@ -38,7 +40,8 @@ def one_thread(): torch.set_num_threads(1)
 def net(seed=0):
     "Two matrices large enough for 8 bits, two that are not."
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(8, 96), nn.Tanh(), nn.Linear(96, 96), nn.LayerNorm(96), nn.Linear(96, 50), nn.Tanh(), nn.Linear(50, 2))
+    return nn.Sequential(nn.Linear(8, 96), nn.Tanh(), nn.Linear(96, 96), nn.LayerNorm(96), nn.Linear(96, 50), nn.Tanh(),
+                         nn.Linear(50, 2))
 
 def step(model, optimizer, n):
     optimizer.zero_grad()
@@ -48,9 +51,10 @@ def step(model, optimizer, n):
 
 def start(kind, seed=0, phase=PHASE):
     model = net(seed)
-    return model, make_optimizer(learners(model, phase), phase, kind)
+    return model, make_optimizer(select_learners(model, phase), phase, kind)
 
-def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) and a[name].dtype == b[name].dtype for name in a)
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) and a[name].dtype == b[name].dtype for name in a)
 
 
 @both
@@ -78,7 +82,8 @@ def test_to_restore_moves_nothing_and_leaves_no_gradients(kind):
     unpack_model(weights, model)
     unpack_optimizer(packed, optimizer, model)  # also over a state that is there already
     assert same(pack_model(model), weights) and same(pack_optimizer(optimizer, model), packed)
-    assert all(group['lr'] == .5 for group in optimizer.param_groups) and all(p.grad is None for p in model.parameters())
+    assert all(group['lr'] == .5 for group in optimizer.param_groups)
+    assert all(p.grad is None for p in model.parameters())
     unpack_optimizer({}, optimizer, model)
     assert not optimizer.state
 
@@ -107,7 +112,8 @@ def test_eight_bits_take_two_bytes_a_weight_and_learn_as_well():
         losses[kind] = model(x).sub(x[:, :2] ** 2).square().mean().item()
     assert losses['adamw8bit'] == pytest.approx(losses['adamw'], rel=.1)
     large, small = 96 * 96 + 50 * 96, sum(p.numel() for p in model.parameters()) - 96 * 96 - 50 * 96
-    assert state_bytes(optimizer) == 2 * large + 2 * 4 * (36 + 19) + 8 * small + 2 * 1024  # codes, largest of each block, 32 bits, two tables
+    # codes, largest of each block, 32 bits, two tables
+    assert measure_state(optimizer) == 2 * large + 2 * 4 * (36 + 19) + 8 * small + 2 * 1024
 
 
 class Odd(torch.optim.Optimizer):
@@ -119,7 +125,9 @@ class Odd(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group['params']:
                 state = self.state[p]
-                if not state: state.update(count=0, decay=.9, mean=torch.zeros_like(p), codes=torch.zeros(3, dtype=torch.uint8), extra=group['extra'])
+                if not state:
+                    state.update(count=0, decay=.9, mean=torch.zeros_like(p), codes=torch.zeros(3, dtype=torch.uint8),
+                                 extra=group['extra'])
                 state['count'] += 1
                 state['decay'] *= 1 - 1e-3 / 7
                 state['mean'].mul_(state['decay']).add_(p.grad)
@@ -131,14 +139,16 @@ def test_plain_numbers_come_back_as_they_were():
     for n in range(3): step(model, optimizer, n)
     unpack_optimizer(pack_optimizer(optimizer, model), fresh, twin)
     for p, q in zip(model.parameters(), twin.parameters()):
-        a, b = ({k: v for k, v in o.state[r].items() if not torch.is_tensor(v)} for o, r in ((optimizer, p), (fresh, q)))
+        states = optimizer.state[p], fresh.state[q]
+        a, b = ({k: v for k, v in state.items() if not torch.is_tensor(v)} for state in states)
         assert a == b and [type(v) for v in a.values()] == [type(v) for v in b.values()] and a['count'] == 3
 
 def test_what_cannot_be_saved_is_refused():
     model = net()
     optimizer = Odd(model.parameters(), None)
     step(model, optimizer, 0)
-    with pytest.raises(UserError, match='must be tensors and numbers to be saved, #extra/0.weight is None'): pack_optimizer(optimizer, model)
+    with pytest.raises(UserError, match='must be tensors and numbers to be saved, #extra/0.weight is None'):
+        pack_optimizer(optimizer, model)
 
 def test_without_bitsandbytes_there_is_a_plain_answer(monkeypatch):
     for name in ('bitsandbytes', 'bitsandbytes.optim'): monkeypatch.setitem(sys.modules, name, None)
@@ -147,8 +157,9 @@ def test_without_bitsandbytes_there_is_a_plain_answer(monkeypatch):
 
 def test_fused_adamw_is_the_one_in_use():
     model, optimizer = start('adamw')
-    assert type(optimizer) is torch.optim.AdamW and optimizer.defaults['fused'] and optimizer.defaults['betas'] == (.9, .95)
-    assert [g['weight_decay'] for g in adamw(learners(model, PHASE), PHASE).param_groups] == [.1, 0.]
+    assert type(optimizer) is torch.optim.AdamW and optimizer.defaults['fused']
+    assert optimizer.defaults['betas'] == (.9, .95)
+    assert [g['weight_decay'] for g in make_adamw(select_learners(model, PHASE), PHASE).param_groups] == [.1, 0.]
 
 
 # Parameters that are spread over two processes
@@ -160,8 +171,9 @@ def sharded_child(folder, task):
     dist.init_process_group('gloo')
     model = net(seed=0 if task == 'save' else 5)
     fully_shard(model, mesh=init_device_mesh('cpu', (2,)))
-    with pytest.raises(UserError, match='adamw8bit.*adamw'): make_optimizer(learners(model, PHASE), PHASE, 'adamw8bit')
-    optimizer = make_optimizer(learners(model, PHASE), PHASE)
+    with pytest.raises(UserError, match='adamw8bit.*adamw'):
+        make_optimizer(select_learners(model, PHASE), PHASE, 'adamw8bit')
+    optimizer = make_optimizer(select_learners(model, PHASE), PHASE)
     if task == 'load':
         found = load_checkpoint(folder)
         unpack_model(found.tensors('model'), model)
@@ -173,7 +185,8 @@ def sharded_child(folder, task):
     os._exit(0)   # gloo's threads would outlive Python, and abort
 
 def two(task, folder):
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone', __file__, task, str(folder)],
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone',
+                           __file__, task, str(folder)],
                           env=CHILD, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -10,25 +10,12 @@ import pytest
 import torch
 
 from shutka.core.errors import UserError
-from shutka.train import plan as module
-from shutka.train.plan import (
-    FILL,
-    KAGGLE_MINUTES,
-    STATE,
-    Device,
-    Machine,
-    accumulation,
-    disk_estimate,
-    ends_at,
-    handles,
-    machine,
-    make_plan,
-    memory_estimate,
-    missing,
-    reachable,
-    room,
-    training_ends,
-)
+from shutka.train import machine as module
+from shutka.train.deadlines import KAGGLE_MINUTES, find_session_end, find_training_end
+from shutka.train.estimates import FILL, STATE_BYTES, choose_accumulation, estimate_disk, estimate_memory
+from shutka.train.machine import Device, Machine, find_capacity, find_gpus, inspect_machine
+from shutka.train.plan import make_plan
+from shutka.train.requirements import find_missing, is_reachable
 
 NOW = 1_800_000_000
 T4 = Device('Tesla T4', (7, 5), 15_843_721_216)
@@ -40,7 +27,8 @@ SIZES = dict(parameters=40_000_000, learned=30_000_000, tokens=64 * 512, width=5
 class Driver:
     "Answers like `pynvml`; `cards` are (uuid, name, capability, memory)."
     class NVMLError(Exception): pass
-    cards = [('GPU-5a1c', 'Tesla T4', (7, 5), 16 * 10**9), ('GPU-5a77', 'NVIDIA L4', (8, 9), 24 * 10**9), ('GPU-77fe', 'Tesla T4', (7, 5), 16 * 10**9)]
+    cards = [('GPU-5a1c', 'Tesla T4', (7, 5), 16 * 10**9), ('GPU-5a77', 'NVIDIA L4', (8, 9), 24 * 10**9),
+             ('GPU-77fe', 'Tesla T4', (7, 5), 16 * 10**9)]
     def nvmlInit(self): pass
     def nvmlDeviceGetCount(self): return len(self.cards)
     def nvmlDeviceGetHandleByIndex(self, i): return i
@@ -54,121 +42,132 @@ class NoDriver(Driver):
     def nvmlInit(self): raise self.NVMLError('Driver Not Loaded')
 
 
-@pytest.mark.parametrize('visible, found', [(None, [0, 1, 2]), ('0', [0]), (' 2 , 0 ', [2, 0]), ('GPU-77', [2]), ('GPU-5a77,0', [1, 0]),
+@pytest.mark.parametrize('visible, found', [(None, [0, 1, 2]), ('0', [0]), (' 2 , 0 ', [2, 0]), ('GPU-77', [2]),
+                                            ('GPU-5a77,0', [1, 0]),
                                             ('', []), ('-1', []), ('0,-1,1', [0]), ('1,', [1])])
 def test_visible_gpus(visible, found):
-    assert handles(Driver(), visible) == found
-    assert handles(NoDriver(), visible) == []
+    assert find_gpus(Driver(), visible) == found
+    assert find_gpus(NoDriver(), visible) == []
 
 
 @pytest.mark.parametrize('visible', ['3', '0,7', 'GPU-5a', 'GPU-0', 'T4', '00', '0 1'])
 def test_a_gpu_that_is_not_there_is_refused(visible):
-    with pytest.raises(UserError, match='CUDA_VISIBLE_DEVICES must name GPUs.*2 .GPU-77fe'): handles(Driver(), visible)
+    with pytest.raises(UserError, match='CUDA_VISIBLE_DEVICES must name GPUs.*2 .GPU-77fe'):
+        find_gpus(Driver(), visible)
 
 
 def test_machine(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.version, 'cuda', '12.6')
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '1')
     monkeypatch.delenv('KAGGLE_KERNEL_RUN_TYPE', raising=False)
-    here = machine(tmp_path/'not'/'yet', Driver())
+    here = inspect_machine(tmp_path/'not'/'yet', Driver())
     assert here.devices == (Device('NVIDIA L4', (8, 9), 24 * 10**9, 'GPU-5a77'),)
     assert (here.kaggle, here.began) == (False, 0)
-    assert machine(tmp_path, NoDriver()).devices == ()
+    assert inspect_machine(tmp_path, NoDriver()).devices == ()
     monkeypatch.setattr(torch.version, 'cuda', None)
-    assert machine(tmp_path, Driver()).devices == ()
+    assert inspect_machine(tmp_path, Driver()).devices == ()
     assert not torch.cuda.is_initialized()
 
 
 def test_kaggle_began_with_its_container(monkeypatch):
     monkeypatch.setenv('KAGGLE_KERNEL_RUN_TYPE', 'Batch')
     monkeypatch.setattr(module.psutil, 'Process', lambda pid: SimpleNamespace(create_time=lambda: {1: 1234.5}[pid]))
-    here = machine('.', NoDriver())
+    here = inspect_machine('.', NoDriver())
     assert (here.kaggle, here.began) == (True, 1234.5)
 
 
 @pytest.mark.gpu
 def test_the_real_driver_agrees_with_pytorch():
-    for i, device in enumerate(machine().devices):
+    for i, device in enumerate(inspect_machine().devices):
         about = torch.cuda.get_device_properties(i)
         assert (device.name, device.capability) == (about.name, (about.major, about.minor))
         assert .9 < about.total_memory / device.memory <= 1
 
 
-@pytest.mark.parametrize('minutes, machine, after, left', [(0, LAPTOP, 0, math.inf), (2, LAPTOP, 10**9, 2), (0, KAGGLE, 0, 685), (690, KAGGLE, 0, 685),
-                                                           (1e9, KAGGLE, 0, 685), (30, KAGGLE, 0, 30), (30, KAGGLE, 684 * 60, 1)])
+@pytest.mark.parametrize('minutes, machine, after, left',
+                         [(0, LAPTOP, 0, math.inf), (2, LAPTOP, 10**9, 2), (0, KAGGLE, 0, 685), (690, KAGGLE, 0, 685),
+                          (1e9, KAGGLE, 0, 685), (30, KAGGLE, 0, 30), (30, KAGGLE, 684 * 60, 1)])
 def test_when_a_session_is_over(minutes, machine, after, left):
-    assert ends_at(minutes, machine, NOW + after) == NOW + after + 60 * left
+    assert find_session_end(minutes, machine, NOW + after) == NOW + after + 60 * left
 
 
 def test_a_session_that_is_all_but_over():
     over = KAGGLE.began + 60 * KAGGLE_MINUTES
     for late in (59, 0, -86_400):
-        with pytest.raises(UserError, match='start a new session'): ends_at(30, KAGGLE, over - late)
+        with pytest.raises(UserError, match='start a new session'): find_session_end(30, KAGGLE, over - late)
     with pytest.raises(UserError, match='start a new session'): make_plan(KAGGLE, 'run', batch=64, now=over, **SIZES)
 
 
 @pytest.mark.parametrize('seconds', [0, 1, 20, 39, 40, 41, 199, 201, 3_000, 6_001, 41_400, 10**6])
 def test_time_to_finish_is_kept_back(seconds):
-    kept = NOW + seconds - training_ends(NOW + seconds, NOW)
+    kept = NOW + seconds - find_training_end(NOW + seconds, NOW)
     assert 0 <= kept <= seconds / 2 and kept <= 600
     assert kept >= min(40, seconds / 2)
     if 400 <= seconds <= 6_000: assert kept == pytest.approx(seconds / 10)
 
 
 def test_no_end():
-    assert training_ends(math.inf, NOW) == math.inf
-    assert training_ends(NOW - 5, NOW) == NOW - 5   # already over
+    assert find_training_end(math.inf, NOW) == math.inf
+    assert find_training_end(NOW - 5, NOW) == NOW - 5   # already over
 
 
 @pytest.mark.parametrize('batch', [1, 2, 3, 7, 64, 100])
 @pytest.mark.parametrize('memory', [10**8, 8 * 10**8, 2 * 10**9, 4 * 10**9, 10**12])
-def test_fewest_pieces_that_fit(batch, memory):
+def test_fewest_micro_batches_that_fit(batch, memory):
     sizes = SIZES | {'tokens': batch * 512}
-    pieces, need = accumulation(batch, memory, precision='fp16', **sizes)
-    assert pieces in (1, 2, 4, 8, 16, 32, 64) and pieces <= batch
-    fits = lambda n: sum(memory_estimate(precision='fp16', piece=math.ceil(batch / n) / batch, **sizes).values()) <= FILL * memory
-    assert fits(pieces) == (sum(need.values()) <= FILL * memory)
-    if pieces > 1: assert not fits(pieces // 2)
-    if not fits(pieces): assert 2 * pieces > batch
+    count, need = choose_accumulation(batch, memory, precision='fp16', **sizes)
+    assert count in (1, 2, 4, 8, 16, 32, 64) and count <= batch
+    def fits(n):
+        need = estimate_memory(precision='fp16', share=math.ceil(batch / n) / batch, **sizes)
+        return sum(need.values()) <= FILL * memory
+    assert fits(count) == (sum(need.values()) <= FILL * memory)
+    if count > 1: assert not fits(count // 2)
+    if not fits(count): assert 2 * count > batch
 
 
 def test_memory_by_setting():
-    plain = memory_estimate(precision='fp16', processes=2, **SIZES)
-    assert memory_estimate(precision='fp16', processes=2, optimizer='adamw8bit', **SIZES) == plain | {'optimizer': plain['optimizer'] // 4}
-    shards = memory_estimate(precision='fp16', processes=2, shard=True, **SIZES)
-    assert shards == plain | {'weights': plain['weights'] // 2, 'gradients': plain['gradients'] // 4, 'optimizer': plain['optimizer'] // 2}
+    plain = estimate_memory(precision='fp16', processes=2, **SIZES)
+    eight_bits = estimate_memory(precision='fp16', processes=2, optimizer='adamw8bit', **SIZES)
+    assert eight_bits == plain | {'optimizer': plain['optimizer'] // 4}
+    shards = estimate_memory(precision='fp16', processes=2, shard=True, **SIZES)
+    assert shards == plain | {'weights': plain['weights'] // 2, 'gradients': plain['gradients'] // 4,
+                              'optimizer': plain['optimizer'] // 2}
     for layers in (0, 1, 8):
-        less = memory_estimate(**SIZES | {'layers': layers, 'checkpointing': True, 'vocabulary': 1000})['activations']
-        all_kept = memory_estimate(**SIZES | {'layers': layers, 'vocabulary': 1000})['activations']
+        less = estimate_memory(**SIZES | {'layers': layers, 'checkpointing': True, 'vocabulary': 1000})['activations']
+        all_kept = estimate_memory(**SIZES | {'layers': layers, 'vocabulary': 1000})['activations']
         assert less < all_kept if layers > 1 else less >= all_kept
-    assert memory_estimate(10, 10, tokens=100, vocabulary=50, piece=.1)['activations'] == 2 * 4 * 100 * 50  # logits stay whole
-    with pytest.raises(UserError, match='adamw8bit'): memory_estimate(1, 1, optimizer='adamw8')
+    # logits stay whole
+    assert estimate_memory(10, 10, tokens=100, vocabulary=50, share=.1)['activations'] == 2 * 4 * 100 * 50
+    with pytest.raises(UserError, match='adamw8bit'): estimate_memory(1, 1, optimizer='adamw8')
 
 
 def test_disk():
-    for optimizer, state in STATE.items():
+    for optimizer, state in STATE_BYTES.items():
         one, bundle = 100 * (4 + state), 400
-        assert disk_estimate(100, 100, optimizer=optimizer) == 5 * one + bundle
-        for keep in (1, 2, 5): assert disk_estimate(100, 100, keep=keep, optimizer=optimizer) == (keep + 2) * one + bundle
-        for space in (0, one, 2 * one): assert disk_estimate(100, 100, room=space, optimizer=optimizer) == 3 * one + bundle
+        assert estimate_disk(100, 100, optimizer=optimizer) == 5 * one + bundle
+        for keep in (1, 2, 5):
+            assert estimate_disk(100, 100, keep=keep, optimizer=optimizer) == (keep + 2) * one + bundle
+        for space in (0, one, 2 * one):
+            assert estimate_disk(100, 100, capacity=space, optimizer=optimizer) == 3 * one + bundle
 
 
-@pytest.mark.parametrize('room', [0, 20, 45, 100])
+@pytest.mark.parametrize('capacity', [0, 20, 45, 100])
 @pytest.mark.parametrize('keep', [1, 3])
-def test_disk_agrees_with_what_checkpoints_take(keep, room):
-    from shutka.train.checkpoint import staying
+def test_disk_agrees_with_what_checkpoints_take(keep, capacity):
+    from shutka.train.checkpoint import select_staying
     sizes, most = {}, 0
     for step in range(12):
         most = max(most, sum(sizes.values()) + 12)       # the others are still there
         sizes[step] = 12                                 # of one parameter: its weight and two averages
-        sizes = {s: 12 for s in staying(sizes, keep, room, best=0)}
-    assert most <= disk_estimate(1, 1, keep=keep, room=room) - 4 < most + 12
+        sizes = {s: 12 for s in select_staying(sizes, keep, capacity, best=0)}
+    assert most <= estimate_disk(1, 1, keep=keep, capacity=capacity) - 4 < most + 12
 
 
 def test_order_of_the_table():
     plan = make_plan(KAGGLE, 'run', batch=64, now=NOW, missing=['a: b', 'c: d'], **SIZES)
     lines = str(plan).splitlines()
-    assert [line.split()[0] for line in lines] == ['devices', 'precision', 'processes', 'batch', 'accumulation', 'memory', 'disk', 'time', 'steps', 'results', 'missing', 'c:']
+    assert [line.split()[0] for line in lines] == ['devices', 'precision', 'processes', 'batch', 'accumulation',
+                                                   'memory', 'disk', 'time', 'steps', 'results', 'missing', 'c:']
     assert lines[-2].index('a: b') == lines[-1].index('c: d')
 
 
@@ -182,7 +181,7 @@ def test_a_plan_is_json():
 
 def test_processes_on_one_cpu_share_it():
     plan = make_plan(LAPTOP, 'run', batch=64, world=4, **SIZES)
-    assert (plan.processes, plan.threads, room(LAPTOP, 4)) == (4, 2, 4_000_000_000)
+    assert (plan.processes, plan.threads, find_capacity(LAPTOP, 4)) == (4, 2, 4_000_000_000)
     assert plan.accumulation > make_plan(LAPTOP, 'run', batch=64, **SIZES).accumulation == 1
 
 
@@ -209,39 +208,42 @@ def test_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path/'src').mkdir()
     (tmp_path/'pairs.jsonl').touch()
-    there = ['dir:src', 'dir:~', 'git:src', 'git:src@v1', f'git:{tmp_path}/src@a/b', 'jsonl:pairs.jsonl', 'hf:./src', 'bundled:typescript', 'nonsense']
-    assert missing(there, ['torch', 'torch.nn']) == []
+    there = ['dir:src', 'dir:~', 'git:src', 'git:src@v1', f'git:{tmp_path}/src@a/b', 'jsonl:pairs.jsonl', 'hf:./src',
+             'bundled:typescript', 'nonsense']
+    assert find_missing(there, ['torch', 'torch.nn']) == []
     gone = ['dir:pairs.jsonl', 'jsonl:src', 'git:other@v1', 'hf:./other', 'dir:a b/c', 'dir:/nowhere/at/all']
-    assert [line.partition(' is not there: ')[0] for line in missing(gone)] == gone
-    assert missing(['dir:src/x/y']) == ['dir:src/x/y is not there: ls src shows what is']
-    assert missing(['jsonl:', 'jsonl:src']) == ['jsonl: is not there: ls . shows what is', 'jsonl:src is not there: ls src shows what is']
-    assert 'Add Input' in missing(['dir:x'], kaggle=True)[0]
+    assert [line.partition(' is not there: ')[0] for line in find_missing(gone)] == gone
+    assert find_missing(['dir:src/x/y']) == ['dir:src/x/y is not there: ls src shows what is']
+    assert find_missing(['jsonl:', 'jsonl:src']) == ['jsonl: is not there: ls . shows what is',
+                                                     'jsonl:src is not there: ls src shows what is']
+    assert 'Add Input' in find_missing(['dir:x'], kaggle=True)[0]
 
 
-@pytest.mark.parametrize('spec, clone', [('git:https://host.invalid/a/kit.git@v2', 'https://host.invalid/a/kit.git'), ('git:git@host.invalid:a/kit', 'git@host.invalid:a/kit'),
+@pytest.mark.parametrize('spec, clone', [('git:https://host.invalid/a/kit.git@v2', 'https://host.invalid/a/kit.git'),
+                                         ('git:git@host.invalid:a/kit', 'git@host.invalid:a/kit'),
                                          ('git:ssh://git@host.invalid/kit', 'ssh://git@host.invalid/kit')])
 def test_a_repository_elsewhere_is_cloned_first(spec, clone):
-    assert missing([spec]) == [f'{spec} is not on this machine: git clone {clone}']
+    assert find_missing([spec]) == [f'{spec} is not on this machine: git clone {clone}']
 
 
 def test_network(npm, tmp_path, monkeypatch):
     asked = []
     def online(url): return asked.append(url)
-    lines = missing(['npm:kit@^2', 'npm:kit@^2', 'npm:kit@1.0.0'], online=online)
+    lines = find_missing(['npm:kit@^2', 'npm:kit@^2', 'npm:kit@1.0.0'], online=online)
     assert asked == ['http://registry.invalid/of/us/'] * 3
     assert lines == [f'npm:kit@{v} needs a network: connect this machine to registry.invalid' for v in ('^2', '1.0.0')]
-    assert 'switch Internet on' in missing(['hf:someone/code'], kaggle=True, online=online)[0]
-    assert missing(['npm:kit@^2', 'hf:someone/code'], online=lambda url: True) == []
+    assert 'switch Internet on' in find_missing(['hf:someone/code'], kaggle=True, online=online)[0]
+    assert find_missing(['npm:kit@^2', 'hf:someone/code'], online=lambda url: True) == []
     (tmp_path/'cache'/'npm').mkdir(parents=True)
     (tmp_path/'cache'/'npm'/'kit@1.0.0.tgz').touch()   # needs neither network nor client
     monkeypatch.setenv('PATH', '')
-    assert missing(['npm:kit@1.0.0'], online=online) == []
-    assert missing(['npm:kit']) == ['npm:kit needs npm: apt-get install npm']
+    assert find_missing(['npm:kit@1.0.0'], online=online) == []
+    assert find_missing(['npm:kit']) == ['npm:kit needs npm: apt-get install npm']
 
 
 def test_modules():
-    assert missing([], ['torch', 'not_there']) == ['not_there is not installed: pip install not_there']
-    assert '--no-index' in missing([], ['not_there'], kaggle=True)[0]
+    assert find_missing([], ['torch', 'not_there']) == ['not_there is not installed: pip install not_there']
+    assert '--no-index' in find_missing([], ['not_there'], kaggle=True)[0]
 
 
 def test_reachable(monkeypatch):
@@ -253,21 +255,21 @@ def test_reachable(monkeypatch):
         if host != 'proxy.invalid': raise socket.gaierror('unknown')
         return ['an address']
     monkeypatch.setattr(socket, 'getaddrinfo', lookup)
-    assert not reachable('https://host.invalid/x')
+    assert not is_reachable('https://host.invalid/x')
     for proxy in ('http://user:word@proxy.invalid:8080', 'proxy.invalid:8080'):
         monkeypatch.setenv('https_proxy', proxy)
-        assert reachable('https://host.invalid/x')
+        assert is_reachable('https://host.invalid/x')
     monkeypatch.setenv('no_proxy', 'host.invalid')
-    assert not reachable('https://host.invalid/x')
+    assert not is_reachable('https://host.invalid/x')
     assert asked == ['host.invalid', 'proxy.invalid', 'proxy.invalid', 'host.invalid']
 
 
 def test_a_resolver_that_does_not_answer(monkeypatch):
     done = threading.Event()
     monkeypatch.setattr(socket, 'getaddrinfo', lambda host, port: done.wait(20) and ['too late'])
-    assert not reachable('http://host.invalid/', patience=.01)
+    assert not is_reachable('http://host.invalid/', patience=.01)
     done.set()
 
 
 def test_nothing_is_asked_for_nothing():
-    assert not reachable('') and not reachable('undefined')
+    assert not is_reachable('') and not is_reachable('undefined')
