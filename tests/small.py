@@ -18,6 +18,11 @@ from shutka.models.shapes import SIZES, TextJEPAConfig
 SMALL = TextJEPAConfig(rows=1024, width=32, inner=16, source=24, target=48)
 
 
+def change(recipe, **settings):
+    "The same recipe with other settings."
+    return type(recipe)(replace(recipe.settings, **settings))
+
+
 def refusing(forward, most):
     "A forward pass that takes no more than some examples."
     import torch

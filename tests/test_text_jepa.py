@@ -1,4 +1,7 @@
-"""What the reference model failed at, phase 1: each defect is a check that ours must pass, and that must fail when the defect is planted."""
+"""What the reference model failed at, phase 1.
+
+Each defect is a check that ours must pass, and that must fail when the defect is planted.
+"""
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -16,19 +19,22 @@ from torch.nn import functional as F
 import shutka.train.fit as loop
 from shutka.core.errors import UserError
 from shutka.core.files import read_json, read_jsonl
-from shutka.data.pairs import file_pairs
-from shutka.evaluate.comparison import encoder
-from shutka.evaluate.retrieval import evaluate, make_pool
+from shutka.data.pairs import extract_pairs
+from shutka.evaluate.comparison import make_encoder
+from shutka.evaluate.retrieval import evaluate_retrieval, make_pool
 from shutka.models import attention, ternary
 from shutka.models.jepa import info_nce
-from shutka.models.text_jepa import TextJEPA, load_model, save_model
+from shutka.models.text_jepa import TextJEPA
+from shutka.models.text_jepa_files import load_model, save_model
 from shutka.text import batches
-from shutka.text.batches import Views, example, pad
-from shutka.text.words import word_ids
-from shutka.train.fit import Session, fit
-from shutka.train.run import main, steps_in, train
+from shutka.text.batches import PairBatches, hash_pair, pad_rows
+from shutka.text.words import hash_words
+from shutka.train.fit import fit
+from shutka.train.run import read_steps, run_training, train_folder
+from shutka.train.trainer import Session
 from shutka.typescript import recipe as typescript
-from shutka.typescript.recipe import Typescript, phases_of, training
+from shutka.typescript.recipe import make_typescript_phases
+from shutka.typescript.settings import TypescriptSettings
 
 every_mixer = pytest.mark.parametrize('mixer', ['softmax', 'linear'])
 
@@ -42,20 +48,21 @@ def seed():
 def model(**config): return TextJEPA(replace(SMALL, **config)).eval()
 
 
-# --- the answer is not in the question ----------------------------------------------------------------------------------
+# --- the answer is not in the question ------------------------------------------------------------
 
 SECRET = 'quokka zebra'  # words of the bodies, and of nothing else
 
 def documented(n=24):
     "Pairs, half of them documented, whose bodies hold the secret."
     doc = lambda i: '/** Adds what it is given. */\n' * (i % 2)
-    text = ''.join(f'{doc(i)}export function add{chr(97 + i)}(left: Left): Sum {{ return quokka(left, zebra, {i}) }}\n' for i in range(n))
-    return file_pairs(dict(kind='document', text=text, path='a.ts', package='p', source='s', language='typescript'))
+    body = lambda i: f'(left: Left): Sum {{ return quokka(left, zebra, {i}) }}'
+    text = ''.join(f'{doc(i)}export function add{chr(97 + i)}{body(i)}\n' for i in range(n))
+    return extract_pairs(dict(kind='document', text=text, path='a.ts', package='p', source='s', language='typescript'))
 
 def words_do_not_hold_the_body(pairs):
     "No batch shows on its words side what only a body has."
-    secret = set(word_ids(SECRET, 1 << 20, 9).tolist())
-    views = Views([example(p, 1 << 20, 32, 32) for p in pairs], size=8)
+    secret = set(hash_words(SECRET, 1 << 20, 9).tolist())
+    views = PairBatches([hash_pair(p, 1 << 20, 32, 32) for p in pairs], size=8)
     for step in range(20):
         batch = views(step)
         assert secret <= set(batch['code'].ravel().tolist())
@@ -63,25 +70,26 @@ def words_do_not_hold_the_body(pairs):
 
 def test_words_do_not_hold_the_body(monkeypatch):
     words_do_not_hold_the_body(documented())
-    with pytest.raises(AssertionError): words_do_not_hold_the_body([p | {'signature': p['signature'] + p['body']} for p in documented()])
-    monkeypatch.setattr(batches, '_view', lambda e, chance: e.body)
+    leaked = [p | {'signature': p['signature'] + p['body']} for p in documented()]
+    with pytest.raises(AssertionError): words_do_not_hold_the_body(leaked)
+    monkeypatch.setattr(batches, '_choose_words', lambda pair, chance: pair.body)
     with pytest.raises(AssertionError): words_do_not_hold_the_body(documented())
 
 
 def blank_questions_are_at_chance(pool, encode):
-    chance, *_, row = evaluate(pool, {'blank': lambda queries, bodies: encode([''] * len(queries), bodies)})
+    chance, *_, row = evaluate_retrieval(pool, {'blank': lambda queries, bodies: encode([''] * len(queries), bodies)})
     assert row['mrr'] == pytest.approx(chance['mrr'], abs=.01)
 
 def test_blank_questions_are_at_chance(small, pairs):
-    run = small(steps=20)
-    assert main(run.out) == 0
-    trained, pool = load_model(Path(run.out)/'model'), make_pool(read_jsonl(pairs), 'all', 64)
-    blank_questions_are_at_chance(pool, encoder(trained))
-    def leak(queries, bodies): return encoder(trained)([q + b for q, b in zip(queries, bodies)], bodies)
+    out = small(steps=20).settings.out
+    assert run_training(out) == 0
+    trained, pool = load_model(Path(out)/'model'), make_pool(read_jsonl(pairs), 'all', 64)
+    blank_questions_are_at_chance(pool, make_encoder(trained))
+    def leak(queries, bodies): return make_encoder(trained)([q + b for q, b in zip(queries, bodies)], bodies)
     with pytest.raises(AssertionError): blank_questions_are_at_chance(pool, leak)
 
 
-# --- words hear each other, in order ------------------------------------------------------------------------------------
+# --- words hear each other, in order --------------------------------------------------------------
 
 @torch.no_grad()
 def words_are_heard(model, at=5):
@@ -124,13 +132,13 @@ def test_the_bag_alone_knows_no_order():
     assert far() < 1e-7
 
 
-# --- everything learns ---------------------------------------------------------------------------------------------------
+# --- everything learns ----------------------------------------------------------------------------
 
-def every_tensor_learns(run):
+def every_tensor_learns(recipe):
     "The phases of a run together move each parameter."
-    model, phases = training(run)
+    model, phases = recipe.build_training()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    for _ in fit(model, phases, run.checkpoints): pass
+    for _ in fit(model, phases, recipe.settings.checkpoint_folder): pass
     assert [name for name, p in model.named_parameters() if torch.equal(p, before[name])] == []
 
 @pytest.mark.parametrize('ternary', [0., .3])
@@ -138,30 +146,30 @@ def test_every_tensor_learns(small, ternary): every_tensor_learns(small(ternary=
 
 def stop_gradient(model, batch, temperature):
     "Targets from an encoder that neither learns nor follows."
-    inside = model.model   # a loss gets the model in `Pieces`
+    inside = model.model   # a loss gets the model in `MicroBatches`
     predicted = inside.predict(batch['words'])
     with torch.no_grad(): target = inside.embed(batch['code'])
     return info_nce(predicted, target), {}
 
 @pytest.mark.parametrize('name, defect, error, told', [
-    ('contrastive', stop_gradient, UserError, 'it does not reach y_encoder'),
-    ('DEPTH', '^(narrow|x_encoder|predictor)', AssertionError, 'y_encoder'),
-    ('BAG', '^words.vectors', AssertionError, r"\['words.weight'\]"),
+    ('contrastive_loss', stop_gradient, UserError, 'it does not reach y_encoder'),
+    ('BLOCK_PARAMETERS', '^(narrow|x_encoder|predictor)', AssertionError, 'y_encoder'),
+    ('BAG_PARAMETERS', '^words.vectors', AssertionError, r"\['words.weight'\]"),
 ])
 def test_a_part_that_never_learns_is_noticed(small, monkeypatch, name, defect, error, told):
-    run = small()
+    recipe = small()
     monkeypatch.setattr(typescript, name, defect)
-    with pytest.raises(error, match=told): every_tensor_learns(run)
+    with pytest.raises(error, match=told): every_tensor_learns(recipe)
 
 
-# --- padding and neighbours are not seen -----------------------------------------------------------------------------------
+# --- padding and neighbours are not seen ----------------------------------------------------------
 
 @torch.no_grad()
 def padding_is_not_seen(model):
     "Two unrelated texts stay unrelated in a batch of 128 words; each embedding is the one it has alone."
     texts = ['parse a date from text', 'close every open socket']
-    rows = [word_ids(t, SMALL.rows, 9).astype(np.int64) for t in texts]
-    batch = torch.from_numpy(pad([*rows, np.random.default_rng(0).integers(1, SMALL.rows, 128)]))
+    rows = [hash_words(t, SMALL.rows, 9).astype(np.int64) for t in texts]
+    batch = torch.from_numpy(pad_rows([*rows, np.random.default_rng(0).integers(1, SMALL.rows, 128)]))
     for side in (model.embed, model.predict):
         together = side(batch)
         assert F.cosine_similarity(together[0], together[1], dim=0) < .6
@@ -173,7 +181,8 @@ def test_padding_is_not_seen(mixer): padding_is_not_seen(model(mixer=mixer))
 def padding_as_a_word(self, side, ids):
     "The model's own reading, with padding as one more word."
     weight = F.softplus(self.words.weight)[ids]
-    bag = F.embedding_bag(ids, self.words.vectors.weight, mode='sum', per_sample_weights=weight / weight.sum(1, keepdim=True))
+    share = weight / weight.sum(1, keepdim=True)
+    bag = F.embedding_bag(ids, self.words.vectors.weight, mode='sum', per_sample_weights=share)
     return F.normalize(bag + side(self.narrow(ids), weight, torch.ones_like(ids, dtype=torch.bool)), dim=-1)
 
 def test_padding_that_is_seen_is_noticed(monkeypatch):
@@ -181,7 +190,7 @@ def test_padding_that_is_seen_is_noticed(monkeypatch):
     with pytest.raises(AssertionError): padding_is_not_seen(model())
 
 
-# --- ternary is ternary -------------------------------------------------------------------------------------------------------
+# --- ternary is ternary ---------------------------------------------------------------------------
 
 def saved_model_is_ternary(out):
     "Weights are -1, 0 or 1 times one scale, and packing four of them into a byte changes no embedding."
@@ -189,45 +198,49 @@ def saved_model_is_ternary(out):
     assert read_json(Path(out)/'model'/'model.json')['ternary'] is True
     layers = [m for m in found.modules() if isinstance(m, ternary.TernaryLinear)]
     assert len(layers) == 2 * 4
-    for layer in layers: assert set((ternary.PackedLinear(layer).weight / ternary.ternary(layer.weight)[1]).unique().tolist()) == {-1, 0, 1}
+    for layer in layers:
+        _, scale = ternary.quantize_ternary(layer.weight)
+        assert set((ternary.PackedLinear(layer).weight / scale).unique().tolist()) == {-1, 0, 1}
     packed = deepcopy(found)
     assert len(ternary.make_packed(packed)) == len(layers)
-    for side in ('words', 'code'): assert np.array_equal(packed.encode(['parse a date', 'a + b'], side), found.encode(['parse a date', 'a + b'], side))
+    texts = ['parse a date', 'a + b']
+    for side in ('words', 'code'): assert np.array_equal(packed.encode(texts, side), found.encode(texts, side))
 
 def test_a_ternary_run(small, monkeypatch):
-    run = small(ternary=.3)
-    assert main(run.out) == 0
-    assert [phase for phase, *_ in rows_of(run)].count('ternary') == 3
-    saved_model_is_ternary(run.out)
-    assert main(run.out) == 0  # there is nothing left to do, and what is saved again is still ternary
-    saved_model_is_ternary(run.out)
-    monkeypatch.setattr(ternary, 'ternary', lambda w: (w.sign(), w.abs().mean()))
-    with pytest.raises(AssertionError): saved_model_is_ternary(run.out)
+    out = small(ternary=.3).settings.out
+    assert run_training(out) == 0
+    assert [phase for phase, *_ in rows_of(out)].count('ternary') == 3
+    saved_model_is_ternary(out)
+    assert run_training(out) == 0  # there is nothing left to do, and what is saved again is still ternary
+    saved_model_is_ternary(out)
+    monkeypatch.setattr(ternary, 'quantize_ternary', lambda w: (w.sign(), w.abs().mean()))
+    with pytest.raises(AssertionError): saved_model_is_ternary(out)
 
 def test_a_ternary_run_saved_as_another_is_noticed(small, monkeypatch):
     def to_ternary(model):
-        typescript.in_order(model)
-        with suppress(UserError): ternary.make_ternary(model, typescript.TERNARY)  # and the model's config does not say so
-    monkeypatch.setattr(typescript, 'to_ternary', to_ternary)
-    run = small(ternary=.3)
-    assert main(run.out) == 0
-    with pytest.raises(AssertionError): saved_model_is_ternary(run.out)
+        typescript.use_blocks(model)
+        # The model's config does not say so.
+        with suppress(UserError): ternary.make_ternary(model, ternary.TERNARY_LAYERS)
+    monkeypatch.setattr(typescript, 'use_ternary_blocks', to_ternary)
+    out = small(ternary=.3).settings.out
+    assert run_training(out) == 0
+    with pytest.raises(AssertionError): saved_model_is_ternary(out)
 
 
-# --- just the steps due --------------------------------------------------------------------------------------------------------
+# --- just the steps due ---------------------------------------------------------------------------
 
-def rows_of(run): return [(r['phase'], r['step'], r['lr'], r['loss']) for r in steps_in(Path(run.out)/'log.jsonl')]
+def rows_of(out): return [(r['phase'], r['step'], r['lr'], r['loss']) for r in read_steps(Path(out)/'log.jsonl')]
 
 def goes_on_exactly(make):
     "A run stopped in each phase ends after its steps, with the rates and losses of one that was not."
-    whole, parts = make('whole', steps=20, ternary=.2), make('parts', steps=20, ternary=.2)
-    assert train(whole.out, Session()) == 'trained'
+    whole, parts = (make(name, steps=20, ternary=.2).settings.out for name in ('whole', 'parts'))
+    assert train_folder(whole, Session()) == 'trained'
     for last in (3, 14, 18):
         calls = iter(range(1, 99))
         stop = lambda done=len(rows_of(parts)): next(calls) + done >= last
-        assert train(parts.out, Session(), stop=stop) == 'stopped'
-    assert train(parts.out, Session()) == 'trained'
-    assert len(rows_of(whole)) == whole.steps
+        assert train_folder(parts, Session(), stop=stop) == 'stopped'
+    assert train_folder(parts, Session()) == 'trained'
+    assert len(rows_of(whole)) == 20
     assert rows_of(parts) == rows_of(whole)
 
 def test_goes_on_exactly(small): goes_on_exactly(small)
@@ -241,32 +254,37 @@ def test_a_forgotten_position_is_noticed(small, monkeypatch, forgotten):
 def test_seeds_that_follow_the_session_are_noticed(small, monkeypatch):
     "Views that count what this process has seen, instead of steps of the run."
     seen = iter(range(10**6))
-    monkeypatch.setattr(typescript, 'Views', lambda *key: partial(lambda views, step, rank, world: views(next(seen), rank, world), Views(*key)))
+    def counting(*key): return partial(lambda batches, step, *of: batches(next(seen), *of), PairBatches(*key))
+    monkeypatch.setattr(typescript, 'PairBatches', counting)
     with pytest.raises(AssertionError): goes_on_exactly(small)
 
 @pytest.mark.parametrize('steps', [1, 2, 3, 7, 10, 100])
 @pytest.mark.parametrize('ternary', [0., .1, .3])
 def test_phases_have_the_steps_asked_for(steps, ternary):
     "Not one more or fewer, and no phase without a limit in steps."
-    phases = phases_of(Typescript(steps=steps, ternary=ternary, batch_size=16), None, 10_000, lambda model: {})
+    settings = TypescriptSettings(steps=steps, ternary=ternary, batch_size=16)
+    phases = make_typescript_phases(settings, None, 10_000, lambda model: {})
     assert sum(p.steps for p in phases) == steps and all(p.steps for p in phases)
     assert [p.until for p in phases] == sorted(p.until for p in phases)
 
 @pytest.mark.parametrize('ternary', [0., .1, .3])
 def test_phases_share_the_minutes(ternary):
     "Each phase ends after the one before, the last one when time is up."
-    ends = [p.until for p in phases_of(Typescript(epochs=0, minutes=10, ternary=ternary), None, 1000, lambda model: {})]
+    settings = TypescriptSettings(epochs=0, minutes=10, ternary=ternary)
+    ends = [p.until for p in make_typescript_phases(settings, None, 1000, lambda model: {})]
     assert len(set(ends)) == len(ends) == 2 + (ternary > 0) and ends == sorted(ends) and ends[-1] == 1
 
 
-# --- nothing is dropped silently -------------------------------------------------------------------------------------------------
+# --- nothing is dropped silently ------------------------------------------------------------------
 
 def only_whole_models_load(folder):
     "A file with a tensor too few, too many or of another shape is refused."
     path = save_model(model(), folder)/'model.safetensors'
     whole = load_file(path)
     name = 'y_encoder.up.weight'
-    for other in ({k: t for k, t in whole.items() if k != name}, whole | {'memory': torch.zeros(2)}, whole | {name: whole[name][:, :-1].contiguous()}):
+    fewer = {k: t for k, t in whole.items() if k != name}
+    narrower = whole | {name: whole[name][:, :-1].contiguous()}
+    for other in (fewer, whole | {'memory': torch.zeros(2)}, narrower):
         save_file(other, path)
         with pytest.raises(UserError, match='does not fit'): load_model(folder)
 
