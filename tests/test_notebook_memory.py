@@ -7,10 +7,12 @@ from small import SMALL
 
 from shutka.core.files import read_json, write_json
 from shutka.core.hashes import sha256
+from shutka.faces import cli
 from shutka.faces.batch import run_notebook
 from shutka.memory.bank import Bank
 from shutka.models.text_jepa import TextJEPA
 from shutka.models.text_jepa_files import save_model
+from shutka.text.tokenizer import open_encoding, save_encoding
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,7 +54,7 @@ def test_offline_and_again_with_a_model(capfd):
 
     torch.manual_seed(0)
     save_model(TextJEPA(SMALL), 'model')
-    Path('model/encoding.json').write_text('{}')
+    save_encoding(open_encoding('typescript-8k'), 'model/encoding.json')
     write_json('model/manifest.json', {p.name: sha256(p) for p in sorted(Path('model').iterdir())})
     assert run_notebook('memory', {'bundle': 'model'}) == 0
     said = capfd.readouterr().out
@@ -62,5 +64,5 @@ def test_offline_and_again_with_a_model(capfd):
 
 
 def test_refused(capfd):
-    assert run_notebook('memory', {'before': 'npm:zod@3.25.76'}) == 2
+    assert cli.command(['run', 'memory', '-p', 'before', 'npm:zod@3.25.76']) == 2
     assert 'before and after must be given both or neither' in capfd.readouterr().err
