@@ -105,19 +105,19 @@ def test_a_pool_needs_two():
 
 def test_a_part_with_too_little_to_ask_about_is_left_out(small):
     "Nine functions with bodies of three words, nine that say the same, and seven that can be asked about."
-    run = small()
-    part = Path(run.out)/'data'/'packages.jsonl'
-    like = next(p for p in read_jsonl(Path(run.out)/'data'/'files.jsonl') if p['form'] == 'function')
+    out = small().settings.out
+    part = Path(out)/'data'/'packages.jsonl'
+    like = next(p for p in read_jsonl(Path(out)/'data'/'files.jsonl') if p['form'] == 'function')
     few = [[like | pair(i, f'Gives the field number {i} of it.', f'{{ return a.b{i}; }}') for i in range(9)],
            [like | pair(i, 'Gives a field.') for i in range(9)],
            [like | pair(i) for i in range(7)]]
     for pairs in few:
         write_jsonl(part, pairs)
-        assert [pool.name.split(' (')[0] for pool in read_pools(run.out)] == ['unseen files']
+        assert [pool.name.split(' (')[0] for pool in read_pools(out)] == ['unseen files']
     write_jsonl(part, [like | pair(i) for i in range(8)])
-    assert [pool.name.split(' (')[0] for pool in read_pools(run.out)] == ['unseen files', 'unseen packages']
+    assert [pool.name.split(' (')[0] for pool in read_pools(out)] == ['unseen files', 'unseen packages']
     for name in ('files', 'packages'): write_jsonl(part.with_name(f'{name}.jsonl'), few[0])
-    with pytest.raises(UserError, match='must hold out at least 8 documented functions'): read_pools(run.out)
+    with pytest.raises(UserError, match='must hold out at least 8 documented functions'): read_pools(out)
 
 def test_queries_without_a_single_known_word():
     rows = evaluate_retrieval(Pool(name='odd', queries=('!!!', 'alpha'), bodies=('alpha beta', 'gamma delta')), {})
@@ -175,11 +175,11 @@ def test_a_body_does_not_hold_its_own_name():
 
 def test_an_examination_depends_on_the_model_alone(small):
     "Another process, with another order of its sets and another number of threads, writes the same result."
-    run = small()
-    assert run_training(run.out) == 0
-    before = evaluate_run(run.out)
-    update_result(run.out, examined='')
+    out = small().settings.out
+    assert run_training(out) == 0
+    before = evaluate_run(out)
+    update_result(out, examined='')
     env = os.environ | {'PYTHONHASHSEED': '1', 'OMP_NUM_THREADS': '1'}
-    code = f'from shutka.evaluate.comparison import evaluate_run; evaluate_run({run.out!r})'
+    code = f'from shutka.evaluate.comparison import evaluate_run; evaluate_run({out!r})'
     subprocess.run([sys.executable, '-c', code], env=env, check=True)
-    assert read_result(run.out) == before
+    assert read_result(out) == before
