@@ -36,7 +36,9 @@ from shutka.models.text_jepa import TextJEPA  # noqa: E402
 from shutka.train.fit import fit  # noqa: E402
 from shutka.train.folder import prepare  # noqa: E402
 from shutka.train.phase import Phase, do_nothing  # noqa: E402
-from shutka.typescript.recipe import Typescript, contrastive_loss, training, use_blocks  # noqa: E402
+from shutka.train.trainer import Session  # noqa: E402
+from shutka.typescript.recipe import Typescript, contrastive_loss, use_blocks  # noqa: E402
+from shutka.typescript.settings import TypescriptSettings  # noqa: E402
 
 
 @dataclass
@@ -49,9 +51,20 @@ class Row:
 
 # --- losses: (model, batch) -> (scalar, parts) ---
 
-def compare(predicted: Tensor, true: Tensor, model: TextJEPA, batch: dict) -> Tensor:
+def unwrap(model) -> TextJEPA:
+    "The text-JEPA in what a loss is called with, which is the model in `MicroBatches`."
+    return getattr(model, 'model', model)
+
+
+def compare(predicted: Tensor, true: Tensor, model, batch: dict) -> Tensor:
     "InfoNCE as in the recipe, between any two embeddings."
-    return info_nce(predicted, true, (batch['words_key'], batch['code_key']), model.config.temperature)
+    keys = batch['words_key'], batch['code_key'], batch['own_key']
+    return info_nce(predicted, true, keys, unwrap(model).config.temperature)
+
+
+def contrastive(model, batch: dict) -> tuple[Tensor, dict]:
+    "The loss of the recipe."
+    return contrastive_loss(model, batch, unwrap(model).config.temperature)
 
 
 def stopped(model, batch: dict) -> tuple[Tensor, dict]:
@@ -63,9 +76,10 @@ def stopped(model, batch: dict) -> tuple[Tensor, dict]:
 def taught(teacher: TextJEPA) -> Callable:
     "InfoNCE against the embeddings of a teacher."
     def loss(model, batch):
-        teacher.ordered = model.ordered
+        student = unwrap(model)
+        teacher.config = student.config   # whether its blocks take part
         with torch.no_grad(): true = teacher.embed(batch['code'])
-        return compare(model.predict(batch['words']), true, model, batch), {}
+        return compare(student.predict(batch['words']), true, model, batch), {}
     return loss
 
 
@@ -94,7 +108,7 @@ def shared(model: TextJEPA) -> TextJEPA:
     return twin
 
 
-def plain(model: TextJEPA, phases: list[Phase], loss: Callable = contrastive_loss,
+def plain(model: TextJEPA, phases: list[Phase], loss: Callable = contrastive,
           after_step: Callable = do_nothing) -> Row:
     "A row with another loss in every phase."
     learn = [p.learn.replace('|y_encoder', '') if model.y_encoder is model.x_encoder else p.learn for p in phases]
@@ -117,10 +131,10 @@ def linear(model: TextJEPA, seed: int) -> TextJEPA:
     return twin
 
 
-def rows_of(model: TextJEPA, phases: list[Phase], run: Typescript) -> dict[str, Callable[[], Row]]:
+def rows_of(model: TextJEPA, phases: list[Phase], seed: int) -> dict[str, Callable[[], Row]]:
     "All trainings by name; each is made when its turn comes, from a copy of the same start."
     words, fresh = phases[0], lambda: deepcopy(model)
-    all_the_time = replace(words, steps=0, minutes=run.minutes)
+    all_the_time = replace(words, steps=0, until=1.)
     return {
         'InfoNCE, softmax, words then order (default)': lambda: plain(fresh(), phases),
         'one encoder for words and bodies': lambda: plain(shared(model), phases),
@@ -130,7 +144,7 @@ def rows_of(model: TextJEPA, phases: list[Phase], run: Typescript) -> dict[str, 
         'InfoNCE + SIGReg': lambda: plain(fresh(), phases, guarded(sigreg)),
         'cosine + variance hinge, no negatives': lambda: plain(fresh(), phases, regression(variance_hinge)),
         'cosine + SIGReg, no negatives': lambda: plain(fresh(), phases, regression(sigreg)),
-        'linear blocks': lambda: plain(linear(model, run.seed), phases),
+        'linear blocks': lambda: plain(linear(model, seed), phases),
         'words only, as long as in the default': lambda: plain(fresh(), [words]),
         'words only, all the time': lambda: plain(fresh(), [all_the_time]),
         'everything at once': lambda: plain(fresh(), [replace(all_the_time, learn='.', start=use_blocks)]),
@@ -142,14 +156,15 @@ def rows_of(model: TextJEPA, phases: list[Phase], run: Typescript) -> dict[str, 
 def busy() -> float: return time.process_time() / torch.get_num_threads()  # seconds
 
 
-def trained(row: Row, seed: int) -> str:
+def trained(row: Row, seed: int, minutes: float) -> str:
     "Train a row; steps by phase, such as '107 + 31'."
-    steps = {}
+    steps, session = {}, Session(minutes=minutes, save_every=1e9)
     phases = [replace(p, check=do_nothing, every=0) for p in row.phases]  # checks would take some of the time
     with tempfile.TemporaryDirectory() as folder:
-        for logged in fit(row.model, phases, folder, seed=seed, save_every=1e9, clock=busy):
+        for logged in fit(row.model, phases, folder, session, seed=seed, clock=busy):
             steps[logged['phase']] = steps.get(logged['phase'], 0) + 1
-    row.bodies.ordered = row.model.ordered
+    row.bodies.config = row.model.config
+    row.model.eval()
     return ' + '.join(f'{n}' for n in steps.values())
 
 
@@ -176,10 +191,11 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
-        run = Typescript(source=args.source, held_out=args.held_out, epochs=0, minutes=args.minutes,
-                         out=args.out or f'{folder}/run')
-        facts = prepare(run, progress=lambda line: None)
-        pools, (model, phases) = read_pools(run.out), training(run)
+        settings = TypescriptSettings(source=args.source, held_out=args.held_out, epochs=0, minutes=args.minutes,
+                                      out=args.out or f'{folder}/run')
+        recipe = Typescript(settings)
+        facts = prepare(recipe, progress=lambda line: None)
+        pools, (model, phases) = read_pools(settings.out), recipe.build_training()
 
         print(f"{facts['data']['pairs']['train']:,} pairs, {args.minutes:g} minutes each, "
               f"load of the machine at the start {os.getloadavg()[0]:.1f}\n")
@@ -188,9 +204,9 @@ def main():
         untrained = {'untrained': make_encoder(make_untrained(model))}
         references = [[r for r in evaluate_retrieval(p, untrained) if r['method'] != 'BM25'] for p in pools]
         for same in zip(*references): print(line(same[0]['method'], '', *(f"{r['mrr']:.3f}" for r in same), '', ''))
-        for name, make in rows_of(model, phases, run).items():
+        for name, make in rows_of(model, phases, settings.seed).items():
             row = make()
-            steps = trained(row, run.seed)
+            steps = trained(row, settings.seed, args.minutes)
             mrr, shape = examined(row, pools)
             space = f"{shape['effective_rank']:.0f}", f"{shape['mean_cosine']:.2f}"
             print(line(name, steps, *(f'{x:.3f}' for x in mrr), *space), flush=True)
