@@ -25,9 +25,9 @@ def pairs(tmp_path_factory):
     "A file of 400 pairs from the bundled corpus: quicker to read than the corpus."
     from shutka.core.files import write_jsonl
     from shutka.core.hashes import rng
-    from shutka.data.pairs import Report, collect
+    from shutka.data.pairs import Report, collect_pairs
     path = tmp_path_factory.mktemp('pairs')/'pairs.jsonl'
-    write_jsonl(path, rng(0).sample(list(collect('bundled:typescript', Report())), 400))
+    write_jsonl(path, rng(0).sample(list(collect_pairs('bundled:typescript', Report())), 400))
     return path
 
 
@@ -37,28 +37,33 @@ def phase1(tmp_path_factory, pairs):
     import torch
     from small import SMALL
 
-    from shutka.models.text_jepa import TextJEPA, save_model
-    from shutka.train.recipe import prepare
+    from shutka.models.text_jepa import TextJEPA
+    from shutka.models.text_jepa_files import save_model
+    from shutka.train.folder import prepare
     from shutka.typescript.recipe import Typescript
-    run = Typescript(source=f'jsonl:{pairs}', max_samples=60, steps=1, batch_size=8, out=str(tmp_path_factory.mktemp('phase1')/'run'))
-    prepare(run, progress=lambda line: None)
+    from shutka.typescript.settings import TypescriptSettings
+    out = tmp_path_factory.mktemp('phase1')/'run'
+    recipe = Typescript(TypescriptSettings(source=f'jsonl:{pairs}', max_samples=60, steps=1, batch_size=8, out=out))
+    prepare(recipe, progress=lambda line: None)
     torch.manual_seed(0)
-    save_model(TextJEPA(SMALL), Path(run.out)/'model')
-    return run.out
+    save_model(TextJEPA(SMALL), Path(recipe.settings.out)/'model')
+    return recipe.settings.out
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch, pairs):
-    "Prepares runs of a model that trains in a second: `small(name, **settings)` is the settings of one."
+    "Prepares runs of a model that trains in a second: `small(name, **settings)` is the recipe of one."
     from small import SMALL
 
     from shutka.models.shapes import SIZES
-    from shutka.train.recipe import prepare
+    from shutka.train.folder import prepare
     from shutka.typescript.recipe import Typescript
+    from shutka.typescript.settings import TypescriptSettings
     monkeypatch.setitem(SIZES, 'tiny', SMALL)
 
     def make(name='run', **settings):
-        run = Typescript(**dict(source=f'jsonl:{pairs}', steps=10, batch_size=16, out=str(tmp_path/name)) | settings)
-        prepare(run, progress=lambda line: None)
-        return run
+        usual = dict(source=f'jsonl:{pairs}', steps=10, batch_size=16, out=tmp_path/name)
+        recipe = Typescript(TypescriptSettings(**usual | settings))
+        prepare(recipe, progress=lambda line: None)
+        return recipe
     return make

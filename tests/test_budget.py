@@ -8,12 +8,12 @@ import yaml
 
 from shutka.core.errors import UserError
 from shutka.history.budget import (
-    SECTIONS,
-    Config,
+    CONFIG_SECTIONS,
     EpochCalculation,
     HardwareMonitoring,
-    Model,
-    Training,
+    ModelSection,
+    TrainingConfig,
+    TrainingSection,
     batch_for,
     epochs_for,
     lr_for,
@@ -27,7 +27,7 @@ from shutka.history.budget import (
     workers_for,
     write_config,
 )
-from shutka.train.plan import Device, Machine, batch_size, scaled_lr, workers
+from shutka.train.machine import Device, Machine, choose_batch_size, count_workers, scale_lr
 
 LAPTOP = Machine(cores=8, ram=16 * 10**9, free=10**12)
 
@@ -67,13 +67,13 @@ def test_counts():
 @pytest.mark.parametrize('size', [0, 1, 2, 3.4, 3.5, 4, 6, 7.4, 7.5, 8, 15.8, 80])
 def test_defaults_are_those_of_the_plan(size):
     machine = with_gpus(*[size] * (size > 0))
-    assert batch_for(Config(), machine) == batch_size(machine)
-    assert workers_for(Config(), machine) == workers(machine) == 4
-    for batch in (2, 4, 8, 16): assert lr_for(Config(), batch) == scaled_lr(5e-5, batch)
+    assert batch_for(TrainingConfig(), machine) == choose_batch_size(machine)
+    assert workers_for(TrainingConfig(), machine) == count_workers(machine) == 4
+    for batch in (2, 4, 8, 16): assert lr_for(TrainingConfig(), batch) == scale_lr(5e-5, batch)
 
 
 def test_settings_change_the_numbers():
-    config = Config(training=Training(batch_size_large=32, batch_size_medium=16, batch_size_small=1, batch_size_reference=16, num_workers=2),
+    config = TrainingConfig(training=TrainingSection(batch_size_large=32, batch_size_medium=16, batch_size_small=1, batch_size_reference=16, num_workers=2),
                     hardware_monitoring=HardwareMonitoring(gpu_memory_threshold_large_gb=20., gpu_memory_threshold_medium_gb=6.))
     assert [batch_for(config, with_gpus(*sizes)) for sizes in ((24,), (8,), (5,), (), (24, 8))] == [32, 16, 1, 1, 16]
     assert workers_for(config, LAPTOP) == 2
@@ -95,40 +95,40 @@ KEYS = ['num_sequences', 'epochs', 'steps_per_epoch', 'total_steps', 'warmup_ste
 
 
 def test_parameters():
-    got = training_parameters(Config(), with_gpus(6), 78, train=70, parameters=355 * 10**6, step_seconds=1.)
+    got = training_parameters(TrainingConfig(), with_gpus(6), 78, train=70, parameters=355 * 10**6, step_seconds=1.)
     assert list(got) == KEYS and json.loads(json.dumps(got, allow_nan=False)) == got
     assert got == {'num_sequences': 78, 'epochs': 10, 'steps_per_epoch': 18, 'total_steps': 180, 'warmup_steps': 100, 'batch_size': 4, 'learning_rate': 2.5e-5,
                    'estimated_time_minutes': 3., 'estimated_time_hours': .05, 'target_tokens': 20_000_000,
                    'formula': 'epochs = clamp(floor(20000000 / (78 * 2048)), 3, 10) = 10'}
-    assert training_parameters(Config(), with_gpus(6), 78, parameters=1)['steps_per_epoch'] == math.ceil(70 / 4)  # estimated
+    assert training_parameters(TrainingConfig(), with_gpus(6), 78, parameters=1)['steps_per_epoch'] == math.ceil(70 / 4)  # estimated
 
 
 def test_parameters_of_several_gpus():
-    one, two = (training_parameters(Config(), with_gpus(*sizes), 5_000, parameters=355 * 10**6) for sizes in ((16,), (16, 16)))
+    one, two = (training_parameters(TrainingConfig(), with_gpus(*sizes), 5_000, parameters=355 * 10**6) for sizes in ((16,), (16, 16)))
     assert (one['batch_size'], two['batch_size'], two['learning_rate']) == (8, 16, 1e-4)
     assert two['steps_per_epoch'] == math.ceil(4_500 / 16)
     assert two['estimated_time_minutes'] == pytest.approx(one['estimated_time_minutes'] / 2, rel=.01)
 
 
 def test_parameters_as_asked_for():
-    got = training_parameters(Config(), LAPTOP, 500, parameters=1, epochs=1)
+    got = training_parameters(TrainingConfig(), LAPTOP, 500, parameters=1, epochs=1)
     assert (got['epochs'], got['total_steps']) == (1, 225) and 'as asked for' in got['formula'] and got['formula'].endswith('= 10')
-    config = Config(epoch_calculation=EpochCalculation(target_tokens=5_120_000, min_epochs=1, max_epochs=50))
+    config = TrainingConfig(epoch_calculation=EpochCalculation(target_tokens=5_120_000, min_epochs=1, max_epochs=50))
     assert training_parameters(config, LAPTOP, 500, length=1_024, parameters=1)['epochs'] == 10
-    with pytest.raises(UserError, match='at least one sequence'): training_parameters(Config(), LAPTOP, 0, parameters=1)
-    with pytest.raises(UserError, match='epochs must be 0 or more, got -1'): training_parameters(Config(), LAPTOP, 5, parameters=1, epochs=-1)
+    with pytest.raises(UserError, match='at least one sequence'): training_parameters(TrainingConfig(), LAPTOP, 0, parameters=1)
+    with pytest.raises(UserError, match='epochs must be 0 or more, got -1'): training_parameters(TrainingConfig(), LAPTOP, 5, parameters=1, epochs=-1)
 
 
 # ---- the file
 
-def said(tmp_path, text: str | bytes) -> Config:
+def said(tmp_path, text: str | bytes) -> TrainingConfig:
     path = tmp_path/'training_config.yaml'
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_config(path)
 
 
 def test_the_seeds_schema():
-    assert asdict(Config()) == {
+    assert asdict(TrainingConfig()) == {
         'training': {'base_learning_rate': 5e-5, 'warmup_ratio': .1, 'warmup_steps_min': 100, 'warmup_steps_max': 1_000, 'validation_split': .1, 'patience': 3,
                      'min_delta': 1e-4, 'seed': 42, 'batch_size_reference': 8, 'batch_size_large': 8, 'batch_size_medium': 4, 'batch_size_small': 2, 'num_workers': 8,
                      'weight_decay': .01},
@@ -152,15 +152,15 @@ epoch_calculation:
 hardware_monitoring:
   collection_interval_seconds: 10  # Sample every 10s
 """)
-    assert config == Config() and isinstance(config.training.base_learning_rate, float)
+    assert config == TrainingConfig() and isinstance(config.training.base_learning_rate, float)
 
 
 def test_the_default_file(tmp_path):
     path = write_config(tmp_path/'new'/'training_config.yaml')
-    assert read_config(path) == Config()
-    assert yaml.safe_load(path.read_text()) == asdict(Config())          # for other programs, too
+    assert read_config(path) == TrainingConfig()
+    assert yaml.safe_load(path.read_text()) == asdict(TrainingConfig())          # for other programs, too
     lines = path.read_text().splitlines()
-    for kind in SECTIONS.values():
+    for kind in CONFIG_SECTIONS.values():
         for f in fields(kind): assert [line for line in lines if line.startswith(f'  {f.name}:') and line.endswith(f"# {f.metadata['meaning']}")]
     path.write_text('mine')
     with pytest.raises(UserError, match='must not exist yet'): write_config(path)
@@ -168,18 +168,18 @@ def test_the_default_file(tmp_path):
 
 
 def test_any_settings_come_back(tmp_path):
-    config = Config(training=Training(base_learning_rate=1e-20, min_delta=0., weight_decay=1e20, seed=2**32 - 1),
-                    model=Model(name='C:\\models\\"my" # été: 😀 ' + 'x' * 200, pretrained=False))
+    config = TrainingConfig(training=TrainingSection(base_learning_rate=1e-20, min_delta=0., weight_decay=1e20, seed=2**32 - 1),
+                    model=ModelSection(name='C:\\models\\"my" # été: 😀 ' + 'x' * 200, pretrained=False))
     path = write_config(tmp_path/'a.yaml', config)
     assert read_config(path) == config
     assert yaml.safe_load(path.read_text()) == asdict(config)
 
 
 @pytest.mark.parametrize('text', ['', '\n', '# nothing\n', '---\n', 'null', '{}', 'training:\n', 'training: {}\n', 'training: ~\nmodel:\n  # name: x\n', '\ufefftraining:\n'])
-def test_what_says_nothing(tmp_path, text): assert said(tmp_path, text) == Config()
+def test_what_says_nothing(tmp_path, text): assert said(tmp_path, text) == TrainingConfig()
 
 
-def test_no_file(tmp_path): assert read_config(tmp_path/'none'/'training_config.yaml') == Config()
+def test_no_file(tmp_path): assert read_config(tmp_path/'none'/'training_config.yaml') == TrainingConfig()
 
 
 @pytest.mark.parametrize('text, value', [('5e-5', 5e-5), ('5E-05', 5e-5), ('0.00005', 5e-5), ('1', 1.), ('+1e-3', 1e-3), ('1_0.5', 10.5)])
@@ -255,7 +255,7 @@ def test_a_folder(tmp_path):
     with pytest.raises(UserError, match='cannot be read: Is a directory'): read_config(tmp_path)
 
 
-@pytest.mark.parametrize('kind, wrong', [(Training, {'patience': True}), (Training, {'patience': 3.}), (Training, {'base_learning_rate': 1}), (Training, {'weight_decay': math.inf}),
-                                         (Training, {'weight_decay': math.nan}), (Model, {'name': None}), (Model, {'pretrained': 0}), (EpochCalculation, {'max_epochs': '10'})])
+@pytest.mark.parametrize('kind, wrong', [(TrainingSection, {'patience': True}), (TrainingSection, {'patience': 3.}), (TrainingSection, {'base_learning_rate': 1}), (TrainingSection, {'weight_decay': math.inf}),
+                                         (TrainingSection, {'weight_decay': math.nan}), (ModelSection, {'name': None}), (ModelSection, {'pretrained': 0}), (EpochCalculation, {'max_epochs': '10'})])
 def test_settings_made_in_code_are_checked_too(kind, wrong):
     with pytest.raises(UserError, match=next(iter(wrong))): kind(**wrong)

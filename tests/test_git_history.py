@@ -11,7 +11,7 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.core.files import read_json
-from shutka.faces.notebooks import run_notebook
+from shutka.faces.batch import run_notebook
 
 ROOT = Path(__file__).parents[1]
 FEW = dict(sequence_length='64', overlap='16', force_epochs='1', model='tiny', encoder='words', processes='1')

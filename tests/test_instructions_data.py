@@ -7,13 +7,23 @@ from pathlib import Path
 
 import pytest
 
+import shutka
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl, write_jsonl
-from shutka.data.pairs import Report, collect_pairs
-import shutka
-from shutka.faces import cli
-from shutka.instructions.examples import LeftOut, answer_pair, avoiding, check_instructions, cleaned, instructions_of, message_words, record_pair, suite_texts
 from shutka.data.markdown import extract_code
+from shutka.data.pairs import Report, collect_pairs
+from shutka.faces import cli
+from shutka.instructions.examples import (
+    LeftOut,
+    answer_pair,
+    avoiding,
+    check_instructions,
+    cleaned,
+    instructions_of,
+    message_words,
+    record_pair,
+    suite_texts,
+)
 
 ADD = 'export function add(a: number, b: number) { return a + b; }\n'
 MEAN = 'export function mean(all: number[]) { return all.reduce(add, 0) / all.length; }\n'

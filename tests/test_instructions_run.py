@@ -6,10 +6,11 @@ import torch
 from small import SMALL
 
 from shutka.instructions.recipe import Instructions
-from shutka.models.decoder import generate, nats
-from shutka.models.text_jepa import load_model, save_model
-from shutka.train.recipe import prepare
-from shutka.train.run import launch, steps_in
+from shutka.models.decoder import generate_tokens, sum_decoder_nats
+from shutka.models.text_jepa_files import load_model, save_model
+from shutka.train.folder import prepare
+from shutka.train.launch import launch
+from shutka.train.run import read_steps
 
 
 def quiet(line): pass
@@ -32,7 +33,7 @@ def test_weights_spread_over_two_processes_are_the_same_run(trained, tmp_path, m
     "They end without Python's clearing up, which aborts one in fifty: such weights hold the threads of their group."
     (tmp_path/'sitecustomize.py').write_text(f"import atexit, os\nif 'RANK' in os.environ: atexit.register(open, {str(tmp_path)!r} + '/cleared', 'w')")
     monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=':')
-    one, two = (steps_in(Path(run.out)/'log.jsonl') for run in (trained('one'), trained('two', processes=2, shard=True)))
+    one, two = (read_steps(Path(run.out)/'log.jsonl') for run in (trained('one'), trained('two', processes=2, shard=True)))
     assert not (tmp_path/'cleared').exists()
     assert [r['loss'] for r in two] == pytest.approx([r['loss'] for r in one], rel=1e-4)
 
@@ -45,5 +46,5 @@ def test_a_ternary_decoder_is_packed_and_writes_the_same(trained, tmp_path):
     assert (tmp_path/'packed'/'model.safetensors').stat().st_size < (Path(tmp_path)/'run'/'model'/'model.safetensors').stat().st_size
     ids, told = torch.randint(1000, (2, 20)), torch.nn.functional.normalize(torch.randn(2, SMALL.width), dim=1)
     counts = torch.ones_like(ids, dtype=torch.bool)
-    with torch.no_grad(): torch.testing.assert_close(nats(packed.decoder, ids, told, counts), nats(model.decoder, ids, told, counts), rtol=1e-5, atol=1e-4)
-    assert list(generate(packed.decoder, [1, 2], told[:1], 20)) == list(generate(model.decoder, [1, 2], told[:1], 20))
+    with torch.no_grad(): torch.testing.assert_close(sum_decoder_nats(packed.decoder, ids, told, counts), sum_decoder_nats(model.decoder, ids, told, counts), rtol=1e-5, atol=1e-4)
+    assert list(generate_tokens(packed.decoder, [1, 2], told[:1], 20)) == list(generate_tokens(model.decoder, [1, 2], told[:1], 20))

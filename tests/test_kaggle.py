@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shutka.core.errors import UserError
-from shutka.faces.notebooks import parameters
+from shutka.faces.notebooks import read_parameters
 
 PREFLIGHT = 'from shutka.export.preflight import preflight\n\npreflight()'
 NOTEBOOKS = sorted((Path(__file__).parents[1]/'kaggle').glob('*.ipynb'))
@@ -31,7 +31,7 @@ def broken(path: Path) -> list[str]:
     if content['metadata'].get('kernelspec', {}).get('name') != 'python3': found.append('no kernelspec, without which plain papermill refuses')
     if cells[0]['cell_type'] != 'markdown' or not ''.join(cells[0]['source']).startswith('# '): found.append('no title')
     try:
-        if not {'out', 'base_dir'} & {p.name for p in parameters(path)}: found.append('no parameter out or base_dir')
+        if not {'out', 'base_dir'} & {p.name for p in read_parameters(path)}: found.append('no parameter out or base_dir')
     except UserError as e: found.append(str(e))
     if PREFLIGHT not in next((''.join(c['source']) for c in cells if c['cell_type'] == 'code'), ''): found.append('no preflight in the first code cell')
     for number, cell in enumerate((c for c in cells if c['cell_type'] == 'code'), 1):

@@ -9,14 +9,15 @@ from judged import needs_node
 from small import SMALL
 
 from shutka.core.files import read_json, read_jsonl, write_jsonl
-from shutka.evaluate.suites import SUITES, read_suite
-from shutka.export.bundle import with_bank
-from shutka.faces.notebooks import run_notebook
+from shutka.evaluate.tasks import SUITES, read_suite
+from shutka.export.bundle import rebundle
+from shutka.faces.batch import run_notebook
 from shutka.memory.bank import Bank
 from shutka.models.archive import write_zip
 from shutka.models.shapes import DecoderConfig
-from shutka.models.text_jepa import TextJEPA, save_model
-from shutka.text.tokenizer import named_encoding, save_encoding
+from shutka.models.text_jepa import TextJEPA
+from shutka.models.text_jepa_files import save_model
+from shutka.text.tokenizer import open_encoding, save_encoding
 
 ROOT = Path(__file__).parents[1]
 FEW = dict(items='2', n='2', k='2')
@@ -33,7 +34,7 @@ def place(tmp_path, monkeypatch):
 def made(writes: bool) -> TextJEPA:
     "A model that was never trained, in model.zip, and in a folder as a run leaves it."
     torch.manual_seed(0)
-    encoding = named_encoding('typescript-8k')
+    encoding = open_encoding('typescript-8k')
     model = TextJEPA(SMALL, DecoderConfig(vocabulary=encoding.n_vocab, embedding=SMALL.width, width=16, heads=2, depth=1) if writes else None).eval()
     save_model(model, 'run/model')
     save_encoding(encoding, 'run/encoding.json')
@@ -51,7 +52,7 @@ def remember(model: TextJEPA):
 @needs_node
 def test_a_run_and_its_continuation():
     remember(made(writes=True))
-    with_bank('model.zip', 'bank', 'both.zip')
+    rebundle('model.zip', 'bank', 'both.zip')
     words = [word for name, value in FEW.items() for word in ('-p', name, value)]
     ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'run', 'evaluate', '-p', 'bundle', 'both.zip', *words], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

@@ -11,20 +11,22 @@ from shutka.core.errors import UserError
 from shutka.core.files import read_json, read_jsonl
 from shutka.core.hashes import sha256
 from shutka.export.bundle import read_bundle
-from shutka.faces.notebooks import run_notebook
-from shutka.instructions.recipe import WRITERS, Instructions, start_model
+from shutka.faces.batch import run_notebook
+from shutka.instructions.recipe import Instructions, start_model
 from shutka.memory.encoder import fingerprint
-from shutka.models.shapes import DecoderConfig
-from shutka.models.text_jepa import TextJEPA, give_words, load_model, save_model
-from shutka.text.passages import code_of
-from shutka.text.tokenizer import named_encoding
-from shutka.train.recipe import prepare
+from shutka.models.shapes import DECODER_SIZES, DecoderConfig
+from shutka.models.text_jepa import TextJEPA
+from shutka.models.text_jepa_files import load_model, save_model
+from shutka.models.text_jepa_writer import map_tokens_to_words
+from shutka.text.passages import assemble_code
+from shutka.text.tokenizer import open_encoding
+from shutka.train.folder import prepare
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def tiny(monkeypatch): monkeypatch.setitem(WRITERS, 'tiny', {'width': 16, 'heads': 2, 'depth': 1})
+def tiny(monkeypatch): monkeypatch.setitem(DECODER_SIZES, 'tiny', {'width': 16, 'heads': 2, 'depth': 1})
 
 
 @pytest.fixture(scope='module')
@@ -72,23 +74,23 @@ def test_own_code_is_no_memory_and_nothing_held_out_is_trained_on(phase1, tmp_pa
     prepare(run, progress=lambda line: None)
     parts = {part: list(read_jsonl(tmp_path/'run'/'data'/f'{part}.jsonl')) for part in ('train', 'files', 'packages')}
     assert all(parts.values())
-    train = [code_of(p) for p in parts['train']]
+    train = [assemble_code(p) for p in parts['train']]
     for pairs in parts.values():
-        for p in pairs: assert len(p['near']) == run.memories and all(train[i] != code_of(p) for i in p['near'])
-    assert not set(train) & {code_of(p) for part in ('files', 'packages') for p in parts[part]}
+        for p in pairs: assert len(p['near']) == run.memories and all(train[i] != assemble_code(p) for i in p['near'])
+    assert not set(train) & {assemble_code(p) for part in ('files', 'packages') for p in parts[part]}
 
 
 def test_a_decoder_of_the_same_shape_goes_on_learning(phase1, tmp_path, tiny):
-    encoding = named_encoding('typescript-8k')
-    model = TextJEPA(SMALL, DecoderConfig(vocabulary=encoding.n_vocab, embedding=SMALL.width, **WRITERS['tiny']))
-    give_words(model.decoder, encoding, SMALL.rows)
+    encoding = open_encoding('typescript-8k')
+    model = TextJEPA(SMALL, DecoderConfig(vocabulary=encoding.n_vocab, embedding=SMALL.width, **DECODER_SIZES['tiny']))
+    map_tokens_to_words(model.decoder, encoding, SMALL.rows)
     second = tmp_path/'second'
     run = Instructions(resume=phase1, batch_size=4, steps=1, out=str(second))
     prepare(run, progress=lambda line: None)
     save_model(model, second/'start')
     assert torch.equal(start_model(run).decoder.tokens.weight, model.decoder.tokens.weight)
     other = Instructions(resume=phase1, batch_size=4, steps=1, size='small', out=str(second))
-    assert start_model(other).decoder.config.width == WRITERS['small']['width']
+    assert start_model(other).decoder.config.width == DECODER_SIZES['small']['width']
 
 
 @pytest.mark.parametrize('settings, told', [({'resume': ''}, 'resume must be the run'), ({'learn': 'all of it'}, "unknown learn 'all of it'"), ({'size': 'huge'}, "unknown size 'huge'"),

@@ -10,9 +10,10 @@ import pytest
 import shutka
 from shutka.core.files import read_json
 from shutka.core.hashes import sha256
-from shutka.faces.notebooks import notebook, run_notebook
-from shutka.models.text_jepa import load_model
-from shutka.train.run import steps_in
+from shutka.faces.batch import run_notebook
+from shutka.faces.notebooks import find_notebook
+from shutka.models.text_jepa_files import load_model
+from shutka.train.run import read_steps
 
 ROOT = Path(__file__).parents[1]
 METHODS = ['chance', 'BM25', 'BM25 split', 'untrained', 'dense', 'hybrid']
@@ -41,7 +42,7 @@ def state(out): return {p: sha256(p) for p in sorted(out.rglob('*')) if p.is_fil
 def test_what_it_leaves(finished):
     given, out = finished
     assert {p.name for p in out.iterdir()} >= {'run.json', 'log.jsonl', 'checkpoints', 'data', 'model', 'result.json', 'shutka-typescript.zip', 'notebook.ipynb'}
-    result, rows = read_json(out/'result.json'), steps_in(out/'log.jsonl')
+    result, rows = read_json(out/'result.json'), read_steps(out/'log.jsonl')
     assert result['status'] == 'ok' and result['steps'] == 6 and result['bundle']['sha256'] == sha256(out/'shutka-typescript.zip')
     pools = {r['pool'].split(' (')[0] for r in result['rows']}
     assert pools == {'unseen files', 'unseen packages'}
@@ -64,7 +65,7 @@ def again(given, how, tmp_path):
     if how == 'shutka': assert run_notebook('typescript', given, tmp_path/'again.ipynb') == 0
     else:
         values = [word for item in given.items() for word in ('-p', *item)]
-        subprocess.run([sys.executable, '-m', 'papermill', str(notebook('typescript')), str(tmp_path/'again.ipynb'), *values, '--no-progress-bar'],
+        subprocess.run([sys.executable, '-m', 'papermill', str(find_notebook('typescript')), str(tmp_path/'again.ipynb'), *values, '--no-progress-bar'],
                        check=True, capture_output=True, timeout=120)
     return tmp_path/'again.ipynb'
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shutka.core.errors import UserError
-from shutka.faces.notebooks import run_notebook
+from shutka.faces.batch import run_notebook
 
 ROOT = Path(__file__).parents[1]
 FINISH = "from shutka.core import write_json\n_ = write_json(f'{out}/result.json', {'status': 'ok', 'steps': steps, 'lr': lr})"

@@ -17,7 +17,8 @@ from shutka.history import points, vector_file
 from shutka.history.embedding import CommitEncoder, embed_texts, make_projection, open_encoder, summarize_commit
 from shutka.history.points import point_id, write_points
 from shutka.models.shapes import TextJEPAConfig
-from shutka.models.text_jepa import TextJEPA, save_model
+from shutka.models.text_jepa import TextJEPA
+from shutka.models.text_jepa_files import save_model
 
 WORDS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]',
          *'parse date queue node graph sort user name file test add fix the a of in and'.split()]

@@ -11,7 +11,7 @@ import pytest
 from shutka.core.errors import UserError
 from shutka.core.files import write_json, write_jsonl
 from shutka.core.page import format_value
-from shutka.train.report import STATUS_ADVICE, command_of, write_report
+from shutka.train.report import STATUS_ADVICE, find_resume_command, write_report
 from shutka.train.summary import summarize_run
 
 KEYS = {'': 'model_name config epochs_completed final_train_loss final_val_loss final_perplexity '
@@ -143,7 +143,7 @@ def test_every_status_says_what_to_do(folder, status):
         if status == 'running': fcntl.flock(trainer, fcntl.LOCK_EX)
         _, seen = page(out)
     assert STATUS_ADVICE[status or 'prepared'] in seen.text
-    command = f'shutka run typescript -p source dir:src -p batch_size 10 -p minutes 2.0 -p out {out}'
+    command = f'shutka run typescript -p batch_size 10 -p minutes 2.0 -p out {out} -p source dir:src'
     assert (command in seen.text) == (status not in ('ok', 'running'))
     assert (f'shutka watch {out}' in seen.text) == (status == 'running')
     assert ('Diverged: <b>' in seen.text) == (status == 'failed')
@@ -212,12 +212,12 @@ def test_the_same_folder_gives_the_same_page_and_the_page_is_none_of_its_files(f
     assert page(out)[0] == page(out)[0] and 'report.html' not in page(out)[1].text
 
 def test_the_command_can_be_pasted(tmp_path):
-    run = RUN | {'settings': {'source': 'dir:my src', 'held_out': "it's", 'epochs': 0, 'lr': 3e-3,
+    run = RUN | {'settings': {'source': 'dir:my src', 'held_out': "it's", 'epochs': 0, 'steps': 9, 'lr': 3e-3,
                               'gradient_checkpointing': True, 'out': 'elsewhere'}}
-    assert command_of(run, 'here it is') == (
-        """shutka run typescript -p source 'dir:my src' -p held_out 'it'"'"'s' -p epochs 0 """
-        """-p gradient_checkpointing True -p out 'here it is'""")
-    assert command_of(run | {'recipe': 'Unheard'}, 'x') == ''
+    assert find_resume_command(run, 'here it is') == (
+        """shutka run typescript -p epochs 0 -p steps 9 -p gradient_checkpointing True -p out 'here it is' """
+        """-p source 'dir:my src' -p held_out 'it'"'"'s'""")
+    assert find_resume_command(run | {'recipe': 'Unheard'}, 'x') == ''
 
 @pytest.mark.parametrize('value, text', [(None, '–'), ('', '–'), ([], '–'), (0, '0'), (0., '0'), (False, 'no'),
                                          (12345, '12,345'), (.123456, '0.1235'), (12345.6, '12,346'),

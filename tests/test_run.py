@@ -16,25 +16,29 @@ from pathlib import Path
 
 import psutil
 import pytest
+from small import change
 
+import shutka.train.launch as launcher
 import shutka.train.run as program
 from shutka.core.errors import BudgetReached, Diverged, OutOfMemory, UserError
 from shutka.core.files import read_json, read_jsonl
 from shutka.core.hashes import rng
-from shutka.models.text_jepa import load_model
+from shutka.models.text_jepa_files import load_model
 from shutka.serve.seats import open_seat
-from shutka.train.checkpoint import checkpoints, load_checkpoint
+from shutka.train.checkpoint import list_checkpoints, load_checkpoint
 from shutka.train.fit import fit
-from shutka.train.recipe import prepare
-from shutka.train.run import launch, locked, main, result, steps_in
-from shutka.typescript.recipe import Typescript
+from shutka.train.folder import lock_folder, prepare, update_result
+from shutka.train.launch import launch
+from shutka.train.log import read_result
+from shutka.train.run import read_steps, run_training
+from shutka.typescript.settings import TypescriptSettings
 
 HERE = Path(__file__).parent
 
 
-def rows_of(run): return steps_in(Path(run.out)/'log.jsonl')
+def rows_of(recipe): return read_steps(Path(recipe.settings.out)/'log.jsonl')
 
-def losses(run): return [(r['phase'], r['step'], r['lr'], r['loss']) for r in rows_of(run)]
+def losses(recipe): return [(r['phase'], r['step'], r['lr'], r['loss']) for r in rows_of(recipe)]
 
 def alive(pid):
     try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
@@ -45,7 +49,7 @@ def alive(pid):
 def children(monkeypatch):
     "What `launch` starts trains a small model; the processes are kept in a list, and none outlives its test."
     monkeypatch.setenv('PYTHONPATH', str(HERE.parent))
-    command, popen, started = program.command, subprocess.Popen, []
+    command, popen, started = launcher.training_command, subprocess.Popen, []
 
     def small_command(*args):
         words = command(*args)
@@ -56,8 +60,8 @@ def children(monkeypatch):
         started.append(popen(*args, **kw))
         return started[-1]
 
-    monkeypatch.setattr(program, 'command', small_command)
-    monkeypatch.setattr(program.subprocess, 'Popen', start)
+    monkeypatch.setattr(launcher, 'training_command', small_command)
+    monkeypatch.setattr(launcher.subprocess, 'Popen', start)
     yield started
     left = [p for p in started if p.poll() is None]
     for p in left: p.kill()
@@ -82,34 +86,34 @@ def pull_the_plug(process):
     process.wait()
     psutil.wait_procs(started)
 
-def new_row(process, run, after):
+def new_row(process, recipe, after):
     "Wait for a step after the one given, or for the end."
-    while process.poll() is None and (not rows_of(run) or rows_of(run)[-1]['step'] <= after): time.sleep(.002)
+    while process.poll() is None and (not rows_of(recipe) or rows_of(recipe)[-1]['step'] <= after): time.sleep(.002)
 
 @pytest.mark.parametrize('world, kills', [(1, 3), (2, 1), pytest.param(1, 20, marks=pytest.mark.faults), pytest.param(2, 20, marks=pytest.mark.faults)])
 def test_sigkill_at_random_moments_and_the_losses_are_the_same_to_the_last_bit(small, world, kills):
     "On the bundled corpus, in every phase. Several processes die together, as with the plug."
     settings = dict(source='bundled:typescript', max_samples=150, steps=24 if kills < 20 else 80, epochs=0, ternary=.2, processes=world)
     whole = small('whole', **settings)
-    killed = replace(whole, out=str(Path(whole.out).with_name('killed')))
-    shutil.copytree(whole.out, killed.out)
-    def start(run): return subprocess.Popen(program.command(Path(run.out), world, math.inf), stderr=subprocess.PIPE, text=True)
+    killed = change(whole, out=str(Path(whole.settings.out).with_name('killed')))
+    shutil.copytree(whole.settings.out, killed.settings.out)
+    def start(recipe): return subprocess.Popen(launcher.training_command(Path(recipe.settings.out), world, math.inf), stderr=subprocess.PIPE, text=True)
     assert (child := start(whole)).wait(120) == 0, child.stderr.read()
     chance = rng(0, 'kill', world, kills)
     for _ in range(kills):
         child, before = start(killed), len(rows_of(killed))
-        if chance.random() < .8: new_row(child, killed, min(before, whole.steps - 4))   # else it dies while it starts
+        if chance.random() < .8: new_row(child, killed, min(before, whole.settings.steps - 4))   # else it dies while it starts
         time.sleep(chance.random() / 4)
         pull_the_plug(child)
-        saved = load_checkpoint(killed.checkpoints)
+        saved = load_checkpoint(killed.settings.checkpoint_folder)
         assert not saved or saved.step <= (rows_of(killed) or [{'step': 0}])[-1]['step']
     child = start(killed)
     assert child.wait(120) == 0, child.stderr.read()
-    assert losses(killed) == losses(whole) and len(losses(whole)) == whole.steps
+    assert losses(killed) == losses(whole) and len(losses(whole)) == whole.settings.steps
     assert {p for p, *_ in losses(whole)} == {'words', 'order', 'ternary'}
-    assert result(killed.out)['metrics'] == result(whole.out)['metrics']
+    assert read_result(killed.settings.out)['metrics'] == read_result(whole.settings.out)['metrics']
     texts = ['parse a date', '{ return a + b; }']
-    for side in ('words', 'code'): assert (load_model(f'{killed.out}/model').encode(texts, side) == load_model(f'{whole.out}/model').encode(texts, side)).all()
+    for side in ('words', 'code'): assert (load_model(f'{killed.settings.out}/model').encode(texts, side) == load_model(f'{whole.settings.out}/model').encode(texts, side)).all()
 
 
 def cut(path): os.truncate(path, path.stat().st_size // 2)
@@ -122,32 +126,32 @@ def flip(path):
 @pytest.mark.parametrize('damage, name', [(cut, 'model.safetensors'), (flip, 'optimizer.safetensors'), (Path.unlink, 'state.json')])
 def test_a_damaged_checkpoint_costs_a_few_steps_and_no_more(small, every_step, damage, name):
     whole, hurt = small('whole'), small('hurt')
-    assert main(whole.out) == 0
+    assert run_training(whole.settings.out) == 0
     told = iter([()] * 5 + [(1,)])
 
     class Soon:
         def __bool__(self): return bool(next(told))
-    assert main(hurt.out, told=Soon()) == 4 and result(hurt.out)['status'] == 'stopped'
-    newest = checkpoints(hurt.checkpoints)[-1]
+    assert run_training(hurt.settings.out, signals=Soon()) == 4 and read_result(hurt.settings.out)['status'] == 'stopped'
+    newest = list_checkpoints(hurt.settings.checkpoint_folder)[-1]
     damage(newest/name)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
-        assert main(hurt.out) == 0
+        assert run_training(hurt.settings.out) == 0
     assert any(newest.name in str(w.message) and 'going back' in str(w.message) for w in said)
     assert losses(hurt) == losses(whole)
 
 
 def test_without_a_whole_checkpoint_nothing_starts(small, every_step, capsys, children):
-    run = small()
-    assert main(run.out, told=[1]) == 4
-    for path in checkpoints(run.checkpoints): cut(path/'state.json')
-    before = sorted(Path(run.out).rglob('*'))
+    recipe = small()
+    assert run_training(recipe.settings.out, signals=[1]) == 4
+    for path in list_checkpoints(recipe.settings.checkpoint_folder): cut(path/'state.json')
+    before = sorted(Path(recipe.settings.out).rglob('*'))
     capsys.readouterr()
-    assert main(run.out) == 2
+    assert run_training(recipe.settings.out) == 2
     said = capsys.readouterr().err
     assert 'all are damaged' in said and said.count('\n') == 1
-    with pytest.raises(UserError, match='all are damaged'): launch(run)
-    assert not children and sorted(Path(run.out).rglob('*')) == before and len(rows_of(run)) == 1
+    with pytest.raises(UserError, match='all are damaged'): launch(recipe)
+    assert not children and sorted(Path(recipe.settings.out).rglob('*')) == before and len(rows_of(recipe)) == 1
 
 
 # --- launched -------------------------------------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ def test_two_processes_train_as_one(small, children):
     "Losses of the global batch, learning rates and checks, to the sixth digit."
     one, two = small('one'), small('two', processes=2)
     found = launch(two)
-    assert main(one.out) == 0
+    assert run_training(one.settings.out) == 0
     assert found['status'] == 'trained' and 'torch.distributed.run' in children[0].args
     for a, b in zip(rows_of(one), rows_of(two), strict=True):
         assert a.keys() == b.keys() and (a['phase'], a['step'], a['lr']) == (b['phase'], b['step'], b['lr'])
@@ -166,100 +170,100 @@ def test_two_processes_train_as_one(small, children):
 @pytest.mark.parametrize('processes', [1, 2])
 def test_a_failure_is_the_same_error_here(small, processes):
     "A learning rate that breaks training, and a file that is gone."
-    run = small(lr=1e30, processes=processes)
-    with pytest.raises(Diverged, match='must be finite|was halted'): launch(run)
-    assert result(run.out)['status'] == 'failed' and 'Diverged' in result(run.out)['error']
-    with locked(run.out): pass  # nobody holds the folder
-    (Path(run.out)/'data'/'train.jsonl').unlink()
+    recipe = small(lr=1e30, processes=processes)
+    with pytest.raises(Diverged, match='must be finite|was halted'): launch(recipe)
+    assert read_result(recipe.settings.out)['status'] == 'failed' and 'Diverged' in read_result(recipe.settings.out)['error']
+    with lock_folder(recipe.settings.out): pass  # nobody holds the folder
+    (Path(recipe.settings.out)/'data'/'train.jsonl').unlink()
     if processes == 1:
-        with pytest.raises(UserError, match='train.jsonl does not exist'): launch(run)
+        with pytest.raises(UserError, match='train.jsonl does not exist'): launch(recipe)
 
 
 @pytest.mark.parametrize('processes', [1, 2])
 def test_sigterm_saves_and_the_same_command_goes_on(small, monkeypatch, processes):
-    whole, run = small('whole'), small(processes=processes)
+    whole, recipe = small('whole'), small(processes=processes)
     monkeypatch.setenv('SIGTERM_AT', '4')
-    with pytest.raises(BudgetReached, match='^training was stopped; the same command goes on from .*checkpoints$'): launch(run)
-    assert result(run.out)['status'] == 'stopped' and load_checkpoint(run.checkpoints).step == len(rows_of(run)) < 10
-    assert main(replace(run, processes=1).out) == main(whole.out) == 0  # from two processes to one, too
-    for a, b in zip(losses(run), losses(whole), strict=True): assert a[:3] == b[:3] and a[3] == pytest.approx(b[3], abs=1e-6 * (processes > 1))
+    with pytest.raises(BudgetReached, match='^training was stopped; the same command goes on from .*checkpoints$'): launch(recipe)
+    assert read_result(recipe.settings.out)['status'] == 'stopped' and load_checkpoint(recipe.settings.checkpoint_folder).step == len(rows_of(recipe)) < 10
+    assert run_training(change(recipe, processes=1).out) == run_training(whole.settings.out) == 0  # from two processes to one, too
+    for a, b in zip(losses(recipe), losses(whole), strict=True): assert a[:3] == b[:3] and a[3] == pytest.approx(b[3], abs=1e-6 * (processes > 1))
 
 
 def test_a_session_that_is_over_leaves_a_model_and_goes_on(small):
     "Two sessions with little time, then one with enough."
-    run = small(steps=0, epochs=30, minutes=.4)
-    found = launch(run)
-    assert found['status'] == 'budget' and rows_of(run)[-1]['end'] == 'minutes' and (Path(run.out)/'model'/'model.json').exists()
+    recipe = small(steps=0, epochs=30, minutes=.4)
+    found = launch(recipe)
+    assert found['status'] == 'budget' and rows_of(recipe)[-1]['end'] == 'minutes' and (Path(recipe.settings.out)/'model'/'model.json').exists()
     steps = found['steps']
-    longer = replace(run, minutes=0)
+    longer = change(recipe, minutes=0)
     prepare(longer, progress=lambda line: None)   # another budget is the same run
     found = launch(longer)
-    assert found['status'] == 'trained' and found['steps'] > steps and [r['step'] for r in rows_of(run)] == list(range(1, found['steps'] + 1))
+    assert found['status'] == 'trained' and found['steps'] > steps and [r['step'] for r in rows_of(recipe)] == list(range(1, found['steps'] + 1))
 
 def test_two_processes_agree_on_the_end_of_a_session(small):
     "A limit in time only: both end at the same step, with the same learning rates, and there is a model."
-    run = small(steps=0, epochs=0, minutes=.4, processes=2)
-    assert launch(run)['status'] == 'trained'
-    assert [r['end'] for r in rows_of(run) if 'end' in r] == ['minutes', 'minutes'] and (Path(run.out)/'model'/'model.json').exists()
+    recipe = small(steps=0, epochs=0, minutes=.4, processes=2)
+    assert launch(recipe)['status'] == 'trained'
+    assert [r['end'] for r in rows_of(recipe) if 'end' in r] == ['minutes', 'minutes'] and (Path(recipe.settings.out)/'model'/'model.json').exists()
 
 def test_a_budget_of_two_processes_is_no_failure(small):
-    run = small(steps=0, epochs=60, minutes=.4, processes=2)
-    found = launch(run)
-    assert found['status'] == 'budget' and found['error'] is None and (Path(run.out)/'model'/'model.json').exists()
+    recipe = small(steps=0, epochs=60, minutes=.4, processes=2)
+    found = launch(recipe)
+    assert found['status'] == 'budget' and found['error'] is None and (Path(recipe.settings.out)/'model'/'model.json').exists()
 
 def test_what_an_earlier_session_said_does_not_count(small, monkeypatch):
-    run = small()
-    result(run.out, status='budget')
-    monkeypatch.setattr(program, 'command', lambda *ignored: ['false'])
-    with pytest.raises(RuntimeError, match='exit code 1'): launch(run)
-    assert result(run.out)['status'] == 'failed'
+    recipe = small()
+    update_result(recipe.settings.out, status='budget')
+    monkeypatch.setattr(launcher, 'training_command', lambda *ignored: ['false'])
+    with pytest.raises(RuntimeError, match='exit code 1'): launch(recipe)
+    assert read_result(recipe.settings.out)['status'] == 'failed'
 
 def test_a_process_that_was_killed_can_go_on(small, monkeypatch):
-    run = small(steps=200, epochs=0, processes=2)
+    recipe = small(steps=200, epochs=0, processes=2)
     def follow(process, **ignored):
-        while not rows_of(run): time.sleep(.01)
+        while not rows_of(recipe): time.sleep(.01)
         workers = [p for p in psutil.Process(process.pid).children(recursive=True) if 'small.py' in ' '.join(p.cmdline())]
         workers[-1].kill()
         process.wait()
-    monkeypatch.setattr(program, 'follow_log', follow)
-    with pytest.raises(BudgetReached, match='a training process was killed'): launch(run)
-    assert result(run.out)['status'] == 'stopped' and load_checkpoint(run.checkpoints).step > 0
+    monkeypatch.setattr(launcher, 'follow_log', follow)
+    with pytest.raises(BudgetReached, match='a training process was killed'): launch(recipe)
+    assert read_result(recipe.settings.out)['status'] == 'stopped' and load_checkpoint(recipe.settings.checkpoint_folder).step > 0
 
 
 def test_without_time_nothing_is_trained(small, capsys):
-    run = small()
-    assert main(run.out, until=time.time() - 1) == 4
-    assert 'no time is left' in capsys.readouterr().err and result(run.out)['status'] == 'stopped' and not rows_of(run)
+    recipe = small()
+    assert run_training(recipe.settings.out, until=time.time() - 1) == 4
+    assert 'no time is left' in capsys.readouterr().err and read_result(recipe.settings.out)['status'] == 'stopped' and not rows_of(recipe)
 
 
 def test_one_process_that_runs_out_of_memory_makes_all_use_smaller_pieces(small, monkeypatch, capsys):
     "The second of two devices holds two examples, its share is eight: tried with 1, 2 and 4 pieces."
-    whole, run = small('whole'), small('small', processes=2)
+    whole, recipe = small('whole'), small('small', processes=2)
     monkeypatch.setenv('REFUSE', '2')
-    found = launch(run)
-    assert found['status'] == 'trained' and capsys.readouterr().out.count('once more, in smaller pieces') == 2
-    assert {r['pieces'] for r in rows_of(run)} == {4}
+    found = launch(recipe)
+    assert found['status'] == 'trained' and capsys.readouterr().out.count('once more, in smaller micro-batches') == 2
+    assert {r['pieces'] for r in rows_of(recipe)} == {4}
     monkeypatch.delenv('REFUSE')
-    assert main(whole.out) == 0
-    assert [r['loss'] for r in rows_of(run)] == pytest.approx([r['loss'] for r in rows_of(whole)], rel=1e-4)
+    assert run_training(whole.settings.out) == 0
+    assert [r['loss'] for r in rows_of(recipe)] == pytest.approx([r['loss'] for r in rows_of(whole)], rel=1e-4)
 
 @pytest.mark.parametrize('processes', [1, 2])
 def test_one_example_that_does_not_fit_ends_it(small, monkeypatch, processes):
-    run = small(processes=processes)
+    recipe = small(processes=processes)
     monkeypatch.setenv('REFUSE', '0')
-    with pytest.raises(OutOfMemory, match='one example at a time must fit'): launch(run)
-    assert rows_of(run) == [] and result(run.out)['status'] == 'failed' and result(run.out)['error'].startswith('OutOfMemory: ')
+    with pytest.raises(OutOfMemory, match='one example at a time must fit'): launch(recipe)
+    assert rows_of(recipe) == [] and read_result(recipe.settings.out)['status'] == 'failed' and read_result(recipe.settings.out)['error'].startswith('OutOfMemory: ')
 
 
 @pytest.mark.parametrize('processes', [1, 2])
 def test_a_step_that_hangs_is_tried_once_more(small, monkeypatch, capsys, processes):
-    whole, run = small('whole'), small(processes=processes)
+    whole, recipe = small('whole'), small(processes=processes)
     monkeypatch.setenv('HANG_AT', '3')
-    found = launch(run)
+    found = launch(recipe)
     assert found['status'] == 'trained' and 'once more, from the last checkpoint' in capsys.readouterr().out
-    assert 'in hang' in (run.checkpoints/f'stuck-{processes - 1}.txt').read_text()
-    assert main(whole.out) == 0
-    assert [r['loss'] for r in rows_of(run)] == pytest.approx([r['loss'] for r in rows_of(whole)], abs=1e-6 * (processes > 1))
+    assert 'in hang' in (recipe.settings.checkpoint_folder/f'stuck-{processes - 1}.txt').read_text()
+    assert run_training(whole.settings.out) == 0
+    assert [r['loss'] for r in rows_of(recipe)] == pytest.approx([r['loss'] for r in rows_of(whole)], abs=1e-6 * (processes > 1))
 
 
 def test_two_machines_with_weights_spread_over_both_are_the_same_run(small):
@@ -269,10 +273,10 @@ def test_two_machines_with_weights_spread_over_both_are_the_same_run(small):
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--nproc_per_node', '1', '--master_addr', '127.0.0.1', '--master_port', str(port)]
-    nodes = [subprocess.Popen([*torchrun, '--node_rank', rank, str(HERE/'small.py'), two.out, '2'], stderr=subprocess.PIPE, text=True) for rank in '01']
+    nodes = [subprocess.Popen([*torchrun, '--node_rank', rank, str(HERE/'small.py'), two.settings.out, '2'], stderr=subprocess.PIPE, text=True) for rank in '01']
     for node in nodes: assert node.wait(120) == 0, node.stderr.read()
-    assert result(two.out)['status'] == 'trained' and main(one.out) == 0
-    vectors = [load_model(f'{run.out}/model').encode(['parse a date']) for run in (one, two)]
+    assert read_result(two.settings.out)['status'] == 'trained' and run_training(one.settings.out) == 0
+    vectors = [load_model(f'{recipe.settings.out}/model').encode(['parse a date']) for recipe in (one, two)]
     assert abs(vectors[0] - vectors[1]).max() < 1e-3
     for a, b in zip(rows_of(one), rows_of(two), strict=True):
         for key in ('loss', 'mrr'): assert b.get(key, 0) == pytest.approx(a.get(key, 0), rel=1e-4, abs=1e-5), (a['step'], key)
@@ -280,50 +284,50 @@ def test_two_machines_with_weights_spread_over_both_are_the_same_run(small):
 
 def test_settings_that_save_memory_change_little(small):
     runs = [small('plain'), small('blocks', gradient_checkpointing=True), small('bits', optimizer='adamw8bit')]
-    for run in runs: assert main(run.out) == 0
-    plain, blocks, bits = ([r['loss'] for r in rows_of(run)] for run in runs)
+    for recipe in runs: assert run_training(recipe.settings.out) == 0
+    plain, blocks, bits = ([r['loss'] for r in rows_of(recipe)] for recipe in runs)
     assert blocks == plain and bits != plain and bits == pytest.approx(plain, rel=.05)
 
 
 def test_a_crash_shows_its_traceback(small):
-    run = small()
-    (Path(run.out)/'data'/'train.jsonl').write_text('{"kind": "pair"}\n')
-    with pytest.raises(RuntimeError, match='exit code 1:\n(.|\n)*KeyError'): launch(run)
+    recipe = small()
+    (Path(recipe.settings.out)/'data'/'train.jsonl').write_text('{"kind": "pair"}\n')
+    with pytest.raises(RuntimeError, match='exit code 1:\n(.|\n)*KeyError'): launch(recipe)
 
 
 def test_an_interrupt_lets_training_save(small, monkeypatch, children):
-    run = small(steps=200)
+    recipe = small(steps=200)
 
     def follow(process, **ignored):
-        while not rows_of(run): time.sleep(.01)
+        while not rows_of(recipe): time.sleep(.01)
         raise KeyboardInterrupt
-    monkeypatch.setattr(program, 'follow_log', follow)
-    with pytest.raises(KeyboardInterrupt): launch(run)
-    assert children[0].returncode == 4 and result(run.out)['status'] == 'stopped'
-    assert load_checkpoint(run.checkpoints).step == rows_of(run)[-1]['step']
+    monkeypatch.setattr(launcher, 'follow_log', follow)
+    with pytest.raises(KeyboardInterrupt): launch(recipe)
+    assert children[0].returncode == 4 and read_result(recipe.settings.out)['status'] == 'stopped'
+    assert load_checkpoint(recipe.settings.checkpoint_folder).step == rows_of(recipe)[-1]['step']
 
 
 def test_a_second_writer_is_refused_and_training_ends_with_the_process_that_launched_it(small, children):
-    run = small(steps=2_000, epochs=0)
-    script = f"import subprocess, sys, time; print(subprocess.Popen([sys.executable, {str(HERE/'small.py')!r}, {run.out!r}, '1']).pid, flush=True); time.sleep(99)"
+    recipe = small(steps=2_000, epochs=0)
+    script = f"import subprocess, sys, time; print(subprocess.Popen([sys.executable, {str(HERE/'small.py')!r}, {recipe.settings.out!r}, '1']).pid, flush=True); time.sleep(99)"
     parent = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())
-    while not rows_of(run): time.sleep(.01)
-    with pytest.raises(UserError, match='another process is training'): launch(run)
-    assert main(run.out) == 2
-    assert result(run.out) == {'status': 'running', 'error': None} and alive(pid)  # the first one goes on, unharmed
+    while not rows_of(recipe): time.sleep(.01)
+    with pytest.raises(UserError, match='another process is training'): launch(recipe)
+    assert run_training(recipe.settings.out) == 2
+    assert read_result(recipe.settings.out) == {'status': 'running', 'error': None} and alive(pid)  # the first one goes on, unharmed
     parent.kill()
     parent.wait()
     parent.stdout.close()
     for _ in range(1_000):
         if not alive(pid): break
         time.sleep(.01)
-    assert not alive(pid) and result(run.out)['status'] == 'stopped'
+    assert not alive(pid) and read_result(recipe.settings.out)['status'] == 'stopped'
 
 
 def test_no_run_folder_is_made_for_nothing(tmp_path):
     (tmp_path/'empty').mkdir()
-    assert main(str(tmp_path/'none')) == main(str(tmp_path/'empty')) == 2
+    assert run_training(str(tmp_path/'none')) == run_training(str(tmp_path/'empty')) == 2
     assert [p.name for p in tmp_path.rglob('*') ] == ['empty']
 
 
@@ -331,66 +335,66 @@ def test_accelerate_launch_starts_the_same_program(small):
     "On a CPU it starts one process whatever it is asked for; then the program refuses, instead of training with half of the machine."
     accelerate = [str(Path(sys.executable).with_name('accelerate')), 'launch', '--cpu', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--num_machines', '1']
     one, two = small('one'), small('two')
-    done = subprocess.run([*accelerate, '--num_processes', '1', str(HERE/'small.py'), one.out, '1'], capture_output=True, text=True)
-    assert done.returncode == 0 and result(one.out)['status'] == 'trained', done.stderr
-    done = subprocess.run([*accelerate, '--num_processes', '2', str(HERE/'small.py'), two.out, '2'], capture_output=True, text=True)
+    done = subprocess.run([*accelerate, '--num_processes', '1', str(HERE/'small.py'), one.settings.out, '1'], capture_output=True, text=True)
+    assert done.returncode == 0 and read_result(one.settings.out)['status'] == 'trained', done.stderr
+    done = subprocess.run([*accelerate, '--num_processes', '2', str(HERE/'small.py'), two.settings.out, '2'], capture_output=True, text=True)
     assert done.returncode != 0 and '2 processes were asked for, 1 started' in done.stderr
 
 
 def test_the_world_must_be_the_one_asked_for(small, capsys):
-    run = small()
-    assert main(run.out, world=2) == 2
+    recipe = small()
+    assert run_training(recipe.settings.out, world=2) == 2
     assert '2 processes were asked for, 1 started' in capsys.readouterr().err
 
 
 # --- once, and once more -------------------------------------------------------------------------------------------------------
 
 def test_a_finished_run_starts_nothing(small, children, capsys):
-    run = small()
-    assert main(run.out) == 0
-    before = {p: p.stat().st_mtime_ns for p in Path(run.out).rglob('*')}
-    assert launch(run) == result(run.out) and 'complete' in capsys.readouterr().out
-    assert not children and {p: p.stat().st_mtime_ns for p in Path(run.out).rglob('*')} == before
+    recipe = small()
+    assert run_training(recipe.settings.out) == 0
+    before = {p: p.stat().st_mtime_ns for p in Path(recipe.settings.out).rglob('*')}
+    assert launch(recipe) == read_result(recipe.settings.out) and 'complete' in capsys.readouterr().out
+    assert not children and {p: p.stat().st_mtime_ns for p in Path(recipe.settings.out).rglob('*')} == before
 
 
 @pytest.mark.parametrize('field, value', [('seed', 1), ('batch_size', 32), ('steps', 11), ('lr', .1), ('source', 'bundled:typescript'), ('held_out', 'web')])
 def test_other_settings_are_refused_by_name(small, field, value):
-    run = small()
-    before = {p: p.read_bytes() for p in Path(run.out).rglob('*') if p.is_file()}
-    with pytest.raises(UserError, match=rf'other settings: {field} was .* and is {value!r} \('): prepare(replace(run, **{field: value}))
-    assert {p: p.read_bytes() for p in Path(run.out).rglob('*') if p.is_file()} == before
+    recipe = small()
+    before = {p: p.read_bytes() for p in Path(recipe.settings.out).rglob('*') if p.is_file()}
+    with pytest.raises(UserError, match=rf'other settings: {field} was .* and is {value!r} \('): prepare(change(recipe, **{field: value}))
+    assert {p: p.read_bytes() for p in Path(recipe.settings.out).rglob('*') if p.is_file()} == before
 
 
 def test_what_a_run_leaves(small):
-    run = small()
-    assert main(run.out) == 0
-    assert sorted(p.name for p in Path(run.out).iterdir() if p.name != '.lock') == [
+    recipe = small()
+    assert run_training(recipe.settings.out) == 0
+    assert sorted(p.name for p in Path(recipe.settings.out).iterdir() if p.name != '.lock') == [
         'checkpoints', 'data', 'encoding.json', 'log.jsonl', 'model', 'result.json', 'run.json']
-    hardware = [r for r in read_jsonl(Path(run.out)/'log.jsonl') if 'step' not in r]
+    hardware = [r for r in read_jsonl(Path(recipe.settings.out)/'log.jsonl') if 'step' not in r]
     assert hardware and {'time', 'cpu_percent', 'ram_percent', 'ram_gb', 'disk_free_gb', 'gpus'} <= hardware[0].keys()
-    assert Typescript(**read_json(Path(run.out)/'run.json')['settings']) == run
-    assert [r['step'] for r in rows_of(run)] == list(range(1, 11))
-    for row in rows_of(run): assert {'phase', 'step', 'loss', 'lr', 'grad_norm', 'seconds', 'tokens_s', 'memory_gb'} <= row.keys()
-    assert {'mrr', 'effective_rank', 'mean_cosine', 'dead_dimensions'} <= rows_of(run)[-1].keys()
-    assert run.out not in (Path(run.out)/'log.jsonl').read_text()
+    assert TypescriptSettings(**read_json(Path(recipe.settings.out)/'run.json')['settings']) == recipe.settings
+    assert [r['step'] for r in rows_of(recipe)] == list(range(1, 11))
+    for row in rows_of(recipe): assert {'phase', 'step', 'loss', 'lr', 'grad_norm', 'seconds', 'tokens_s', 'memory_gb'} <= row.keys()
+    assert {'mrr', 'effective_rank', 'mean_cosine', 'dead_dimensions'} <= rows_of(recipe)[-1].keys()
+    assert recipe.settings.out not in (Path(recipe.settings.out)/'log.jsonl').read_text()
 
 
 def test_checkpoints_may_lie_elsewhere(small, tmp_path):
-    run = small(checkpoint_dir=str(tmp_path/'elsewhere'))
-    assert main(run.out) == 0
-    assert load_checkpoint(tmp_path/'elsewhere').step == 10 and not (Path(run.out)/'checkpoints').exists()
+    recipe = small(checkpoint_dir=str(tmp_path/'elsewhere'))
+    assert run_training(recipe.settings.out) == 0
+    assert load_checkpoint(tmp_path/'elsewhere').step == 10 and not (Path(recipe.settings.out)/'checkpoints').exists()
 
 
 def test_a_single_checkpoint_is_a_model_and_can_be_served(small, every_step, tmp_path):
-    run = small(ternary=.3)
-    assert main(run.out) == 0
-    text, last = ['parse a date'], load_model(f'{run.out}/model')
+    recipe = small(ternary=.3)
+    assert run_training(recipe.settings.out) == 0
+    text, last = ['parse a date'], load_model(f'{recipe.settings.out}/model')
     kinds = {}
-    for path in checkpoints(run.checkpoints):
+    for path in list_checkpoints(recipe.settings.checkpoint_folder):
         seat, _ = open_seat(path)
         kinds[int(path.name.removeprefix('step-'))] = seat.model.config.ordered, seat.model.config.ternary, (seat.encoder.encode(text) == last.encode(text)).all()
     assert max(kinds) == 10 and kinds[10] == (True, True, True) and kinds[min(kinds)][1:] == (False, False)
-    newest = run.checkpoints/'step-00000010'
+    newest = recipe.settings.checkpoint_folder/'step-00000010'
     shutil.copytree(newest, tmp_path/'alone'/'checkpoints'/newest.name)
     with pytest.raises(UserError, match='no run folder'): open_seat(tmp_path/'alone'/'checkpoints'/newest.name)
     cut(newest/'model.safetensors')
@@ -399,8 +403,8 @@ def test_a_single_checkpoint_is_a_model_and_can_be_served(small, every_step, tmp
 
 def test_a_run_may_start_from_another(small):
     first = small('first')
-    assert main(first.out) == 0
-    again = small('again', resume=first.out, lr=1e-12)
-    assert main(again.out) == 0
-    vectors = [load_model(f'{run.out}/model').encode(['parse a date']) for run in (first, again)]
+    assert run_training(first.settings.out) == 0
+    again = small('again', resume=first.settings.out, lr=1e-12)
+    assert run_training(again.settings.out) == 0
+    vectors = [load_model(f'{recipe.settings.out}/model').encode(['parse a date']) for recipe in (first, again)]
     assert abs(vectors[0] - vectors[1]).max() < 1e-6

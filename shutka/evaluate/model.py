@@ -15,7 +15,7 @@ from ..core.errors import UserError
 from ..core.files import write_json
 from ..data.pairs import Report, collect_pairs
 from .comparison import compare_model, measure_representation, shape_table
-from .examination import describe_conditions, judge_methods, make_methods, rebuild_layout
+from .examination import describe_conditions, judge_methods, make_methods
 from .node import install_judge
 from .retrieval import make_pool, retrieval_table
 from .sandbox import Judge
@@ -23,8 +23,10 @@ from .scores import describe_suites, suites_table, summarize_suites, write_suite
 from .settings import EvaluateSettings
 from ..memory.bank import Bank
 from ..memory.packed import PACKED_FILES, open_bank
-from ..models.opening import Opened, find_model, open_model
+from ..models.opening import Opened, find_model
 from ..models.text_jepa import TextJEPA
+from ..text.passages import rebuild_layout
+from ..train.run import open_trained
 
 # %% ../../nbs/60_evaluate/70_model.ipynb #1246cb48
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def _open_text_jepa(bundle: str) -> Opened:
     if kind == 'hub': raise UserError(f"bundle must be a bundle or the folder of a run, and {bundle} does not exist")
     if kind in ('sentences', 'causal'):
         raise UserError(f"bundle must be a text-JEPA, made by `shutka run`, and {bundle} is another kind of model")
-    opened = open_model(bundle)
+    opened = open_trained(bundle)
     if opened.encoding is None: raise UserError(f"{bundle} must have an encoding.json in it or beside it")
     return opened
 

@@ -20,8 +20,8 @@ from ..memory.packed import open_bank, pack_bank, strip_folders
 from ..models.archive import load_bundled_model, read_bundle, write_zip
 from ..models.text_jepa import TextJEPA
 from ..models.text_jepa_files import load_model, save_model
-from ..train.log import read_result
 from ..train.folder import update_result
+from ..train.log import read_result
 from ..train.recipe import load_recipe
 from ..train.run import open_trained
 

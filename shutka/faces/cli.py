@@ -104,8 +104,8 @@ file_option = click.option('-f', 'file', metavar='FILE.yaml', help='Take paramet
 @click.pass_context
 def run(context, name, given, file, output, asked):
     "Run a notebook as a batch job. NAME may be a path; success is what its result.json says."
-    from shutka.faces.notebooks import list_notebooks, read_parameter_file
     from shutka.faces.batch import run_notebook
+    from shutka.faces.notebooks import list_notebooks, read_parameter_file
     if name is None:
         click.echo(f"{context.get_help()}\n\nNotebooks: {', '.join(list_notebooks())}")
         return 0 if asked else UserError.code
@@ -119,7 +119,7 @@ def run(context, name, given, file, output, asked):
 @file_option
 def plan(name, given, file):
     "Say how a run would go on this machine. Nothing is done yet; NAME and parameters are those of `shutka run`."
-    from shutka.faces.notebooks import convert_parameters, find_notebook, read_parameters, read_parameter_file
+    from shutka.faces.notebooks import convert_parameters, find_notebook, read_parameter_file, read_parameters
     known = read_parameters(find_notebook(name))
     values = convert_parameters(known, (read_parameter_file(file) if file else {}) | dict(given))
     from shutka.train.recipes import RECIPES  # takes seconds: the checks above do not wait for it
@@ -133,8 +133,8 @@ def _watch_terminal(run: str):
     "The table, drawn anew each second until the run is over."
     from rich.live import Live
 
-    from shutka.train.progress import Throttle
     from shutka.train.follow import follow_run
+    from shutka.train.progress import Throttle
     from shutka.train.watch import make_run_table
     with Live(auto_refresh=False) as view:
         draw = Throttle(lambda rows: view.update(make_run_table(run, rows), refresh=True), least=1)
@@ -142,7 +142,7 @@ def _watch_terminal(run: str):
 
 def _watch_lines(run: str):
     "A line in each second that has news, until the run is over."
-    from shutka.train.follow import follow_run, describe_run, read_plan, describe_status
+    from shutka.train.follow import describe_run, describe_status, follow_run, read_plan
     seen = None
     for rows, ended in follow_run(run, 1):
         if len(rows) != seen: print(describe_run(rows, read_plan(run), ended) if rows else describe_status(run), flush=True)
@@ -603,7 +603,7 @@ def kaggle():
 def kaggle_push(name, given, file, public, slug, user, output, dry, **settings):
     "Send a notebook to Kaggle and start it. NAME and parameters are those of `shutka run`."
     from shutka.export.kaggle import Kernel, find_account, make_install_line, push_kernel, write_kernel
-    from shutka.faces.notebooks import convert_parameters, find_notebook, read_parameters, read_parameter_file
+    from shutka.faces.notebooks import convert_parameters, find_notebook, read_parameter_file, read_parameters
     path = find_notebook(name)
     values = convert_parameters(read_parameters(path), (read_parameter_file(file) if file else {}) | dict(given))
     slug = slug or 'shutka-' + re.sub(r'[^a-z0-9]+', '-', path.stem.lower()).strip('-')
@@ -623,7 +623,7 @@ def kaggle_push(name, given, file, public, slug, user, output, dry, **settings):
 def kaggle_wheels(output, slug, user, source, python):
     "Fill FOLDER with shutka and what Kaggle's image lacks for it: no torch, no transformers."
     from shutka.export.kaggle import find_account, make_install_line
-    from shutka.export.wheels import PYTHON, list_sizes, fill_wheelhouse
+    from shutka.export.wheels import PYTHON, fill_wheelhouse, list_sizes
     try: user = user or find_account()
     except UserError as e: click.echo(f"warning: without a user, {output} gets no dataset-metadata.json; {e}", err=True)
     name = f"{user or 'USER'}/{slug}"

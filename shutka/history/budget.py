@@ -19,7 +19,7 @@ import yaml
 from ..core.errors import UserError, unknown
 from ..core.files import write_atomic
 from ..core.settings import check_types
-from ..train.machine import Machine, to_gb, count_processes, scale_lr, count_workers
+from ..train.machine import Machine, count_processes, count_workers, scale_lr, to_gb
 
 # %% ../../nbs/72_history/40_budget.ipynb #1c9122fb
 def epochs_for(

@@ -13,6 +13,7 @@ from ..core.files import write_json
 from ..core.page import format_value, markdown_table
 from .budget import TrainingConfig, workers_for, write_config
 from .commit_file import write_commits
+from .embedding import choose_encoder
 from .manifest import MANIFEST_FILE, begin_manifest, note_sections, read_manifest, run_phase
 from shutka.history.planning import (
     CONFIG_FILE,
@@ -22,24 +23,23 @@ from shutka.history.planning import (
     make_history_recipe,
     suggest_config,
 )
-from .embedding import choose_encoder
 from .points import write_points
 from .recipe import GitHistory
 from .settings import HistorySettings
-from .stats import name_repository, measure_repository
+from .stats import measure_repository, name_repository
 from .tokens import HISTORY_FILE, describe_sequences, tokenize_history
-from ..text.windows import Cut
 from ..text.window_batches import write_sequences
+from ..text.windows import Cut
 from ..train.folder import prepare
-from ..train.log import read_result
 from ..train.launch import launch
-from ..train.progress import ProgressBar
 from ..train.live import Live
+from ..train.log import read_result
 from ..train.machine import Machine, inspect_machine
+from ..train.progress import ProgressBar
 from ..train.recipe import plan_training
-from ..train.summary import summarize_run
 from ..train.report import write_report
 from ..train.settings import run_command
+from ..train.summary import summarize_run
 
 # %% ../../nbs/72_history/70_pipeline.ipynb #eb7fb867
 @dataclass(frozen=True)

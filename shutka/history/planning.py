@@ -23,12 +23,12 @@ from .recipe import GitHistory, WindowSettings, digest_tokens
 from .settings import HistorySettings
 from .stats import measure_repository
 from .tokens import TINY_VOCABULARY
-from ..models.lm import make_lm_config, estimate_lm_size, count_lm_positions
-from ..text.windows import SPLITS, Cut
+from ..models.lm import count_lm_positions, estimate_lm_size, make_lm_config
 from ..text.shards import TokenSplit
-from ..train.machine import Machine, inspect_machine, count_processes
-from ..train.plan import Plan, make_plan
+from ..text.windows import SPLITS, Cut
 from ..train.estimates import estimate_disk
+from ..train.machine import Machine, count_processes, inspect_machine
+from ..train.plan import Plan, make_plan
 
 # %% ../../nbs/72_history/65_planning.ipynb #335bdf84
 CONFIG_FILE = 'training_config.yaml'

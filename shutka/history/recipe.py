@@ -15,13 +15,13 @@ import torch
 from ..core.errors import UserError
 from ..core.files import read_json
 from ..core.hashes import sha256
-from ..models.lm import CausalLM, lm_loss, estimate_lm_size, measure_perplexity, recompute_layers
+from ..models.lm import CausalLM, estimate_lm_size, lm_loss, measure_perplexity, recompute_layers
 from ..models.lm_files import open_lm, save_lm, set_generation_defaults
-from ..models.lm_tokenizers import open_tokenizer, import_transformers
+from ..models.lm_tokenizers import import_transformers, open_tokenizer
 from ..models.opening import Opened
-from ..text.windows import SPLITS
 from ..text.shards import TokenSplit
 from ..text.window_batches import WindowBatches
+from ..text.windows import SPLITS
 from ..train.phase import Phase
 from ..train.recipe import count_steps, make_batches
 from ..train.settings import TrainSettings

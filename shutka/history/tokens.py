@@ -15,9 +15,9 @@ from ..core.errors import UserError
 from ..core.files import read_json, read_jsonl, write_json
 from ..core.hashes import sha256
 from ..models.lm_tokenizers import open_tokenizer, save_tokenizer, train_tokenizer
-from ..text.windows import SPLITS, Cut, choose_split
 from ..text.commit_tokens import format_commit
 from ..text.shards import read_token_index, write_tokens
+from ..text.windows import SPLITS, Cut, choose_split
 
 # %% ../../nbs/72_history/55_tokens.ipynb #4a0ec7c0
 HISTORY_FILE = 'data/git_history_rich.jsonl'   # of the pipeline's folder

@@ -20,13 +20,13 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError, unknown
+from ..data.documents import BUILD_FOLDERS, LANGUAGES, decode_text
+from ..data.git import build_git_call, read_blobs, resolve_commit
 from ..data.markdown import TYPESCRIPT_MARKS, extract_code
 from ..data.pairs import Report, clean_doc, collect_pairs, extract_pairs, stream_pairs
 from ..data.records import KINDS, Document, Pair
-from ..data.documents import BUILD_FOLDERS, LANGUAGES, decode_text
-from ..data.sources import OPENERS, check_spec, parse_specs
-from ..data.git import read_blobs, build_git_call, resolve_commit
 from ..data.rows import wrap_function
+from ..data.sources import OPENERS, check_spec, parse_specs
 
 # %% ../../nbs/71_instructions/10_examples.ipynb #9c25cd7a
 FEWEST, MOST = 3, 200  # words of an instruction

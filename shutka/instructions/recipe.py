@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import tiktoken
 import torch
+from .card import describe_writing
 
 from ..core.errors import UserError
 from ..core.files import read_json
@@ -28,9 +29,9 @@ from ..models.recompute import recompute_blocks
 from ..models.shapes import DECODER_SIZES, DecoderConfig, TextJEPAConfig
 from ..models.ternary import TERNARY_LAYERS, make_packed, make_ternary
 from ..models.text_jepa import TextJEPA
-from ..models.text_jepa_writer import TextJEPAWriter, map_tokens_to_words
 from ..models.text_jepa_files import load_config, load_model, save_model
-from ..text.passages import Layout, Passage, PassageBatches, stack_rows, make_row
+from ..models.text_jepa_writer import TextJEPAWriter, map_tokens_to_words
+from ..text.passages import Layout, Passage, PassageBatches, make_row, stack_rows
 from ..text.tokenizer import load_encoding
 from ..train.folder import pack_pairs
 from ..train.phase import Phase
@@ -203,5 +204,4 @@ class Instructions:
 
     def describe_result(self, result: dict) -> str:
         "How well it writes, for the bundle's card."
-        from shutka.instructions.writer import describe_writing
         return describe_writing(result)

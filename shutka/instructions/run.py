@@ -9,13 +9,15 @@ __all__ = ['plan_instructions', 'print_rows', 'train']
 from collections.abc import Callable
 from pathlib import Path
 
+from .card import writer_table
+
 from ..evaluate.comparison import evaluate_run
 from ..evaluate.retrieval import retrieval_table
 from ..export.bundle import write_bundle
 from ..export.result import Result
 from .recipe import Instructions
 from .settings import InstructionsSettings
-from .writer import evaluate_writer, write_examples, writer_table
+from .writer import evaluate_writer, write_examples
 from ..train.folder import prepare
 from ..train.launch import launch
 from ..train.live import Live

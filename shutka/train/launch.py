@@ -22,13 +22,12 @@ from pathlib import Path
 from ..core.errors import BudgetReached, Diverged, OutOfMemory, ShutkaError, Stuck, UserError
 from ..core.files import read_json, read_jsonl, write_json
 from .checkpoint import load_checkpoint
+from .deadlines import find_training_end
 from .folder import Taken, lock_folder, update_result
-from .log import read_result
-from .log import join_rows, read_new_rows
+from .log import join_rows, read_new_rows, read_result
+from .machine import select_launch_variables
 from .phase import do_nothing
 from .plan import Plan
-from .machine import select_launch_variables
-from .deadlines import find_training_end
 from .recipe import Recipe, count_steps, plan_training
 from .run import CHECK_METRICS, note_error, read_micro_batches
 

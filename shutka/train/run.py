@@ -31,17 +31,17 @@ from ..core.errors import BudgetReached, Diverged, OutOfMemory, ShutkaError, Stu
 from ..core.files import read_json, read_jsonl, write_json
 from ..models.opening import Opened, find_model, open_model
 from .checkpoint import Checkpoint, load_checkpoint
-from .weights import unpack_model
-from .trainer import Session
 from .fit import fit, trim_log
 from .folder import Taken, lock_folder, update_result
-from .log import append_row
 from .hardware import log_hardware
+from .log import append_row
+from .machine import choose_precision, inspect_machine
 from .phase import Phase
-from .machine import inspect_machine, choose_precision
 from .position import is_out_of_memory
 from .recipe import Recipe, count_micro_batches, load_recipe
 from .step import join_processes
+from .trainer import Session
+from .weights import unpack_model
 
 # %% ../../nbs/50_train/80_run.ipynb #6dbb467a
 def read_micro_batches(
