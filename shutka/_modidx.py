@@ -459,6 +459,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'shutka.faces.batch.execute_cells': ('90_faces/batch.html#execute_cells', 'shutka/faces/batch.py'),
                                     'shutka.faces.batch.exit_code': ('90_faces/batch.html#exit_code', 'shutka/faces/batch.py'),
                                     'shutka.faces.batch.judge_cells': ('90_faces/batch.html#judge_cells', 'shutka/faces/batch.py'),
+                                    'shutka.faces.batch.list_tables': ('90_faces/batch.html#list_tables', 'shutka/faces/batch.py'),
                                     'shutka.faces.batch.repeat_command': ('90_faces/batch.html#repeat_command', 'shutka/faces/batch.py'),
                                     'shutka.faces.batch.run_notebook': ('90_faces/batch.html#run_notebook', 'shutka/faces/batch.py')},
             'shutka.faces.cli': { 'shutka.faces.cli.Model': ('90_faces/cli.html#model', 'shutka/faces/cli.py'),

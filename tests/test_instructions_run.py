@@ -6,6 +6,7 @@ import torch
 from small import SMALL
 
 from shutka.instructions.recipe import Instructions
+from shutka.instructions.settings import InstructionsSettings
 from shutka.models.decoder import generate_tokens, sum_decoder_nats
 from shutka.models.text_jepa_files import load_model, save_model
 from shutka.train.folder import prepare
@@ -18,14 +19,15 @@ def quiet(line): pass
 
 @pytest.fixture
 def trained(phase1, tmp_path, monkeypatch):
-    "Trains a decoder: `trained(name, **settings)` is the run."
+    "Trains a decoder: `trained(name, **settings)` is the run folder."
     monkeypatch.setenv('PYTHONPATH', str(Path(__file__).parents[1]), prepend=':')
 
     def make(name, **settings):
-        run = Instructions(**dict(resume=phase1, code_samples=30, tokens=32, batch_size=4, steps=3, processes=1, out=str(tmp_path/name)) | settings)
-        prepare(run, progress=quiet)
-        assert launch(run)['status'] == 'trained'
-        return run
+        usual = dict(resume=phase1, code_samples=30, tokens=32, batch_size=4, steps=3, processes=1, out=tmp_path/name)
+        recipe = Instructions(InstructionsSettings(**usual | settings))
+        prepare(recipe, progress=quiet)
+        assert launch(recipe)['status'] == 'trained'
+        return Path(recipe.settings.out)
     return make
 
 
@@ -33,13 +35,14 @@ def test_weights_spread_over_two_processes_are_the_same_run(trained, tmp_path, m
     "They end without Python's clearing up, which aborts one in fifty: such weights hold the threads of their group."
     (tmp_path/'sitecustomize.py').write_text(f"import atexit, os\nif 'RANK' in os.environ: atexit.register(open, {str(tmp_path)!r} + '/cleared', 'w')")
     monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=':')
-    one, two = (read_steps(Path(run.out)/'log.jsonl') for run in (trained('one'), trained('two', processes=2, shard=True)))
+    runs = trained('one'), trained('two', processes=2, shard=True)
+    one, two = (read_steps(out/'log.jsonl') for out in runs)
     assert not (tmp_path/'cleared').exists()
     assert [r['loss'] for r in two] == pytest.approx([r['loss'] for r in one], rel=1e-4)
 
 
 def test_a_ternary_decoder_is_packed_and_writes_the_same(trained, tmp_path):
-    model = load_model(f"{trained('run', ternary=.3).out}/model")
+    model = load_model(trained('run', ternary=.3)/'model')
     assert model.decoder.config.ternary
     save_model(model, tmp_path/'packed', packed=True)
     packed = load_model(tmp_path/'packed')

@@ -1,4 +1,4 @@
-"The Kaggle notebook that sits the suites: a tiny model that was never trained, run, stopped, run on, and what is refused."
+"The Kaggle notebook that sits the suites: a tiny model that was never trained, run, stopped, resumed; what is refused."
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ from small import SMALL
 from shutka.core.files import read_json, read_jsonl, write_jsonl
 from shutka.evaluate.tasks import SUITES, read_suite
 from shutka.export.bundle import rebundle
+from shutka.faces import cli
 from shutka.faces.batch import run_notebook
 from shutka.memory.bank import Bank
 from shutka.models.archive import write_zip
@@ -35,17 +36,20 @@ def made(writes: bool) -> TextJEPA:
     "A model that was never trained, in model.zip, and in a folder as a run leaves it."
     torch.manual_seed(0)
     encoding = open_encoding('typescript-8k')
-    model = TextJEPA(SMALL, DecoderConfig(vocabulary=encoding.n_vocab, embedding=SMALL.width, width=16, heads=2, depth=1) if writes else None).eval()
+    shape = DecoderConfig(vocabulary=encoding.n_vocab, embedding=SMALL.width, width=16, heads=2, depth=1)
+    model = TextJEPA(SMALL, shape if writes else None).eval()
     save_model(model, 'run/model')
     save_encoding(encoding, 'run/encoding.json')
     files = [Path('run/model/model.json'), Path('run/model/model.safetensors'), Path('run/encoding.json')]
-    write_zip(Path('model.zip'), {path.name: path.read_bytes() for path in files} | {'run.json': b'{"settings": {"tokens": 32, "memories": 1}}'})
+    content = {path.name: path.read_bytes() for path in files}
+    write_zip(Path('model.zip'), content | {'run.json': b'{"settings": {"tokens": 32, "memories": 1}}'})
     return model
 
 
 def remember(model: TextJEPA):
     "A bank with the answers to the first item of each suite, and with one more piece of code."
-    with Bank('bank', model) as bank: bank.add([*(read_suite(suite)[0].reference for suite in SUITES), 'const unrelated = 1'])
+    texts = [read_suite(suite)[0].reference for suite in SUITES]
+    with Bank('bank', model) as bank: bank.add([*texts, 'const unrelated = 1'])
 
 
 @pytest.mark.net
@@ -54,14 +58,17 @@ def test_a_run_and_its_continuation():
     remember(made(writes=True))
     rebundle('model.zip', 'bank', 'both.zip')
     words = [word for name, value in FEW.items() for word in ('-p', name, value)]
-    ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'run', 'evaluate', '-p', 'bundle', 'both.zip', *words], capture_output=True, text=True)
+    command = [sys.executable, '-m', 'shutka.faces.cli', 'run', 'evaluate', '-p', 'bundle', 'both.zip', *words]
+    ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    for said in ('6 tasks, 2 answers to each', 'it writes', 'pieces of code in its memory: 4', 'no source was given', '| retrieval only | ', 'of the answers of the model, 0.0% pass'): assert said in ran.stdout
+    for said in ('6 tasks, 2 answers to each', 'it writes', 'pieces of code in its memory: 4', 'no source was given',
+                 '| retrieval only | ', 'of the answers of the model, 0.0% pass'): assert said in ran.stdout
     out = Path('runs/evaluate')
     result, kept = read_json(out/'result.json'), read_json(out/'suites.json')
     assert result['status'] == 'ok' and result['suites'] == kept['summary'] and result['retrieval'] == []
-    assert [(row['suite'], row['method'], row['items']) for row in result['suites']] == [(suite, method, 2) for suite in SUITES for method in METHODS]
-    passed = {method: sum(row['passed'] for row in kept['rows'] if row['method'] == method) for method in METHODS}
+    expected = [(suite, method, 2) for suite in SUITES for method in METHODS]
+    assert [(row['suite'], row['method'], row['items']) for row in result['suites']] == expected
+    passed = {name: sum(row['passed'] for row in kept['rows'] if row['method'] == name) for name in METHODS}
     assert passed['model'] == passed['shuffled'] == 0 < passed['retrieval only']
     for row in kept['rows']:
         item = next(item for item in read_suite(row['suite']) if item.id == row['id'])
@@ -74,9 +81,11 @@ def test_a_run_and_its_continuation():
     given = {'bundle': 'both.zip'} | FEW
     assert run_notebook('evaluate', given) == 0
     again = read_json(out/'suites.json')['rows']
-    assert [row | {'cases': 0} for row in again] == [row | {'cases': 0} for row in kept['rows']] and [row['cases'] == 1000 for row in again] == [True] * 7 + [False] * 11
+    assert [row | {'cases': 0} for row in again] == [row | {'cases': 0} for row in kept['rows']]
+    assert [row['cases'] == 1000 for row in again] == [True] * 7 + [False] * 11
     assert run_notebook('evaluate', given | {'seed': '1', 'suites': 'programming'}) == 0   # other draws, none of the rows
-    assert [row['cases'] for row in read_jsonl(out/'suites.jsonl')] == [row['cases'] for row in kept['rows'][6:12]]
+    cases = [row['cases'] for row in read_jsonl(out/'suites.jsonl')]
+    assert cases == [row['cases'] for row in kept['rows'][6:12]]
 
 
 @pytest.mark.net
@@ -89,7 +98,8 @@ def test_a_model_that_cannot_write(capfd, pairs):
     for words in ('it cannot write', '| hybrid |', 'effective rank', 'of the answers of the memory alone'): assert words in said
     assert '| model |' not in said and '| shuffled |' not in said
     result = read_json('runs/evaluate/result.json')
-    assert [row['method'] for row in result['retrieval']][-2:] == ['dense', 'hybrid'] and len(result['representation']) == 1
+    assert [row['method'] for row in result['retrieval']][-2:] == ['dense', 'hybrid']
+    assert len(result['representation']) == 1
     assert run_notebook('evaluate', {'bundle': 'run', 'out': 'elsewhere'}) == 2
     assert 'must have a decoder (`shutka run instructions` makes one) or a memory' in capfd.readouterr().err
 
@@ -98,13 +108,15 @@ def test_without_node_it_says_how_to_get_it(capfd, monkeypatch):
     monkeypatch.setenv('PATH', str(Path.cwd()))
     monkeypatch.setenv('SHUTKA_CACHE', str(Path.cwd()/'cache'))
     assert run_notebook('evaluate', {}) == 2
-    assert 'evaluation suites need Node.js 20 or newer with npm, and there is no node: install it from nodejs.org' in capfd.readouterr().err
+    said = 'evaluation suites need Node.js 20 or newer with npm, and there is no node: install it from nodejs.org'
+    assert said in capfd.readouterr().err
     assert not Path('cache').exists() or not list(Path('cache').iterdir())
 
 
 def test_refused(capfd):
     Path('run').mkdir()
     Path('run/run.json').write_text('{}')
-    for given, told in (({'out': 'run'}, 'out must be a folder of its own, and run is that of a training run'), ({'k': '6'}, 'k must be from 1 to n, got k=6 and n=5')):
-        assert run_notebook('evaluate', given) == 2
+    for words, told in ((['out', 'run'], 'out must be a folder of its own, and run is that of a training run'),
+                        (['k', '6'], 'k must be from 1 to n, got k=6 and n=5')):
+        assert cli.command(['run', 'evaluate', '-p', *words]) == 2
         assert told in capfd.readouterr().err

@@ -32,25 +32,32 @@ def finished(tmp_path_factory):
 
 
 def printed(path):
-    "All a notebook's text outputs."
+    "All that a notebook shows as text or as Markdown."
     outputs = [o for c in read_json(path)['cells'] for o in c.get('outputs', [])]
-    return ''.join(''.join(o['text']) for o in outputs if 'text' in o)
+    shown = [o.get('text') or o.get('data', {}).get('text/markdown', '') for o in outputs]
+    return ''.join(map(''.join, shown))
+
 
 def state(out): return {p: sha256(p) for p in sorted(out.rglob('*')) if p.is_file() and p.suffix != '.ipynb'}
 
 
 def test_what_it_leaves(finished):
     given, out = finished
-    assert {p.name for p in out.iterdir()} >= {'run.json', 'log.jsonl', 'checkpoints', 'data', 'model', 'result.json', 'shutka-typescript.zip', 'notebook.ipynb'}
+    made = {p.name for p in out.iterdir()}
+    assert made >= {'run.json', 'log.jsonl', 'checkpoints', 'data', 'model', 'result.json', 'shutka-typescript.zip', 'notebook.ipynb'}
     result, rows = read_json(out/'result.json'), read_steps(out/'log.jsonl')
-    assert result['status'] == 'ok' and result['steps'] == 6 and result['bundle']['sha256'] == sha256(out/'shutka-typescript.zip')
+    assert result['status'] == 'ok' and result['steps'] == 6
+    assert result['bundle']['sha256'] == sha256(out/'shutka-typescript.zip')
     pools = {r['pool'].split(' (')[0] for r in result['rows']}
     assert pools == {'unseen files', 'unseen packages'}
-    for pool in {r['pool'] for r in result['rows']}: assert [r['method'] for r in result['rows'] if r['pool'] == pool] == METHODS
-    assert [r['step'] for r in rows] == [1, 2, 3, 4, 5, 6] and all({'phase', 'step', 'loss', 'lr'} <= r.keys() for r in rows)
+    for pool in {r['pool'] for r in result['rows']}:
+        assert [r['method'] for r in result['rows'] if r['pool'] == pool] == METHODS
+    assert [r['step'] for r in rows] == [1, 2, 3, 4, 5, 6]
+    assert all({'phase', 'step', 'loss', 'lr'} <= r.keys() for r in rows)
     text = printed(out/'notebook.ipynb')
     for words in ('devices', 'pairs', 'unseen packages', 'hybrid', 'shutka-typescript.zip'): assert words in text
-    images = [o for c in read_json(out/'notebook.ipynb')['cells'] for o in c.get('outputs', []) if 'image/png' in o.get('data', {})]
+    cells = read_json(out/'notebook.ipynb')['cells']
+    images = [o for c in cells for o in c.get('outputs', []) if 'image/png' in o.get('data', {})]
     assert len(images) == 2  # the curves, and the bars of retrieval
 
 
@@ -58,14 +65,16 @@ def test_the_zip_gives_the_same_vectors(finished):
     _, out = finished
     bundle, trained = shutka.load(out/'shutka-typescript.zip'), load_model(out/'model')
     texts = ['how many days a month has', '{ return new Date(y, m + 1, 0).getDate(); }']
-    for side in ('words', 'code'): np.testing.assert_allclose(bundle.encode(texts, side), trained.encode(texts, side), rtol=0, atol=1e-6)
+    for side in ('words', 'code'):
+        np.testing.assert_allclose(bundle.encode(texts, side), trained.encode(texts, side), rtol=0, atol=1e-6)
 
 
 def again(given, how, tmp_path):
     if how == 'shutka': assert run_notebook('typescript', given, tmp_path/'again.ipynb') == 0
     else:
         values = [word for item in given.items() for word in ('-p', *item)]
-        subprocess.run([sys.executable, '-m', 'papermill', str(find_notebook('typescript')), str(tmp_path/'again.ipynb'), *values, '--no-progress-bar'],
+        notebooks = str(find_notebook('typescript')), str(tmp_path/'again.ipynb')
+        subprocess.run([sys.executable, '-m', 'papermill', *notebooks, *values, '--no-progress-bar'],
                        check=True, capture_output=True, timeout=120)
     return tmp_path/'again.ipynb'
 
