@@ -8,25 +8,24 @@ import yaml
 
 from shutka.core.errors import UserError
 from shutka.history.budget import (
+    count_epochs,
+    count_steps_per_epoch,
+    count_warmup_steps,
+    estimate_seconds,
+    estimate_sequences,
+    estimate_train_sequences,
+)
+from shutka.history.config import (
     CONFIG_SECTIONS,
     EpochCalculation,
     HardwareMonitoring,
     ModelSection,
     TrainingConfig,
     TrainingSection,
-    batch_for,
-    epochs_for,
-    lr_for,
     read_config,
-    seconds_for,
-    sequences_for,
-    steps_per_epoch,
-    train_share,
-    training_parameters,
-    warmup_steps,
-    workers_for,
     write_config,
 )
+from shutka.history.parameters import compute_training_parameters, configure_batch_size, configure_lr, configure_workers
 from shutka.train.machine import Device, Machine, choose_batch_size, count_workers, scale_lr
 
 LAPTOP = Machine(cores=8, ram=16 * 10**9, free=10**12)
@@ -38,54 +37,54 @@ def with_gpus(*sizes): return replace(LAPTOP, devices=tuple(Device('card', (7, 5
 # ---- formulas
 
 @pytest.mark.parametrize('sequences, epochs', [(78, 10), (500, 10), (10_000, 3), (1, 10), (976, 10), (977, 9), (1_000, 9), (2_441, 4), (2_442, 3), (10**9, 3)])
-def test_epochs(sequences, epochs): assert epochs_for(sequences) == epochs
+def test_epochs(sequences, epochs): assert count_epochs(sequences) == epochs
 
 
 def test_epochs_with_other_aims():
-    assert epochs_for(10, 1_000, target_tokens=55_000, min_epochs=1, max_epochs=100) == 5
-    assert epochs_for(10, 1_000, target_tokens=1, min_epochs=1) == 1
+    assert count_epochs(10, 1_000, target_tokens=55_000, min_epochs=1, max_epochs=100) == 5
+    assert count_epochs(10, 1_000, target_tokens=1, min_epochs=1) == 1
     for n in (0, -1):
-        with pytest.raises(UserError, match=f'at least one sequence to train on, got {n}'): epochs_for(n)
+        with pytest.raises(UserError, match=f'at least one sequence to train on, got {n}'): count_epochs(n)
 
 
 @pytest.mark.parametrize('total, steps', [(0, 0), (1, 1), (66, 66), (100, 100), (999, 100), (1_000, 100), (1_235, 123), (9_999, 999), (10_000, 1_000), (10**6, 1_000)])
-def test_warmup(total, steps): assert warmup_steps(total) == steps
+def test_warmup(total, steps): assert count_warmup_steps(total) == steps
 
 
 def test_warmup_by_ratio():
-    for total in range(1, 3_000): assert warmup_steps(total, .1, 0, 10**9) == total // 10
-    assert warmup_steps(100, .29, 0) == 29 and warmup_steps(1_000, 0, 0) == 0
+    for total in range(1, 3_000): assert count_warmup_steps(total, .1, 0, 10**9) == total // 10
+    assert count_warmup_steps(100, .29, 0) == 29 and count_warmup_steps(1_000, 0, 0) == 0
 
 
 def test_counts():
-    assert [sequences_for(n) for n in (1, 5_572, 2_323)] == [1, 929, 388]
-    assert [steps_per_epoch(n, 4) for n in (1, 4, 5)] == [1, 1, 2]
-    assert [train_share(n, .1) for n in (1, 2, 10)] == [1, 2, 9]
-    assert train_share(10, 0.) == 10
+    assert [estimate_sequences(n) for n in (1, 5_572, 2_323)] == [1, 929, 388]
+    assert [count_steps_per_epoch(n, 4) for n in (1, 4, 5)] == [1, 1, 2]
+    assert [estimate_train_sequences(n, .1) for n in (1, 2, 10)] == [1, 2, 9]
+    assert estimate_train_sequences(10, 0.) == 10
 
 
 @pytest.mark.parametrize('size', [0, 1, 2, 3.4, 3.5, 4, 6, 7.4, 7.5, 8, 15.8, 80])
 def test_defaults_are_those_of_the_plan(size):
     machine = with_gpus(*[size] * (size > 0))
-    assert batch_for(TrainingConfig(), machine) == choose_batch_size(machine)
-    assert workers_for(TrainingConfig(), machine) == count_workers(machine) == 4
-    for batch in (2, 4, 8, 16): assert lr_for(TrainingConfig(), batch) == scale_lr(5e-5, batch)
+    assert configure_batch_size(TrainingConfig(), machine) == choose_batch_size(machine)
+    assert configure_workers(TrainingConfig(), machine) == count_workers(machine) == 4
+    for batch in (2, 4, 8, 16): assert configure_lr(TrainingConfig(), batch) == scale_lr(5e-5, batch)
 
 
 def test_settings_change_the_numbers():
     config = TrainingConfig(training=TrainingSection(batch_size_large=32, batch_size_medium=16, batch_size_small=1, batch_size_reference=16, num_workers=2),
                     hardware_monitoring=HardwareMonitoring(gpu_memory_threshold_large_gb=20., gpu_memory_threshold_medium_gb=6.))
-    assert [batch_for(config, with_gpus(*sizes)) for sizes in ((24,), (8,), (5,), (), (24, 8))] == [32, 16, 1, 1, 16]
-    assert workers_for(config, LAPTOP) == 2
-    assert lr_for(config, 16) == 5e-5 and lr_for(config, 4) == 1.25e-5
+    assert [configure_batch_size(config, with_gpus(*sizes)) for sizes in ((24,), (8,), (5,), (), (24, 8))] == [32, 16, 1, 1, 16]
+    assert configure_workers(config, LAPTOP) == 2
+    assert configure_lr(config, 16) == 5e-5 and configure_lr(config, 4) == 1.25e-5
 
 
 def test_time():
-    hour = seconds_for(10**9, 10**8, with_gpus(16))
-    assert seconds_for(10**9, 10**8, with_gpus(16, 16)) == hour / 2
-    assert seconds_for(2 * 10**9, 10**8, with_gpus(16)) == 2 * hour
+    hour = estimate_seconds(10**9, 10**8, with_gpus(16))
+    assert estimate_seconds(10**9, 10**8, with_gpus(16, 16)) == hour / 2
+    assert estimate_seconds(2 * 10**9, 10**8, with_gpus(16)) == 2 * hour
     for capability in ((3, 5), (6, 1), (7, 0), (8, 6), (8, 9), (9, 0), (12, 0)):
-        assert 0 < seconds_for(10**9, 10**8, replace(LAPTOP, devices=(Device('card', capability, 10**10),))) < seconds_for(10**9, 10**8, LAPTOP)
+        assert 0 < estimate_seconds(10**9, 10**8, replace(LAPTOP, devices=(Device('card', capability, 10**10),))) < estimate_seconds(10**9, 10**8, LAPTOP)
 
 
 # ---- the manifest's numbers
@@ -95,28 +94,28 @@ KEYS = ['num_sequences', 'epochs', 'steps_per_epoch', 'total_steps', 'warmup_ste
 
 
 def test_parameters():
-    got = training_parameters(TrainingConfig(), with_gpus(6), 78, train=70, parameters=355 * 10**6, step_seconds=1.)
+    got = compute_training_parameters(TrainingConfig(), with_gpus(6), 78, train=70, parameters=355 * 10**6, step_seconds=1.)
     assert list(got) == KEYS and json.loads(json.dumps(got, allow_nan=False)) == got
     assert got == {'num_sequences': 78, 'epochs': 10, 'steps_per_epoch': 18, 'total_steps': 180, 'warmup_steps': 100, 'batch_size': 4, 'learning_rate': 2.5e-5,
                    'estimated_time_minutes': 3., 'estimated_time_hours': .05, 'target_tokens': 20_000_000,
                    'formula': 'epochs = clamp(floor(20000000 / (78 * 2048)), 3, 10) = 10'}
-    assert training_parameters(TrainingConfig(), with_gpus(6), 78, parameters=1)['steps_per_epoch'] == math.ceil(70 / 4)  # estimated
+    assert compute_training_parameters(TrainingConfig(), with_gpus(6), 78, parameters=1)['steps_per_epoch'] == math.ceil(70 / 4)  # estimated
 
 
 def test_parameters_of_several_gpus():
-    one, two = (training_parameters(TrainingConfig(), with_gpus(*sizes), 5_000, parameters=355 * 10**6) for sizes in ((16,), (16, 16)))
+    one, two = (compute_training_parameters(TrainingConfig(), with_gpus(*sizes), 5_000, parameters=355 * 10**6) for sizes in ((16,), (16, 16)))
     assert (one['batch_size'], two['batch_size'], two['learning_rate']) == (8, 16, 1e-4)
     assert two['steps_per_epoch'] == math.ceil(4_500 / 16)
     assert two['estimated_time_minutes'] == pytest.approx(one['estimated_time_minutes'] / 2, rel=.01)
 
 
 def test_parameters_as_asked_for():
-    got = training_parameters(TrainingConfig(), LAPTOP, 500, parameters=1, epochs=1)
+    got = compute_training_parameters(TrainingConfig(), LAPTOP, 500, parameters=1, epochs=1)
     assert (got['epochs'], got['total_steps']) == (1, 225) and 'as asked for' in got['formula'] and got['formula'].endswith('= 10')
     config = TrainingConfig(epoch_calculation=EpochCalculation(target_tokens=5_120_000, min_epochs=1, max_epochs=50))
-    assert training_parameters(config, LAPTOP, 500, length=1_024, parameters=1)['epochs'] == 10
-    with pytest.raises(UserError, match='at least one sequence'): training_parameters(TrainingConfig(), LAPTOP, 0, parameters=1)
-    with pytest.raises(UserError, match='epochs must be 0 or more, got -1'): training_parameters(TrainingConfig(), LAPTOP, 5, parameters=1, epochs=-1)
+    assert compute_training_parameters(config, LAPTOP, 500, length=1_024, parameters=1)['epochs'] == 10
+    with pytest.raises(UserError, match='at least one sequence'): compute_training_parameters(TrainingConfig(), LAPTOP, 0, parameters=1)
+    with pytest.raises(UserError, match='epochs must be 0 or more, got -1'): compute_training_parameters(TrainingConfig(), LAPTOP, 5, parameters=1, epochs=-1)
 
 
 # ---- the file

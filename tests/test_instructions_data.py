@@ -13,17 +13,11 @@ from shutka.core.files import read_jsonl, write_jsonl
 from shutka.data.markdown import extract_code
 from shutka.data.pairs import Report, collect_pairs
 from shutka.faces import cli
-from shutka.instructions.examples import (
-    LeftOut,
-    answer_pair,
-    avoiding,
-    check_instructions,
-    cleaned,
-    instructions_of,
-    message_words,
-    record_pair,
-    suite_texts,
-)
+from shutka.instructions.answers import make_answer_pair, make_record_pair
+from shutka.instructions.collection import check_instructions, collect_instructions
+from shutka.instructions.commit_pairs import clean_message
+from shutka.instructions.decontamination import decontaminate, read_suite_texts
+from shutka.instructions.wording import LeftOut, clean_words
 
 ADD = 'export function add(a: number, b: number) { return a + b; }\n'
 MEAN = 'export function mean(all: number[]) { return all.reduce(add, 0) / all.length; }\n'
@@ -51,7 +45,7 @@ class Repository:
 
     def read(self) -> tuple[list[tuple[str, str]], Report]:
         report = Report()
-        return [(p['name'], p['doc']) for p in instructions_of(self.spec, report)], report
+        return [(p['name'], p['doc']) for p in collect_instructions(self.spec, report)], report
 
 
 @pytest.fixture
@@ -65,8 +59,8 @@ def test_an_empty_repository(repository):
 
 
 def test_no_repository_and_no_folder(tmp_path):
-    with pytest.raises(UserError, match='git cannot read'): instructions_of(f'commits:{tmp_path}', Report())
-    with pytest.raises(UserError, match='is not a folder'): instructions_of(f'commits:{tmp_path}/nowhere', Report())
+    with pytest.raises(UserError, match='git cannot read'): collect_instructions(f'commits:{tmp_path}', Report())
+    with pytest.raises(UserError, match='is not a folder'): collect_instructions(f'commits:{tmp_path}/nowhere', Report())
 
 
 def test_a_history_without_typescript(repository):
@@ -165,7 +159,7 @@ def test_an_older_commit_and_a_bare_clone(repository, tmp_path):
     repository.commit('Add two numbers', {'add.ts': ADD})
     repository.commit('Give the mean of a list', {'mean.ts': MEAN})
     repository.git('clone', '-q', '--bare', '.', str(tmp_path/'bare.git'))
-    pairs = list(instructions_of(f'commits:{tmp_path}/bare.git@main~1', Report()))
+    pairs = list(collect_instructions(f'commits:{tmp_path}/bare.git@main~1', Report()))
     assert [(p['name'], p['package'], p['path']) for p in pairs] == [('add', 'bare', 'add.ts')]
     assert pairs[0]['source'] == f"commits:{tmp_path}/bare.git@{repository.git('rev-parse', 'HEAD~1').strip()}"
 
@@ -190,7 +184,7 @@ def test_a_commit_without_a_message(repository):
 
 def test_stopping_early_leaves_no_process(repository):
     for i in range(20): repository.commit('Add two numbers', {'add.ts': ADD.replace('a + b', f'a + b + {i}')})
-    source = instructions_of(repository.spec, Report())
+    source = collect_instructions(repository.spec, Report())
     assert next(source)['name'] == 'add'
     source.close()
     assert subprocess.run(['ps', '--no-headers', '--ppid', str(os.getpid()), '-o', 'comm'], text=True, capture_output=True).stdout.count('git') == 0
@@ -202,7 +196,7 @@ def test_stopping_early_leaves_no_process(repository):
                                      'chore(deps): bump zod from 3 to 4', 'Bump zod from 3.1.0 to 3.2.0', 'Release 1.2.0', 'v1.2.0', '1.2.0', 'fixup! A parser of dates', 'fix lint', 'Fix lint errors in tests', 'update README.md', 'ci: run twice',
                                      'style!: blanks', 'Fix #12', 'Initial commit', 'typo', '...', '', '\n\n', 'fix(#12)', 'Address review comments', 'fix build', 'test: sums of dates', 'Update yarn.lock'])
 def test_messages_that_say_nothing(message):
-    with pytest.raises(LeftOut, match='message says nothing'): message_words(message)
+    with pytest.raises(LeftOut, match='message says nothing'): clean_message(message)
 
 
 @pytest.mark.parametrize('message, words', [
@@ -216,16 +210,16 @@ def test_messages_that_say_nothing(message):
     ('Test whether a path is absolute', 'Test whether a path is absolute'),
     ('日期 解析 函数', '日期 解析 函数')])
 def test_what_stays_of_a_message(message, words):
-    if words: assert message_words(message) == words
+    if words: assert clean_message(message) == words
     else:
-        with pytest.raises(LeftOut): message_words(message)
+        with pytest.raises(LeftOut): clean_message(message)
 
 
 def test_an_endless_message():
-    with pytest.raises(LeftOut, match='too many words'): message_words('Parse dates ' * 101)
+    with pytest.raises(LeftOut, match='too many words'): clean_message('Parse dates ' * 101)
     for part in ('-', '(', 'a-', ' #', '\n', '`', '{@', '<', '[', '* ', ': '):  # in no time
         for times in (1_000, 100_000):
-            with pytest.raises(LeftOut): message_words('Parse ' + part * times)
+            with pytest.raises(LeftOut): clean_message('Parse ' + part * times)
 
 
 # answers
@@ -239,16 +233,16 @@ def test_fences(answer, code): assert extract_code(answer) == code
     (ADD, 'add'), ('import { a } from "b"\nconst f = (x: number) => x + a + 1', 'f'), ('const V = () => <b>{one}{two}{three}</b>', 'V'), ('type A = { one: 1, two: 2 }', 'A'),
     ('interface O { one: 1, two: 2 }\nclass C { run(o: O) { return o.one + o.two; } }', 'C'), ('push(item) { this.items.push(item); }', 'List.push'), ('async function (a) { return await a.b(); }', 'push'),
     ('(a, b) => { return a + b + 1; }', 'push'), ('\ufeff' + ADD, 'add'), ('#!/usr/bin/env node\n' + ADD, 'add')])
-def test_the_first_declaration(code, name): assert answer_pair('Do what I want.', code, 'List.push', 'a.jsonl:1')['name'] == name
+def test_the_first_declaration(code, name): assert make_answer_pair('Do what I want.', code, 'List.push', 'a.jsonl:1')['name'] == name
 
 
 @pytest.mark.parametrize('code, why', [('def add(a, b):\n    return a + b', 'broken'), ('add(1, 2)', 'no declaration'), ('', 'no code'), ('  \n', 'no code'), ('```py\na\n```', 'no code'), ('const one = () => 1', 'no declaration'),
                                        ('function ( {', 'broken'), ('\0', 'broken'), ('function f() { return "\ud800"; }', None)])
 def test_answers_without_one(code, why):
     if why is None:
-        assert answer_pair('Do what I want.', code + '\nfunction g(a) { return a + 1; }', '', 'a.jsonl:1')['name'] in ('f', 'g')
+        assert make_answer_pair('Do what I want.', code + '\nfunction g(a) { return a + 1; }', '', 'a.jsonl:1')['name'] in ('f', 'g')
         return
-    with pytest.raises(LeftOut, match=why): answer_pair('Do what I want.', code, '', 'a.jsonl:1')
+    with pytest.raises(LeftOut, match=why): make_answer_pair('Do what I want.', code, '', 'a.jsonl:1')
 
 
 # records
@@ -258,7 +252,7 @@ def test_answers_without_one(code, why):
                                     {'instruction': '', 'prompt': 'Add two numbers.', 'output': None, 'code': ADD}, {'instruction': 'Add', 'input': 'two numbers.', 'output': ADD, 'kind': 'sum'}])
 def test_layouts(record, tmp_path):
     write_jsonl(tmp_path/'a.jsonl', [record])
-    [pair] = instructions_of(f'jsonl:{tmp_path}/a.jsonl', Report())
+    [pair] = collect_instructions(f'jsonl:{tmp_path}/a.jsonl', Report())
     assert (pair['doc'], pair['name'], pair['path'], pair['package']) == ('Add two numbers.', 'add', 'a.jsonl:1', 'a')
     assert list(collect_pairs(f'jsonl:{tmp_path}/a.jsonl', Report())) == [pair] if record.get('kind') == 'pair' else True
 
@@ -269,29 +263,29 @@ def test_layouts(record, tmp_path):
     ('{"prompt": "a"}', r'a\.jsonl:1: .* output, .*; this one has prompt'), ('{}', 'this one has none'), ('{"prompt": ["a"], "code": "b"}', r"'prompt' must be a text, got list"), ('{"prompt": "a", "code": {"b": 1}}', "'code' must be a text, got dict")])
 def test_files_that_are_refused_at_once(text, error, tmp_path):
     (tmp_path/'a.jsonl').write_text(text, encoding='utf-8')
-    with pytest.raises(UserError, match=error): instructions_of(f'jsonl:{tmp_path}/a.jsonl', Report())
+    with pytest.raises(UserError, match=error): collect_instructions(f'jsonl:{tmp_path}/a.jsonl', Report())
 
 
 @pytest.mark.parametrize('line, error', [(b'{"text": 1}', r':2: a record must have'), (b'[]', ':2: each line must be a JSON object, got list'), (b'{"prompt": "\xff"}', ':2: not valid JSON'), (b'{', ':2: not valid JSON')])
 def test_lines_that_are_refused_later(line, error, tmp_path):
     (tmp_path/'a.jsonl').write_bytes(json.dumps({'prompt': 'Add two numbers.', 'code': ADD}).encode() + b'\r\n' + line)
-    with pytest.raises(UserError, match=error): list(instructions_of(f'jsonl:{tmp_path}/a.jsonl', Report()))
+    with pytest.raises(UserError, match=error): list(collect_instructions(f'jsonl:{tmp_path}/a.jsonl', Report()))
 
 
 def test_what_is_skipped_is_told(tmp_path):
     good = {'prompt': 'Add two numbers.', 'code': ADD, 'language': 'TypeScript'}
     write_jsonl(tmp_path/'a.jsonl', [good, good | {'prompt': 'Add'}, good | {'code': 'def add(): pass'}, good | {'language': 'php'}, good | {'prompt': None}, good | {'code': None}, good])
     report = Report()
-    assert len(list(instructions_of(f'jsonl:{tmp_path}/a.jsonl', report))) == 2
+    assert len(list(collect_instructions(f'jsonl:{tmp_path}/a.jsonl', report))) == 2
     assert report.left_out == {'too few words': 2, 'broken': 1, 'another language': 1, 'no code': 1}
     assert report.skipped == [f'{tmp_path}/a.jsonl:3: broken', f'{tmp_path}/a.jsonl:6: no code']
 
 
 def test_what_was_collected_can_be_read_again(repository, tmp_path):
     repository.commit('Add two numbers', {'add.ts': ADD})
-    pairs = list(instructions_of(repository.spec, Report()))
+    pairs = list(collect_instructions(repository.spec, Report()))
     write_jsonl(tmp_path/'pairs.jsonl', pairs)
-    assert list(instructions_of(f'jsonl:{tmp_path}/pairs.jsonl', Report())) == pairs
+    assert list(collect_instructions(f'jsonl:{tmp_path}/pairs.jsonl', Report())) == pairs
 
 
 # sources
@@ -299,25 +293,25 @@ def test_what_was_collected_can_be_read_again(repository, tmp_path):
 def test_specs(tmp_path):
     assert check_instructions('commits:../repo@v1') == ('commits', '../repo@v1')
     for spec, error in {'commits:': 'unknown kind|must say where', 'comits:x': "did you mean 'commits'", 'x': 'a source begins with', 'jsonl:': 'must say where', 'jsonl:nowhere.jsonl': 'does not exist'}.items():
-        with pytest.raises(UserError, match=error): instructions_of(spec, Report())
-    with pytest.raises(UserError, match='does not exist'): instructions_of(f'bundled:typescript,dir:{tmp_path}/nowhere', Report())
+        with pytest.raises(UserError, match=error): collect_instructions(spec, Report())
+    with pytest.raises(UserError, match='does not exist'): collect_instructions(f'bundled:typescript,dir:{tmp_path}/nowhere', Report())
 
 
 def test_documented_declarations_of_a_source():
     report, lines = Report(), []
-    pairs = list(instructions_of('bundled:typescript', report, lines.append))
+    pairs = list(collect_instructions('bundled:typescript', report, lines.append))
     assert len(pairs) == report.documented - report.left_out['too few words'] - report.left_out['too many words'] > 100
     assert all(3 <= len(p['doc'].split()) <= 200 for p in pairs) and lines == [f'bundled:typescript: {len(pairs):,} instructions']
 
 
 def test_a_source_without_comments(tmp_path):
     (tmp_path/'add.ts').write_text(ADD)
-    with pytest.raises(UserError, match='gives no instruction'): list(instructions_of(f'dir:{tmp_path}', Report()))
+    with pytest.raises(UserError, match='gives no instruction'): list(collect_instructions(f'dir:{tmp_path}', Report()))
 
 
 def test_cleaning_is_that_of_doc_comments():
-    assert cleaned('Adds **two** <b>numbers</b>.\r\n\r\n@param a - the first\r\n@internal no') == 'Adds two numbers. a the first'
-    assert cleaned('') == '' and cleaned('/** Starts */') == 'Starts' == cleaned('<!-- please\nfill in -->Starts')
+    assert clean_words('Adds **two** <b>numbers</b>.\r\n\r\n@param a - the first\r\n@internal no') == 'Adds two numbers. a the first'
+    assert clean_words('') == '' and clean_words('/** Starts */') == 'Starts' == clean_words('<!-- please\nfill in -->Starts')
 
 
 # what the suites ask
@@ -325,30 +319,30 @@ def test_cleaning_is_that_of_doc_comments():
 SUITES = [item for name in ('syntax', 'programming', 'algorithmic') for item in json.loads((Path(shutka.__file__).parent/'evaluate'/'suites'/f'{name}.json').read_text(encoding='utf-8'))['items']]
 
 
-def pair(doc: str, code: str) -> dict: return answer_pair('Do what I want.', ADD, '', 'a.jsonl:1') | {'doc': doc, 'signature': '', 'body': code}
+def pair(doc: str, code: str) -> dict: return make_answer_pair('Do what I want.', ADD, '', 'a.jsonl:1') | {'doc': doc, 'signature': '', 'body': code}
 
 
 def test_every_answer_and_every_task_is_left_out():
-    texts = suite_texts()
+    texts = read_suite_texts()
     assert len(texts) == 2 * len(SUITES)
     answers = [pair('Do what I want.', '\n'.join(item['reference'])) for item in SUITES]
-    assert avoiding(answers, texts) == ([], len(SUITES))
+    assert decontaminate(answers, texts) == ([], len(SUITES))
     asked = [pair(f"Write a function in TypeScript. {item['prompt'].lower()}", ADD) for item in SUITES]
-    assert avoiding(asked, texts) == ([], len(SUITES))
+    assert decontaminate(asked, texts) == ([], len(SUITES))
 
 
 def test_near_copies_are_left_out_nearly_always():
     "Another name; a line changed; white space; amid other code."
     renamed = [pair('Do what I want.', '\n'.join(item['reference']).replace(item['id'], 'other')) for item in SUITES]
     longer = [p | {'body': 'const before = 1; ' * 5 + p['body'].replace('\n', '\n\n\t') + 'return this.others.map(one => one.name).join()' * 5} for p in renamed]
-    assert avoiding(renamed, suite_texts())[1] >= .95 * len(SUITES) and avoiding(longer, suite_texts())[1] >= .95 * len(SUITES)
+    assert decontaminate(renamed, read_suite_texts())[1] >= .95 * len(SUITES) and decontaminate(longer, read_suite_texts())[1] >= .95 * len(SUITES)
 
 
 def test_the_innocent_stay():
     pairs = list(collect_pairs('bundled:typescript', Report()))
-    kept, left_out = avoiding(pairs, suite_texts())
+    kept, left_out = decontaminate(pairs, read_suite_texts())
     assert len(kept) + left_out == len(pairs) and left_out < .01 * len(pairs)
-    assert avoiding(pairs[:9], []) == (pairs[:9], 0) and avoiding([], suite_texts()) == ([], 0) and avoiding(pairs[:9], ['', '...']) == (pairs[:9], 0)
+    assert decontaminate(pairs[:9], []) == (pairs[:9], 0) and decontaminate([], read_suite_texts()) == ([], 0) and decontaminate(pairs[:9], ['', '...']) == (pairs[:9], 0)
 
 
 # the command
@@ -367,4 +361,4 @@ def test_command(repository, tmp_path, capsys):
 
 
 def test_records_of_other_languages_are_left_out():
-    with pytest.raises(LeftOut, match='another language'): record_pair({'docstring': 'Adds two numbers.', 'code': 'function add($a) { return $a + 1; }', 'language': 'php'}, 'a.jsonl:1')
+    with pytest.raises(LeftOut, match='another language'): make_record_pair({'docstring': 'Adds two numbers.', 'code': 'function add($a) { return $a + 1; }', 'language': 'php'}, 'a.jsonl:1')

@@ -36,7 +36,13 @@ from shutka.typescript.settings import TypescriptSettings
 HERE = Path(__file__).parent
 
 
-def rows_of(recipe): return read_steps(Path(recipe.settings.out)/'log.jsonl')
+def folder_of(recipe): return Path(recipe.settings.out)
+
+def newest_checkpoint(recipe): return load_checkpoint(recipe.settings.checkpoint_folder)
+
+def result_of(recipe): return read_result(recipe.settings.out)
+
+def rows_of(recipe): return read_steps(folder_of(recipe)/'log.jsonl')
 
 def losses(recipe): return [(r['phase'], r['step'], r['lr'], r['loss']) for r in rows_of(recipe)]
 
@@ -95,9 +101,9 @@ def test_sigkill_at_random_moments_and_the_losses_are_the_same_to_the_last_bit(s
     "On the bundled corpus, in every phase. Several processes die together, as with the plug."
     settings = dict(source='bundled:typescript', max_samples=150, steps=24 if kills < 20 else 80, epochs=0, ternary=.2, processes=world)
     whole = small('whole', **settings)
-    killed = change(whole, out=str(Path(whole.settings.out).with_name('killed')))
+    killed = change(whole, out=str(folder_of(whole).with_name('killed')))
     shutil.copytree(whole.settings.out, killed.settings.out)
-    def start(recipe): return subprocess.Popen(launcher.training_command(Path(recipe.settings.out), world, math.inf), stderr=subprocess.PIPE, text=True)
+    def start(recipe): return subprocess.Popen(launcher.training_command(folder_of(recipe), world, math.inf), stderr=subprocess.PIPE, text=True)
     assert (child := start(whole)).wait(120) == 0, child.stderr.read()
     chance = rng(0, 'kill', world, kills)
     for _ in range(kills):
@@ -105,13 +111,13 @@ def test_sigkill_at_random_moments_and_the_losses_are_the_same_to_the_last_bit(s
         if chance.random() < .8: new_row(child, killed, min(before, whole.settings.steps - 4))   # else it dies while it starts
         time.sleep(chance.random() / 4)
         pull_the_plug(child)
-        saved = load_checkpoint(killed.settings.checkpoint_folder)
+        saved = newest_checkpoint(killed)
         assert not saved or saved.step <= (rows_of(killed) or [{'step': 0}])[-1]['step']
     child = start(killed)
     assert child.wait(120) == 0, child.stderr.read()
     assert losses(killed) == losses(whole) and len(losses(whole)) == whole.settings.steps
     assert {p for p, *_ in losses(whole)} == {'words', 'order', 'ternary'}
-    assert read_result(killed.settings.out)['metrics'] == read_result(whole.settings.out)['metrics']
+    assert result_of(killed)['metrics'] == result_of(whole)['metrics']
     texts = ['parse a date', '{ return a + b; }']
     for side in ('words', 'code'): assert (load_model(f'{killed.settings.out}/model').encode(texts, side) == load_model(f'{whole.settings.out}/model').encode(texts, side)).all()
 
@@ -131,7 +137,7 @@ def test_a_damaged_checkpoint_costs_a_few_steps_and_no_more(small, every_step, d
 
     class Soon:
         def __bool__(self): return bool(next(told))
-    assert run_training(hurt.settings.out, signals=Soon()) == 4 and read_result(hurt.settings.out)['status'] == 'stopped'
+    assert run_training(hurt.settings.out, signals=Soon()) == 4 and result_of(hurt)['status'] == 'stopped'
     newest = list_checkpoints(hurt.settings.checkpoint_folder)[-1]
     damage(newest/name)
     with warnings.catch_warnings(record=True) as said:
@@ -145,13 +151,13 @@ def test_without_a_whole_checkpoint_nothing_starts(small, every_step, capsys, ch
     recipe = small()
     assert run_training(recipe.settings.out, signals=[1]) == 4
     for path in list_checkpoints(recipe.settings.checkpoint_folder): cut(path/'state.json')
-    before = sorted(Path(recipe.settings.out).rglob('*'))
+    before = sorted(folder_of(recipe).rglob('*'))
     capsys.readouterr()
     assert run_training(recipe.settings.out) == 2
     said = capsys.readouterr().err
     assert 'all are damaged' in said and said.count('\n') == 1
     with pytest.raises(UserError, match='all are damaged'): launch(recipe)
-    assert not children and sorted(Path(recipe.settings.out).rglob('*')) == before and len(rows_of(recipe)) == 1
+    assert not children and sorted(folder_of(recipe).rglob('*')) == before and len(rows_of(recipe)) == 1
 
 
 # --- launched -------------------------------------------------------------------------------------------------------------
@@ -172,9 +178,9 @@ def test_a_failure_is_the_same_error_here(small, processes):
     "A learning rate that breaks training, and a file that is gone."
     recipe = small(lr=1e30, processes=processes)
     with pytest.raises(Diverged, match='must be finite|was halted'): launch(recipe)
-    assert read_result(recipe.settings.out)['status'] == 'failed' and 'Diverged' in read_result(recipe.settings.out)['error']
+    assert result_of(recipe)['status'] == 'failed' and 'Diverged' in result_of(recipe)['error']
     with lock_folder(recipe.settings.out): pass  # nobody holds the folder
-    (Path(recipe.settings.out)/'data'/'train.jsonl').unlink()
+    (folder_of(recipe)/'data'/'train.jsonl').unlink()
     if processes == 1:
         with pytest.raises(UserError, match='train.jsonl does not exist'): launch(recipe)
 
@@ -184,8 +190,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(small, monkeypatch, processe
     whole, recipe = small('whole'), small(processes=processes)
     monkeypatch.setenv('SIGTERM_AT', '4')
     with pytest.raises(BudgetReached, match='^training was stopped; the same command goes on from .*checkpoints$'): launch(recipe)
-    assert read_result(recipe.settings.out)['status'] == 'stopped' and load_checkpoint(recipe.settings.checkpoint_folder).step == len(rows_of(recipe)) < 10
-    assert run_training(change(recipe, processes=1).out) == run_training(whole.settings.out) == 0  # from two processes to one, too
+    assert result_of(recipe)['status'] == 'stopped' and newest_checkpoint(recipe).step == len(rows_of(recipe)) < 10
+    assert run_training(change(recipe, processes=1).settings.out) == run_training(whole.settings.out) == 0  # from two processes to one, too
     for a, b in zip(losses(recipe), losses(whole), strict=True): assert a[:3] == b[:3] and a[3] == pytest.approx(b[3], abs=1e-6 * (processes > 1))
 
 
@@ -193,7 +199,7 @@ def test_a_session_that_is_over_leaves_a_model_and_goes_on(small):
     "Two sessions with little time, then one with enough."
     recipe = small(steps=0, epochs=30, minutes=.4)
     found = launch(recipe)
-    assert found['status'] == 'budget' and rows_of(recipe)[-1]['end'] == 'minutes' and (Path(recipe.settings.out)/'model'/'model.json').exists()
+    assert found['status'] == 'budget' and rows_of(recipe)[-1]['end'] == 'minutes' and (folder_of(recipe)/'model'/'model.json').exists()
     steps = found['steps']
     longer = change(recipe, minutes=0)
     prepare(longer, progress=lambda line: None)   # another budget is the same run
@@ -204,19 +210,19 @@ def test_two_processes_agree_on_the_end_of_a_session(small):
     "A limit in time only: both end at the same step, with the same learning rates, and there is a model."
     recipe = small(steps=0, epochs=0, minutes=.4, processes=2)
     assert launch(recipe)['status'] == 'trained'
-    assert [r['end'] for r in rows_of(recipe) if 'end' in r] == ['minutes', 'minutes'] and (Path(recipe.settings.out)/'model'/'model.json').exists()
+    assert [r['end'] for r in rows_of(recipe) if 'end' in r] == ['minutes', 'minutes'] and (folder_of(recipe)/'model'/'model.json').exists()
 
 def test_a_budget_of_two_processes_is_no_failure(small):
     recipe = small(steps=0, epochs=60, minutes=.4, processes=2)
     found = launch(recipe)
-    assert found['status'] == 'budget' and found['error'] is None and (Path(recipe.settings.out)/'model'/'model.json').exists()
+    assert found['status'] == 'budget' and found['error'] is None and (folder_of(recipe)/'model'/'model.json').exists()
 
 def test_what_an_earlier_session_said_does_not_count(small, monkeypatch):
     recipe = small()
     update_result(recipe.settings.out, status='budget')
     monkeypatch.setattr(launcher, 'training_command', lambda *ignored: ['false'])
     with pytest.raises(RuntimeError, match='exit code 1'): launch(recipe)
-    assert read_result(recipe.settings.out)['status'] == 'failed'
+    assert result_of(recipe)['status'] == 'failed'
 
 def test_a_process_that_was_killed_can_go_on(small, monkeypatch):
     recipe = small(steps=200, epochs=0, processes=2)
@@ -227,13 +233,13 @@ def test_a_process_that_was_killed_can_go_on(small, monkeypatch):
         process.wait()
     monkeypatch.setattr(launcher, 'follow_log', follow)
     with pytest.raises(BudgetReached, match='a training process was killed'): launch(recipe)
-    assert read_result(recipe.settings.out)['status'] == 'stopped' and load_checkpoint(recipe.settings.checkpoint_folder).step > 0
+    assert result_of(recipe)['status'] == 'stopped' and newest_checkpoint(recipe).step > 0
 
 
 def test_without_time_nothing_is_trained(small, capsys):
     recipe = small()
     assert run_training(recipe.settings.out, until=time.time() - 1) == 4
-    assert 'no time is left' in capsys.readouterr().err and read_result(recipe.settings.out)['status'] == 'stopped' and not rows_of(recipe)
+    assert 'no time is left' in capsys.readouterr().err and result_of(recipe)['status'] == 'stopped' and not rows_of(recipe)
 
 
 def test_one_process_that_runs_out_of_memory_makes_all_use_smaller_pieces(small, monkeypatch, capsys):
@@ -252,7 +258,7 @@ def test_one_example_that_does_not_fit_ends_it(small, monkeypatch, processes):
     recipe = small(processes=processes)
     monkeypatch.setenv('REFUSE', '0')
     with pytest.raises(OutOfMemory, match='one example at a time must fit'): launch(recipe)
-    assert rows_of(recipe) == [] and read_result(recipe.settings.out)['status'] == 'failed' and read_result(recipe.settings.out)['error'].startswith('OutOfMemory: ')
+    assert rows_of(recipe) == [] and result_of(recipe)['status'] == 'failed' and result_of(recipe)['error'].startswith('OutOfMemory: ')
 
 
 @pytest.mark.parametrize('processes', [1, 2])
@@ -275,7 +281,7 @@ def test_two_machines_with_weights_spread_over_both_are_the_same_run(small):
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--nproc_per_node', '1', '--master_addr', '127.0.0.1', '--master_port', str(port)]
     nodes = [subprocess.Popen([*torchrun, '--node_rank', rank, str(HERE/'small.py'), two.settings.out, '2'], stderr=subprocess.PIPE, text=True) for rank in '01']
     for node in nodes: assert node.wait(120) == 0, node.stderr.read()
-    assert read_result(two.settings.out)['status'] == 'trained' and run_training(one.settings.out) == 0
+    assert result_of(two)['status'] == 'trained' and run_training(one.settings.out) == 0
     vectors = [load_model(f'{recipe.settings.out}/model').encode(['parse a date']) for recipe in (one, two)]
     assert abs(vectors[0] - vectors[1]).max() < 1e-3
     for a, b in zip(rows_of(one), rows_of(two), strict=True):
@@ -291,7 +297,7 @@ def test_settings_that_save_memory_change_little(small):
 
 def test_a_crash_shows_its_traceback(small):
     recipe = small()
-    (Path(recipe.settings.out)/'data'/'train.jsonl').write_text('{"kind": "pair"}\n')
+    (folder_of(recipe)/'data'/'train.jsonl').write_text('{"kind": "pair"}\n')
     with pytest.raises(RuntimeError, match='exit code 1:\n(.|\n)*KeyError'): launch(recipe)
 
 
@@ -303,8 +309,8 @@ def test_an_interrupt_lets_training_save(small, monkeypatch, children):
         raise KeyboardInterrupt
     monkeypatch.setattr(launcher, 'follow_log', follow)
     with pytest.raises(KeyboardInterrupt): launch(recipe)
-    assert children[0].returncode == 4 and read_result(recipe.settings.out)['status'] == 'stopped'
-    assert load_checkpoint(recipe.settings.checkpoint_folder).step == rows_of(recipe)[-1]['step']
+    assert children[0].returncode == 4 and result_of(recipe)['status'] == 'stopped'
+    assert newest_checkpoint(recipe).step == rows_of(recipe)[-1]['step']
 
 
 def test_a_second_writer_is_refused_and_training_ends_with_the_process_that_launched_it(small, children):
@@ -315,14 +321,14 @@ def test_a_second_writer_is_refused_and_training_ends_with_the_process_that_laun
     while not rows_of(recipe): time.sleep(.01)
     with pytest.raises(UserError, match='another process is training'): launch(recipe)
     assert run_training(recipe.settings.out) == 2
-    assert read_result(recipe.settings.out) == {'status': 'running', 'error': None} and alive(pid)  # the first one goes on, unharmed
+    assert result_of(recipe) == {'status': 'running', 'error': None} and alive(pid)  # the first one goes on, unharmed
     parent.kill()
     parent.wait()
     parent.stdout.close()
     for _ in range(1_000):
         if not alive(pid): break
         time.sleep(.01)
-    assert not alive(pid) and read_result(recipe.settings.out)['status'] == 'stopped'
+    assert not alive(pid) and result_of(recipe)['status'] == 'stopped'
 
 
 def test_no_run_folder_is_made_for_nothing(tmp_path):
@@ -336,7 +342,7 @@ def test_accelerate_launch_starts_the_same_program(small):
     accelerate = [str(Path(sys.executable).with_name('accelerate')), 'launch', '--cpu', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--num_machines', '1']
     one, two = small('one'), small('two')
     done = subprocess.run([*accelerate, '--num_processes', '1', str(HERE/'small.py'), one.settings.out, '1'], capture_output=True, text=True)
-    assert done.returncode == 0 and read_result(one.settings.out)['status'] == 'trained', done.stderr
+    assert done.returncode == 0 and result_of(one)['status'] == 'trained', done.stderr
     done = subprocess.run([*accelerate, '--num_processes', '2', str(HERE/'small.py'), two.settings.out, '2'], capture_output=True, text=True)
     assert done.returncode != 0 and '2 processes were asked for, 1 started' in done.stderr
 
@@ -352,37 +358,37 @@ def test_the_world_must_be_the_one_asked_for(small, capsys):
 def test_a_finished_run_starts_nothing(small, children, capsys):
     recipe = small()
     assert run_training(recipe.settings.out) == 0
-    before = {p: p.stat().st_mtime_ns for p in Path(recipe.settings.out).rglob('*')}
-    assert launch(recipe) == read_result(recipe.settings.out) and 'complete' in capsys.readouterr().out
-    assert not children and {p: p.stat().st_mtime_ns for p in Path(recipe.settings.out).rglob('*')} == before
+    before = {p: p.stat().st_mtime_ns for p in folder_of(recipe).rglob('*')}
+    assert launch(recipe) == result_of(recipe) and 'complete' in capsys.readouterr().out
+    assert not children and {p: p.stat().st_mtime_ns for p in folder_of(recipe).rglob('*')} == before
 
 
 @pytest.mark.parametrize('field, value', [('seed', 1), ('batch_size', 32), ('steps', 11), ('lr', .1), ('source', 'bundled:typescript'), ('held_out', 'web')])
 def test_other_settings_are_refused_by_name(small, field, value):
     recipe = small()
-    before = {p: p.read_bytes() for p in Path(recipe.settings.out).rglob('*') if p.is_file()}
+    before = {p: p.read_bytes() for p in folder_of(recipe).rglob('*') if p.is_file()}
     with pytest.raises(UserError, match=rf'other settings: {field} was .* and is {value!r} \('): prepare(change(recipe, **{field: value}))
-    assert {p: p.read_bytes() for p in Path(recipe.settings.out).rglob('*') if p.is_file()} == before
+    assert {p: p.read_bytes() for p in folder_of(recipe).rglob('*') if p.is_file()} == before
 
 
 def test_what_a_run_leaves(small):
     recipe = small()
     assert run_training(recipe.settings.out) == 0
-    assert sorted(p.name for p in Path(recipe.settings.out).iterdir() if p.name != '.lock') == [
+    assert sorted(p.name for p in folder_of(recipe).iterdir() if p.name != '.lock') == [
         'checkpoints', 'data', 'encoding.json', 'log.jsonl', 'model', 'result.json', 'run.json']
-    hardware = [r for r in read_jsonl(Path(recipe.settings.out)/'log.jsonl') if 'step' not in r]
+    hardware = [r for r in read_jsonl(folder_of(recipe)/'log.jsonl') if 'step' not in r]
     assert hardware and {'time', 'cpu_percent', 'ram_percent', 'ram_gb', 'disk_free_gb', 'gpus'} <= hardware[0].keys()
-    assert TypescriptSettings(**read_json(Path(recipe.settings.out)/'run.json')['settings']) == recipe.settings
+    assert TypescriptSettings(**read_json(folder_of(recipe)/'run.json')['settings']) == recipe.settings
     assert [r['step'] for r in rows_of(recipe)] == list(range(1, 11))
     for row in rows_of(recipe): assert {'phase', 'step', 'loss', 'lr', 'grad_norm', 'seconds', 'tokens_s', 'memory_gb'} <= row.keys()
     assert {'mrr', 'effective_rank', 'mean_cosine', 'dead_dimensions'} <= rows_of(recipe)[-1].keys()
-    assert recipe.settings.out not in (Path(recipe.settings.out)/'log.jsonl').read_text()
+    assert recipe.settings.out not in (folder_of(recipe)/'log.jsonl').read_text()
 
 
 def test_checkpoints_may_lie_elsewhere(small, tmp_path):
     recipe = small(checkpoint_dir=str(tmp_path/'elsewhere'))
     assert run_training(recipe.settings.out) == 0
-    assert load_checkpoint(tmp_path/'elsewhere').step == 10 and not (Path(recipe.settings.out)/'checkpoints').exists()
+    assert load_checkpoint(tmp_path/'elsewhere').step == 10 and not (folder_of(recipe)/'checkpoints').exists()
 
 
 def test_a_single_checkpoint_is_a_model_and_can_be_served(small, every_step, tmp_path):

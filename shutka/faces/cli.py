@@ -214,8 +214,8 @@ def instructions(source, output, force):
     SOURCE is commits:REPO[@REV] for commit messages, jsonl:FILE for records with words and code, hf:ID[/CONFIG] or any other source of code for doc comments; several are
     separated by commas.
     """
-    from shutka.instructions.examples import instructions_of
-    _write_pairs(instructions_of, source, output, force)
+    from shutka.instructions.collection import collect_instructions
+    _write_pairs(collect_instructions, source, output, force)
 
 # %% ../../nbs/90_faces/90_cli.ipynb #e84e4f2e
 @data.command()

@@ -9,9 +9,11 @@ __all__ = ['Manifest', 'Pipeline', 'open_pipeline', 'build']
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .config import TrainingConfig, write_config
+from .parameters import configure_workers
+
 from ..core.files import write_json
 from ..core.page import format_value, markdown_table
-from .budget import TrainingConfig, workers_for, write_config
 from .commit_file import write_commits
 from .embedding import choose_encoder
 from .manifest import MANIFEST_FILE, begin_manifest, note_sections, read_manifest, run_phase
@@ -108,7 +110,7 @@ def _analyze(pipeline: Pipeline, stats: dict):
 
 def _scrape(pipeline: Pipeline):
     "Phase 1: every commit; what was read before stays."
-    workers = max(1, workers_for(pipeline.config, pipeline.machine))
+    workers = max(1, configure_workers(pipeline.config, pipeline.machine))
     with run_phase(pipeline.base, 'phase_1_scrape', HISTORY_FILE) as found:
         written = write_commits(pipeline.repo, pipeline.base/HISTORY_FILE, anew=pipeline.settings.force,
                                 workers=workers, progress=ProgressBar('commits'))
@@ -150,7 +152,7 @@ def _train(pipeline: Pipeline, recipe: GitHistory, index: dict) -> dict:
         print(plan)
         launch(recipe, plan, show=Live(settings.out))
         report = summarize_run(settings.out) | {'model_name': pipeline.name}
-        report['hardware']['num_workers'] = max(1, workers_for(pipeline.config, pipeline.machine))
+        report['hardware']['num_workers'] = max(1, configure_workers(pipeline.config, pipeline.machine))
         write_json(Path(settings.saved)/'training_report.json', report)
         write_report(settings.out)
         note_sections(base, training_report=report)

@@ -10,15 +10,11 @@ __all__ = ['CONFIG_FILE', 'SCRATCH_RATE', 'LONGEST_WINDOW', 'suggest_config', 'l
 from dataclasses import replace
 from pathlib import Path
 
+from .config import ModelSection, TrainingConfig, TrainingSection, read_config
+from .parameters import compute_training_parameters
+
 from ..core.hashes import sha256
-from shutka.history.budget import (
-    ModelSection,
-    TrainingConfig,
-    TrainingSection,
-    read_config,
-    sequences_for,
-    training_parameters,
-)
+from .budget import estimate_sequences
 from .recipe import GitHistory, WindowSettings, digest_tokens
 from .settings import HistorySettings
 from .stats import measure_repository
@@ -79,8 +75,9 @@ def estimate_training(
 ) -> dict:
     "The part training_parameters of the manifest, before there are tokens."
     size = estimate_lm_size(config.model.name, guess_vocabulary(config), cut.sequence_length)['parameters']
-    sequences = sequences_for(commits, cut.sequence_length)
-    return training_parameters(config, machine, sequences, length=cut.sequence_length, parameters=size, epochs=epochs)
+    sequences = estimate_sequences(commits, cut.sequence_length)
+    return compute_training_parameters(config, machine, sequences, length=cut.sequence_length,
+                                       parameters=size, epochs=epochs)
 
 # %% ../../nbs/72_history/65_planning.ipynb #a68614ed
 def plan_history(
@@ -113,8 +110,8 @@ def make_history_recipe(
     splits = {split: TokenSplit(tokens, split) for split in SPLITS}
     length, scratch = splits['train'].cut.sequence_length, model == 'tiny' or not config.model.pretrained
     size = estimate_lm_size(model, splits['train'].vocabulary, length, length if scratch else 0)['parameters']
-    numbers = training_parameters(config, machine, sum(map(len, splits.values())), train=len(splits['train']),
-                                  length=length, parameters=size, epochs=settings.force_epochs)
+    numbers = compute_training_parameters(config, machine, sum(map(len, splits.values())), train=len(splits['train']),
+                                          length=length, parameters=size, epochs=settings.force_epochs)
     chosen = dict(
         digest=digest_tokens(tokens), model=model, pretrained=not scratch, warmup=numbers['warmup_steps'],
         weight_decay=training.weight_decay, batch_size=numbers['batch_size'], epochs=numbers['epochs'],

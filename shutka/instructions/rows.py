@@ -10,6 +10,9 @@ __all__ = ['find_pairs', 'list_row_sources', 'read_or_collect_pairs', 'find_memo
 from collections.abc import Callable
 from pathlib import Path
 
+from .collection import check_instructions, collect_instructions
+from .decontamination import decontaminate, read_suite_texts
+
 from ..core.errors import UserError
 from ..core.files import read_json, read_jsonl
 from ..data.corpus import deduplicate, draw_records
@@ -17,7 +20,6 @@ from ..data.pairs import Report
 from ..data.parts import CORPUS_PARTS, collect_parts, parse_held_out
 from ..data.records import Pair
 from ..data.sources import check_spec, parse_specs
-from .examples import avoiding, check_instructions, instructions_of, suite_texts
 from .settings import InstructionsSettings
 from ..models.text_jepa import TextJEPA
 from ..text.passages import Layout, Passage, assemble_code, find_neighbours, make_passage
@@ -77,14 +79,14 @@ def collect_rows(
     "Pairs of code and instructions, mixed, without what the evaluation suites ask, and with the memories of each."
     parts, facts = read_or_collect_pairs(settings, progress)
     report = Report()
-    asked = list(instructions_of(settings.instructions, report, progress)) if settings.instructions else []
+    asked = list(collect_instructions(settings.instructions, report, progress)) if settings.instructions else []
 
     # Code that is held out must not come back as the answer to an instruction.
     held = {assemble_code(pair) for part in CORPUS_PARTS[1:] for pair in parts[part]}
     asked = [pair for pair in deduplicate(asked)[0] if assemble_code(pair) not in held]
     mixed = (draw_records(parts['train'], settings.code_samples, settings.seed, 'code')
              + draw_records(asked, settings.instruction_samples, settings.seed, 'instructions'))
-    train, left_out = avoiding(mixed, suite_texts())
+    train, left_out = decontaminate(mixed, read_suite_texts())
     train = draw_records(train, settings.max_samples, settings.seed, 'sample')
     if len(train) < 2: raise UserError(f"there must be at least 2 pairs to train on, got {len(train)}")
 

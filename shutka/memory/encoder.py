@@ -23,6 +23,12 @@ def _tensors(encoder) -> list[tuple]:
         raise UserError(f"an encoder must be a PyTorch module or have a fingerprint, {kind} is neither") from None
     return sorted((pair for pair in named if not pair[0].startswith('decoder.')), key=lambda pair: pair[0])
 
+def _shape(encoder) -> str:
+    "The settings of an encoder, as text."
+    # Banks know their encoders by a hash over this text. In version 0.2, which began to write them,
+    # the class that is TextJEPAConfig now was called Config.
+    return repr(getattr(encoder, 'config', '')).replace('TextJEPAConfig(', 'Config(', 1)
+
 def _bytes(t) -> bytes:
     "The bytes of a tensor, of any type and on any device."
     import torch
@@ -34,7 +40,7 @@ def fingerprint(
     "Which encoder this is; another as soon as one weight differs. Raises `UserError` for what is no encoder."
     own = getattr(encoder, 'fingerprint', None)
     if isinstance(own, str): return own
-    made = hashlib.sha256(repr(getattr(encoder, 'config', '')).encode())
+    made = hashlib.sha256(_shape(encoder).encode())
     for name, t in _tensors(encoder):
         made.update(f'{name} {t.dtype} {tuple(t.shape)} '.encode())
         made.update(_bytes(t))
