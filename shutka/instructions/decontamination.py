@@ -6,24 +6,18 @@
 __all__ = ['read_suite_texts', 'list_trigrams', 'decontaminate']
 
 # %% ../../nbs/71_instructions/18_decontamination.ipynb #3fb6e6e3
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from importlib.resources import files
 
 from ..data.records import Pair
+from ..evaluate.tasks import SUITES, read_suite
 
 # %% ../../nbs/71_instructions/18_decontamination.ipynb #08fc0d3c
 def read_suite_texts() -> list[str]:
     "The tasks and reference answers of every suite that ships with shutka, in turn."
-    folder = files('shutka')/'evaluate'/'suites'
-    texts = []
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if not file.name.endswith('.json'): continue
-        for item in json.loads(file.read_text(encoding='utf-8'))['items']:
-            texts += [item['prompt'], '\n'.join(item['reference'])]
-    return texts
+    tasks = [task for suite in SUITES for task in read_suite(suite)]
+    return [text for task in tasks for text in (task.prompt, task.reference)]
 
 # %% ../../nbs/71_instructions/18_decontamination.ipynb #9633321a
 def list_trigrams(
