@@ -1,6 +1,7 @@
-"""A run as its user meets it: killed, stopped, damaged, on two processes, started twice; each ends as if nothing had happened, or says why not.
+"""A run as its user meets it: killed, stopped, damaged, on two processes, started twice.
 
-The trained program is `small.py`: `python -m shutka.train.run` with a small model.
+Each ends as if nothing had happened, or says why not. The trained program is `small.py`:
+`python -m shutka.train.run` with a small model.
 """
 import contextlib
 import math
@@ -46,6 +47,15 @@ def rows_of(recipe): return read_steps(folder_of(recipe)/'log.jsonl')
 
 def losses(recipe): return [(r['phase'], r['step'], r['lr'], r['loss']) for r in rows_of(recipe)]
 
+def model_of(recipe): return load_model(folder_of(recipe)/'model')
+
+def has_model(recipe): return (folder_of(recipe)/'model'/'model.json').exists()
+
+def last_step(recipe):
+    "The newest step in the log; 0 if there is none."
+    rows = rows_of(recipe)
+    return rows[-1]['step'] if rows else 0
+
 def alive(pid):
     try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
     except FileNotFoundError: return False
@@ -53,7 +63,7 @@ def alive(pid):
 
 @pytest.fixture(autouse=True)
 def children(monkeypatch):
-    "What `launch` starts trains a small model; the processes are kept in a list, and none outlives its test."
+    "What `launch` starts trains a small model. The processes are kept in a list; none outlives its test."
     monkeypatch.setenv('PYTHONPATH', str(HERE.parent))
     command, popen, started = launcher.training_command, subprocess.Popen, []
 
@@ -77,10 +87,12 @@ def children(monkeypatch):
 @pytest.fixture
 def every_step(monkeypatch):
     "A checkpoint after each step, in this process."
-    monkeypatch.setattr(program, 'fit', lambda model, phases, folder, session, **hooks: fit(model, phases, folder, replace(session, save_every=0), **hooks))
+    def fit_and_save(model, phases, folder, session, **hooks):
+        return fit(model, phases, folder, replace(session, save_every=0), **hooks)
+    monkeypatch.setattr(program, 'fit', fit_and_save)
 
 
-# --- killed ---------------------------------------------------------------------------------------------------------------
+# --- killed ---------------------------------------------------------------------------------------
 
 def pull_the_plug(process):
     "Kill a process and all that it has started; torchrun's workers are in sessions of their own."
@@ -92,34 +104,48 @@ def pull_the_plug(process):
     process.wait()
     psutil.wait_procs(started)
 
-def new_row(process, recipe, after):
+def wait_for_step(process, recipe, after):
     "Wait for a step after the one given, or for the end."
-    while process.poll() is None and (not rows_of(recipe) or rows_of(recipe)[-1]['step'] <= after): time.sleep(.002)
+    while process.poll() is None and last_step(recipe) <= after: time.sleep(.002)
 
-@pytest.mark.parametrize('world, kills', [(1, 3), (2, 1), pytest.param(1, 20, marks=pytest.mark.faults), pytest.param(2, 20, marks=pytest.mark.faults)])
+@pytest.mark.parametrize('world, kills', [
+    (1, 3),
+    (2, 1),
+    pytest.param(1, 20, marks=pytest.mark.faults),
+    pytest.param(2, 20, marks=pytest.mark.faults),
+])
 def test_sigkill_at_random_moments_and_the_losses_are_the_same_to_the_last_bit(small, world, kills):
     "On the bundled corpus, in every phase. Several processes die together, as with the plug."
-    settings = dict(source='bundled:typescript', max_samples=150, steps=24 if kills < 20 else 80, epochs=0, ternary=.2, processes=world)
-    whole = small('whole', **settings)
+    steps = 24 if kills < 20 else 80
+    whole = small('whole', source='bundled:typescript', max_samples=150, steps=steps, epochs=0, ternary=.2,
+                  processes=world)
     killed = change(whole, out=str(folder_of(whole).with_name('killed')))
     shutil.copytree(whole.settings.out, killed.settings.out)
-    def start(recipe): return subprocess.Popen(launcher.training_command(folder_of(recipe), world, math.inf), stderr=subprocess.PIPE, text=True)
-    assert (child := start(whole)).wait(120) == 0, child.stderr.read()
+
+    def start(recipe):
+        command = launcher.training_command(folder_of(recipe), world, math.inf)
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    child = start(whole)
+    assert child.wait(120) == 0, child.stderr.read()
     chance = rng(0, 'kill', world, kills)
     for _ in range(kills):
-        child, before = start(killed), len(rows_of(killed))
-        if chance.random() < .8: new_row(child, killed, min(before, whole.settings.steps - 4))   # else it dies while it starts
+        child = start(killed)
+        before = len(rows_of(killed))
+        # One in five dies while it starts, the others after a step.
+        if chance.random() < .8: wait_for_step(child, killed, min(before, steps - 4))
         time.sleep(chance.random() / 4)
         pull_the_plug(child)
         saved = newest_checkpoint(killed)
-        assert not saved or saved.step <= (rows_of(killed) or [{'step': 0}])[-1]['step']
+        assert not saved or saved.step <= last_step(killed)
     child = start(killed)
     assert child.wait(120) == 0, child.stderr.read()
-    assert losses(killed) == losses(whole) and len(losses(whole)) == whole.settings.steps
+    assert losses(killed) == losses(whole) and len(losses(whole)) == steps
     assert {p for p, *_ in losses(whole)} == {'words', 'order', 'ternary'}
     assert result_of(killed)['metrics'] == result_of(whole)['metrics']
     texts = ['parse a date', '{ return a + b; }']
-    for side in ('words', 'code'): assert (load_model(f'{killed.settings.out}/model').encode(texts, side) == load_model(f'{whole.settings.out}/model').encode(texts, side)).all()
+    for side in ('words', 'code'):
+        assert (model_of(killed).encode(texts, side) == model_of(whole).encode(texts, side)).all()
 
 
 def cut(path): os.truncate(path, path.stat().st_size // 2)
@@ -129,15 +155,22 @@ def flip(path):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
 
-@pytest.mark.parametrize('damage, name', [(cut, 'model.safetensors'), (flip, 'optimizer.safetensors'), (Path.unlink, 'state.json')])
+@pytest.mark.parametrize('damage, name', [
+    (cut, 'model.safetensors'),
+    (flip, 'optimizer.safetensors'),
+    (Path.unlink, 'state.json'),
+])
 def test_a_damaged_checkpoint_costs_a_few_steps_and_no_more(small, every_step, damage, name):
     whole, hurt = small('whole'), small('hurt')
     assert run_training(whole.settings.out) == 0
     told = iter([()] * 5 + [(1,)])
 
     class Soon:
+        "A list of signals that gets its first one after five steps."
         def __bool__(self): return bool(next(told))
-    assert run_training(hurt.settings.out, signals=Soon()) == 4 and result_of(hurt)['status'] == 'stopped'
+
+    assert run_training(hurt.settings.out, signals=Soon()) == 4
+    assert result_of(hurt)['status'] == 'stopped'
     newest = list_checkpoints(hurt.settings.checkpoint_folder)[-1]
     damage(newest/name)
     with warnings.catch_warnings(record=True) as said:
@@ -157,10 +190,11 @@ def test_without_a_whole_checkpoint_nothing_starts(small, every_step, capsys, ch
     said = capsys.readouterr().err
     assert 'all are damaged' in said and said.count('\n') == 1
     with pytest.raises(UserError, match='all are damaged'): launch(recipe)
-    assert not children and sorted(folder_of(recipe).rglob('*')) == before and len(rows_of(recipe)) == 1
+    assert not children
+    assert sorted(folder_of(recipe).rglob('*')) == before and len(rows_of(recipe)) == 1
 
 
-# --- launched -------------------------------------------------------------------------------------------------------------
+# --- launched -------------------------------------------------------------------------------------
 
 def test_two_processes_train_as_one(small, children):
     "Losses of the global batch, learning rates and checks, to the sixth digit."
@@ -170,7 +204,9 @@ def test_two_processes_train_as_one(small, children):
     assert found['status'] == 'trained' and 'torch.distributed.run' in children[0].args
     for a, b in zip(rows_of(one), rows_of(two), strict=True):
         assert a.keys() == b.keys() and (a['phase'], a['step'], a['lr']) == (b['phase'], b['step'], b['lr'])
-        for key in ('loss', 'grad_norm', 'mrr'): assert b.get(key, 0) == pytest.approx(a.get(key, 0), rel=1e-6, abs=1e-6), (a['step'], key)
+        for key in ('loss', 'grad_norm', 'mrr'):
+            expected = pytest.approx(a.get(key, 0), rel=1e-6, abs=1e-6)
+            assert b.get(key, 0) == expected, (a['step'], key)
 
 
 @pytest.mark.parametrize('processes', [1, 2])
@@ -178,7 +214,8 @@ def test_a_failure_is_the_same_error_here(small, processes):
     "A learning rate that breaks training, and a file that is gone."
     recipe = small(lr=1e30, processes=processes)
     with pytest.raises(Diverged, match='must be finite|was halted'): launch(recipe)
-    assert result_of(recipe)['status'] == 'failed' and 'Diverged' in result_of(recipe)['error']
+    result = result_of(recipe)
+    assert result['status'] == 'failed' and 'Diverged' in result['error']
     with lock_folder(recipe.settings.out): pass  # nobody holds the folder
     (folder_of(recipe)/'data'/'train.jsonl').unlink()
     if processes == 1:
@@ -189,33 +226,40 @@ def test_a_failure_is_the_same_error_here(small, processes):
 def test_sigterm_saves_and_the_same_command_goes_on(small, monkeypatch, processes):
     whole, recipe = small('whole'), small(processes=processes)
     monkeypatch.setenv('SIGTERM_AT', '4')
-    with pytest.raises(BudgetReached, match='^training was stopped; the same command goes on from .*checkpoints$'): launch(recipe)
-    assert result_of(recipe)['status'] == 'stopped' and newest_checkpoint(recipe).step == len(rows_of(recipe)) < 10
-    assert run_training(change(recipe, processes=1).settings.out) == run_training(whole.settings.out) == 0  # from two processes to one, too
-    for a, b in zip(losses(recipe), losses(whole), strict=True): assert a[:3] == b[:3] and a[3] == pytest.approx(b[3], abs=1e-6 * (processes > 1))
+    stopped = '^training was stopped; the same command goes on from .*checkpoints$'
+    with pytest.raises(BudgetReached, match=stopped): launch(recipe)
+    assert result_of(recipe)['status'] == 'stopped'
+    assert newest_checkpoint(recipe).step == len(rows_of(recipe)) < 10
+    alone = change(recipe, processes=1)   # from two processes to one, too
+    assert run_training(alone.settings.out) == run_training(whole.settings.out) == 0
+    tolerance = 1e-6 * (processes > 1)    # one process comes to the same bits
+    for a, b in zip(losses(recipe), losses(whole), strict=True):
+        assert a[:3] == b[:3] and a[3] == pytest.approx(b[3], abs=tolerance)
 
 
 def test_a_session_that_is_over_leaves_a_model_and_goes_on(small):
     "Two sessions with little time, then one with enough."
     recipe = small(steps=0, epochs=30, minutes=.4)
     found = launch(recipe)
-    assert found['status'] == 'budget' and rows_of(recipe)[-1]['end'] == 'minutes' and (folder_of(recipe)/'model'/'model.json').exists()
+    assert found['status'] == 'budget' and rows_of(recipe)[-1]['end'] == 'minutes' and has_model(recipe)
     steps = found['steps']
     longer = change(recipe, minutes=0)
     prepare(longer, progress=lambda line: None)   # another budget is the same run
     found = launch(longer)
-    assert found['status'] == 'trained' and found['steps'] > steps and [r['step'] for r in rows_of(recipe)] == list(range(1, found['steps'] + 1))
+    assert found['status'] == 'trained' and found['steps'] > steps
+    assert [r['step'] for r in rows_of(recipe)] == list(range(1, found['steps'] + 1))
 
 def test_two_processes_agree_on_the_end_of_a_session(small):
     "A limit in time only: both end at the same step, with the same learning rates, and there is a model."
     recipe = small(steps=0, epochs=0, minutes=.4, processes=2)
     assert launch(recipe)['status'] == 'trained'
-    assert [r['end'] for r in rows_of(recipe) if 'end' in r] == ['minutes', 'minutes'] and (folder_of(recipe)/'model'/'model.json').exists()
+    assert [r['end'] for r in rows_of(recipe) if 'end' in r] == ['minutes', 'minutes']
+    assert has_model(recipe)
 
 def test_a_budget_of_two_processes_is_no_failure(small):
     recipe = small(steps=0, epochs=60, minutes=.4, processes=2)
     found = launch(recipe)
-    assert found['status'] == 'budget' and found['error'] is None and (folder_of(recipe)/'model'/'model.json').exists()
+    assert found['status'] == 'budget' and found['error'] is None and has_model(recipe)
 
 def test_what_an_earlier_session_said_does_not_count(small, monkeypatch):
     recipe = small()
@@ -226,11 +270,14 @@ def test_what_an_earlier_session_said_does_not_count(small, monkeypatch):
 
 def test_a_process_that_was_killed_can_go_on(small, monkeypatch):
     recipe = small(steps=200, epochs=0, processes=2)
+
     def follow(process, **ignored):
         while not rows_of(recipe): time.sleep(.01)
-        workers = [p for p in psutil.Process(process.pid).children(recursive=True) if 'small.py' in ' '.join(p.cmdline())]
+        started = psutil.Process(process.pid).children(recursive=True)
+        workers = [p for p in started if 'small.py' in ' '.join(p.cmdline())]
         workers[-1].kill()
         process.wait()
+
     monkeypatch.setattr(launcher, 'follow_log', follow)
     with pytest.raises(BudgetReached, match='a training process was killed'): launch(recipe)
     assert result_of(recipe)['status'] == 'stopped' and newest_checkpoint(recipe).step > 0
@@ -239,7 +286,8 @@ def test_a_process_that_was_killed_can_go_on(small, monkeypatch):
 def test_without_time_nothing_is_trained(small, capsys):
     recipe = small()
     assert run_training(recipe.settings.out, until=time.time() - 1) == 4
-    assert 'no time is left' in capsys.readouterr().err and result_of(recipe)['status'] == 'stopped' and not rows_of(recipe)
+    assert 'no time is left' in capsys.readouterr().err
+    assert result_of(recipe)['status'] == 'stopped' and not rows_of(recipe)
 
 
 def test_one_process_that_runs_out_of_memory_makes_all_use_smaller_pieces(small, monkeypatch, capsys):
@@ -247,7 +295,8 @@ def test_one_process_that_runs_out_of_memory_makes_all_use_smaller_pieces(small,
     whole, recipe = small('whole'), small('small', processes=2)
     monkeypatch.setenv('REFUSE', '2')
     found = launch(recipe)
-    assert found['status'] == 'trained' and capsys.readouterr().out.count('once more, in smaller micro-batches') == 2
+    assert found['status'] == 'trained'
+    assert capsys.readouterr().out.count('once more, in smaller micro-batches') == 2
     assert {r['pieces'] for r in rows_of(recipe)} == {4}
     monkeypatch.delenv('REFUSE')
     assert run_training(whole.settings.out) == 0
@@ -258,7 +307,9 @@ def test_one_example_that_does_not_fit_ends_it(small, monkeypatch, processes):
     recipe = small(processes=processes)
     monkeypatch.setenv('REFUSE', '0')
     with pytest.raises(OutOfMemory, match='one example at a time must fit'): launch(recipe)
-    assert rows_of(recipe) == [] and result_of(recipe)['status'] == 'failed' and result_of(recipe)['error'].startswith('OutOfMemory: ')
+    result = result_of(recipe)
+    assert rows_of(recipe) == []
+    assert result['status'] == 'failed' and result['error'].startswith('OutOfMemory: ')
 
 
 @pytest.mark.parametrize('processes', [1, 2])
@@ -266,10 +317,12 @@ def test_a_step_that_hangs_is_tried_once_more(small, monkeypatch, capsys, proces
     whole, recipe = small('whole'), small(processes=processes)
     monkeypatch.setenv('HANG_AT', '3')
     found = launch(recipe)
-    assert found['status'] == 'trained' and 'once more, from the last checkpoint' in capsys.readouterr().out
+    assert found['status'] == 'trained'
+    assert 'once more, from the last checkpoint' in capsys.readouterr().out
     assert 'in hang' in (recipe.settings.checkpoint_folder/f'stuck-{processes - 1}.txt').read_text()
     assert run_training(whole.settings.out) == 0
-    assert [r['loss'] for r in rows_of(recipe)] == pytest.approx([r['loss'] for r in rows_of(whole)], abs=1e-6 * (processes > 1))
+    tolerance = 1e-6 * (processes > 1)   # one process comes to the same bits
+    assert [r['loss'] for r in rows_of(recipe)] == pytest.approx([r['loss'] for r in rows_of(whole)], abs=tolerance)
 
 
 def test_two_machines_with_weights_spread_over_both_are_the_same_run(small):
@@ -278,14 +331,20 @@ def test_two_machines_with_weights_spread_over_both_are_the_same_run(small):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--nproc_per_node', '1', '--master_addr', '127.0.0.1', '--master_port', str(port)]
-    nodes = [subprocess.Popen([*torchrun, '--node_rank', rank, str(HERE/'small.py'), two.settings.out, '2'], stderr=subprocess.PIPE, text=True) for rank in '01']
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--nproc_per_node', '1',
+                '--master_addr', '127.0.0.1', '--master_port', str(port)]
+    nodes = []
+    for rank in '01':
+        command = [*torchrun, '--node_rank', rank, str(HERE/'small.py'), two.settings.out, '2']
+        nodes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
     for node in nodes: assert node.wait(120) == 0, node.stderr.read()
     assert result_of(two)['status'] == 'trained' and run_training(one.settings.out) == 0
-    vectors = [load_model(f'{recipe.settings.out}/model').encode(['parse a date']) for recipe in (one, two)]
+    vectors = [model_of(recipe).encode(['parse a date']) for recipe in (one, two)]
     assert abs(vectors[0] - vectors[1]).max() < 1e-3
     for a, b in zip(rows_of(one), rows_of(two), strict=True):
-        for key in ('loss', 'mrr'): assert b.get(key, 0) == pytest.approx(a.get(key, 0), rel=1e-4, abs=1e-5), (a['step'], key)
+        for key in ('loss', 'mrr'):
+            expected = pytest.approx(a.get(key, 0), rel=1e-4, abs=1e-5)
+            assert b.get(key, 0) == expected, (a['step'], key)
 
 
 def test_settings_that_save_memory_change_little(small):
@@ -315,7 +374,13 @@ def test_an_interrupt_lets_training_save(small, monkeypatch, children):
 
 def test_a_second_writer_is_refused_and_training_ends_with_the_process_that_launched_it(small, children):
     recipe = small(steps=2_000, epochs=0)
-    script = f"import subprocess, sys, time; print(subprocess.Popen([sys.executable, {str(HERE/'small.py')!r}, {recipe.settings.out!r}, '1']).pid, flush=True); time.sleep(99)"
+    command = [sys.executable, str(HERE/'small.py'), recipe.settings.out, '1']
+    script = f"""
+import subprocess, time
+training = subprocess.Popen({command!r})
+print(training.pid, flush=True)
+time.sleep(99)
+"""
     parent = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())
     while not rows_of(recipe): time.sleep(.01)
@@ -338,12 +403,18 @@ def test_no_run_folder_is_made_for_nothing(tmp_path):
 
 
 def test_accelerate_launch_starts_the_same_program(small):
-    "On a CPU it starts one process whatever it is asked for; then the program refuses, instead of training with half of the machine."
-    accelerate = [str(Path(sys.executable).with_name('accelerate')), 'launch', '--cpu', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--num_machines', '1']
+    "On a CPU it starts one process whatever it is asked for. The program then refuses to train with half the machine."
+    accelerate = str(Path(sys.executable).with_name('accelerate'))
+    options = ['--cpu', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--num_machines', '1']
+
+    def start(recipe, processes):
+        words = [*options, '--num_processes', processes, str(HERE/'small.py'), recipe.settings.out, processes]
+        return subprocess.run([accelerate, 'launch', *words], capture_output=True, text=True)
+
     one, two = small('one'), small('two')
-    done = subprocess.run([*accelerate, '--num_processes', '1', str(HERE/'small.py'), one.settings.out, '1'], capture_output=True, text=True)
+    done = start(one, '1')
     assert done.returncode == 0 and result_of(one)['status'] == 'trained', done.stderr
-    done = subprocess.run([*accelerate, '--num_processes', '2', str(HERE/'small.py'), two.settings.out, '2'], capture_output=True, text=True)
+    done = start(two, '2')
     assert done.returncode != 0 and '2 processes were asked for, 1 started' in done.stderr
 
 
@@ -353,22 +424,29 @@ def test_the_world_must_be_the_one_asked_for(small, capsys):
     assert '2 processes were asked for, 1 started' in capsys.readouterr().err
 
 
-# --- once, and once more -------------------------------------------------------------------------------------------------------
+# --- once, and once more --------------------------------------------------------------------------
 
 def test_a_finished_run_starts_nothing(small, children, capsys):
     recipe = small()
     assert run_training(recipe.settings.out) == 0
-    before = {p: p.stat().st_mtime_ns for p in folder_of(recipe).rglob('*')}
+
+    def times(): return {p: p.stat().st_mtime_ns for p in folder_of(recipe).rglob('*')}
+    before = times()
     assert launch(recipe) == result_of(recipe) and 'complete' in capsys.readouterr().out
-    assert not children and {p: p.stat().st_mtime_ns for p in folder_of(recipe).rglob('*')} == before
+    assert not children and times() == before
 
 
-@pytest.mark.parametrize('field, value', [('seed', 1), ('batch_size', 32), ('steps', 11), ('lr', .1), ('source', 'bundled:typescript'), ('held_out', 'web')])
+@pytest.mark.parametrize('field, value', [
+    ('seed', 1), ('batch_size', 32), ('steps', 11), ('lr', .1), ('source', 'bundled:typescript'), ('held_out', 'web'),
+])
 def test_other_settings_are_refused_by_name(small, field, value):
     recipe = small()
-    before = {p: p.read_bytes() for p in folder_of(recipe).rglob('*') if p.is_file()}
-    with pytest.raises(UserError, match=rf'other settings: {field} was .* and is {value!r} \('): prepare(change(recipe, **{field: value}))
-    assert {p: p.read_bytes() for p in folder_of(recipe).rglob('*') if p.is_file()} == before
+
+    def content(): return {p: p.read_bytes() for p in folder_of(recipe).rglob('*') if p.is_file()}
+    before = content()
+    why = rf'other settings: {field} was .* and is {value!r} \('
+    with pytest.raises(UserError, match=why): prepare(change(recipe, **{field: value}))
+    assert content() == before
 
 
 def test_what_a_run_leaves(small):
@@ -380,7 +458,8 @@ def test_what_a_run_leaves(small):
     assert hardware and {'time', 'cpu_percent', 'ram_percent', 'ram_gb', 'disk_free_gb', 'gpus'} <= hardware[0].keys()
     assert TypescriptSettings(**read_json(folder_of(recipe)/'run.json')['settings']) == recipe.settings
     assert [r['step'] for r in rows_of(recipe)] == list(range(1, 11))
-    for row in rows_of(recipe): assert {'phase', 'step', 'loss', 'lr', 'grad_norm', 'seconds', 'tokens_s', 'memory_gb'} <= row.keys()
+    expected = {'phase', 'step', 'loss', 'lr', 'grad_norm', 'seconds', 'tokens_s', 'memory_gb'}
+    for row in rows_of(recipe): assert expected <= row.keys()
     assert {'mrr', 'effective_rank', 'mean_cosine', 'dead_dimensions'} <= rows_of(recipe)[-1].keys()
     assert recipe.settings.out not in (folder_of(recipe)/'log.jsonl').read_text()
 
@@ -394,11 +473,13 @@ def test_checkpoints_may_lie_elsewhere(small, tmp_path):
 def test_a_single_checkpoint_is_a_model_and_can_be_served(small, every_step, tmp_path):
     recipe = small(ternary=.3)
     assert run_training(recipe.settings.out) == 0
-    text, last = ['parse a date'], load_model(f'{recipe.settings.out}/model')
-    kinds = {}
+    expected = model_of(recipe).encode(['parse a date'])
+    kinds = {}   # step -> (with order, ternary, encodes as the trained model does)
     for path in list_checkpoints(recipe.settings.checkpoint_folder):
         seat, _ = open_seat(path)
-        kinds[int(path.name.removeprefix('step-'))] = seat.model.config.ordered, seat.model.config.ternary, (seat.encoder.encode(text) == last.encode(text)).all()
+        config, vectors = seat.model.config, seat.encoder.encode(['parse a date'])
+        step = int(path.name.removeprefix('step-'))
+        kinds[step] = config.ordered, config.ternary, (vectors == expected).all()
     assert max(kinds) == 10 and kinds[10] == (True, True, True) and kinds[min(kinds)][1:] == (False, False)
     newest = recipe.settings.checkpoint_folder/'step-00000010'
     shutil.copytree(newest, tmp_path/'alone'/'checkpoints'/newest.name)
@@ -412,5 +493,5 @@ def test_a_run_may_start_from_another(small):
     assert run_training(first.settings.out) == 0
     again = small('again', resume=first.settings.out, lr=1e-12)
     assert run_training(again.settings.out) == 0
-    vectors = [load_model(f'{recipe.settings.out}/model').encode(['parse a date']) for recipe in (first, again)]
+    vectors = [model_of(recipe).encode(['parse a date']) for recipe in (first, again)]
     assert abs(vectors[0] - vectors[1]).max() < 1e-6
