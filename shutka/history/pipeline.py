@@ -9,14 +9,13 @@ __all__ = ['Manifest', 'Pipeline', 'open_pipeline', 'build']
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .config import TrainingConfig, write_config
-from .parameters import configure_workers
-
 from ..core.files import write_json
 from ..core.page import format_value, markdown_table
 from .commit_file import write_commits
+from .config import TrainingConfig, write_config
 from .embedding import choose_encoder
 from .manifest import MANIFEST_FILE, begin_manifest, note_sections, read_manifest, run_phase
+from .parameters import configure_workers
 from shutka.history.planning import (
     CONFIG_FILE,
     choose_cut,

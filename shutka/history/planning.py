@@ -10,21 +10,22 @@ __all__ = ['CONFIG_FILE', 'SCRATCH_RATE', 'LONGEST_WINDOW', 'suggest_config', 'l
 from dataclasses import replace
 from pathlib import Path
 
-from .config import ModelSection, TrainingConfig, TrainingSection, read_config
-from .parameters import compute_training_parameters
-
 from ..core.hashes import sha256
 from .budget import estimate_sequences
-from .recipe import GitHistory, WindowSettings, digest_tokens
+from .config import ModelSection, TrainingConfig, TrainingSection, read_config
+from .parameters import compute_training_parameters
+from .recipe import GitHistory, WindowSettings, digest_tokens, sample_lm_loss
 from .settings import HistorySettings
 from .stats import measure_repository
 from .tokens import TINY_VOCABULARY
 from ..models.lm import count_lm_positions, estimate_lm_size, make_lm_config
+from ..models.lm_tokenizers import import_transformers
 from ..text.shards import TokenSplit
 from ..text.windows import SPLITS, Cut
 from ..train.estimates import estimate_disk
 from ..train.machine import Machine, count_processes, inspect_machine
 from ..train.plan import Plan, make_plan
+from ..train.recipe import add_pace
 
 # %% ../../nbs/72_history/65_planning.ipynb #335bdf84
 CONFIG_FILE = 'training_config.yaml'
@@ -86,15 +87,22 @@ def plan_history(
 ) -> Plan:
     "What a machine would do with a history that nobody has read yet; raises `UserError` for what it cannot do."
     stats = measure_repository(Path(settings.repo).expanduser().resolve())
-    here = here or inspect_machine(settings.base_dir)
-    config = load_config_for(settings, here)
-    cut, world = choose_cut(config, settings.sequence_length, settings.overlap), settings.processes or count_processes(here)
-    numbers = estimate_training(config, here, cut, stats['unique_commits'], settings.force_epochs)
+    machine = here or inspect_machine(settings.base_dir)
+    config = load_config_for(settings, machine)
+    cut, world = choose_cut(config, settings.sequence_length, settings.overlap), settings.processes or count_processes(machine)
+    numbers = estimate_training(config, machine, cut, stats['unique_commits'], settings.force_epochs)
     batch = numbers['batch_size'] // world
     load = estimate_lm_size(config.model.name, guess_vocabulary(config), batch * cut.sequence_length)
     disk = estimate_disk(load['parameters'], load['learned'], optimizer='adamw')
-    return make_plan(here, settings.base_dir, batch=batch, steps=numbers['total_steps'], minutes=settings.minutes,
+    plan = make_plan(machine, settings.base_dir, batch=batch, steps=numbers['total_steps'], minutes=settings.minutes,
                      world=world, disk=disk, optimizer='adamw', checkpointing=settings.gradient_checkpointing, **load)
+
+    def sample(rows: int):
+        "A model of the shape that would be trained, and its loss on random tokens."
+        shape = make_lm_config(config.model.name, guess_vocabulary(config), cut.sequence_length)
+        lm = import_transformers().AutoModelForCausalLM.from_config(shape)
+        return sample_lm_loss(lm, rows, cut.sequence_length)
+    return add_pace(plan, load, sample, here is None)
 
 # %% ../../nbs/72_history/65_planning.ipynb #18179453
 def make_history_recipe(

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import tiktoken
 import torch
-from .card import describe_writing
 
 from ..core.errors import UserError
 from ..core.files import read_json
+from ..data.pairs import Report, collect_pairs
+from .card import describe_writing
 from .rows import collect_rows, list_row_sources, read_layout, read_passages
 from .settings import LEARNED_PARAMETERS, InstructionsSettings
 from ..models.decoder import Decoder
@@ -31,11 +32,11 @@ from ..models.ternary import TERNARY_LAYERS, make_packed, make_ternary
 from ..models.text_jepa import TextJEPA
 from ..models.text_jepa_files import load_config, load_model, save_model
 from ..models.text_jepa_writer import TextJEPAWriter, map_tokens_to_words
-from ..text.passages import Layout, Passage, PassageBatches, make_row, stack_rows
+from ..text.passages import Layout, Passage, PassageBatches, assemble_code, make_passage, make_row, stack_rows
 from ..text.tokenizer import load_encoding
 from ..train.folder import pack_pairs
 from ..train.phase import Phase
-from ..train.recipe import count_steps, make_phases, open_resume
+from ..train.recipe import count_steps, make_batches, make_phases, open_resume
 from ..train.settings import run_command
 
 # %% ../../nbs/71_instructions/30_recipe.ipynb #ea8b6cb2
@@ -144,6 +145,17 @@ class Instructions:
         row = settings.tokens + Layout.memory * settings.memories
         return {'parameters': sum(sizes.values()), 'learned': learned, 'width': decoder['width'],
                 'layers': decoder['depth'], 'tokens': settings.batch_size // world * row}
+
+    def sample_loss(self, rows: int) -> tuple[TextJEPAWriter, Callable]:
+        "A writer of this size, and its loss on rows from the bundled corpus, with other pairs as memories."
+        settings, (config, encoding) = self.settings, self._start_shape()
+        model = TextJEPAWriter(TextJEPA(config, self._decoder_config(encoding, config.width)))
+        layout = Layout(encoding=encoding, memories=settings.memories, fim=settings.fim, code=settings.tokens)
+        pairs = list(collect_pairs('bundled:typescript', Report()))
+        memories = [assemble_code(pair) for pair in pairs[:settings.memories]]
+        passages = [make_passage(pair, memories, config.rows, config.source) for pair in pairs]
+        batch = make_batches(PassageBatches(passages, layout, rows), 0)(0, 0, 1)
+        return model, lambda: writing_loss(model, batch, 1.)[0]
 
     def collect(self, progress: Callable) -> tuple[dict, Callable]:
         "Rows in three parts; raises `UserError` for fewer than 2 rows, or if phase 1 has no encoding."

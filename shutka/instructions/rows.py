@@ -10,9 +10,6 @@ __all__ = ['find_pairs', 'list_row_sources', 'read_or_collect_pairs', 'find_memo
 from collections.abc import Callable
 from pathlib import Path
 
-from .collection import check_instructions, collect_instructions
-from .decontamination import decontaminate, read_suite_texts
-
 from ..core.errors import UserError
 from ..core.files import read_json, read_jsonl
 from ..data.corpus import deduplicate, draw_records
@@ -20,6 +17,8 @@ from ..data.pairs import Report
 from ..data.parts import CORPUS_PARTS, collect_parts, parse_held_out
 from ..data.records import Pair
 from ..data.sources import check_spec, parse_specs
+from .collection import check_instructions, collect_instructions
+from .decontamination import decontaminate, read_suite_texts
 from .settings import InstructionsSettings
 from ..models.text_jepa import TextJEPA
 from ..text.passages import Layout, Passage, assemble_code, find_neighbours, make_passage

@@ -9,12 +9,11 @@ __all__ = ['plan_instructions', 'print_rows', 'train']
 from collections.abc import Callable
 from pathlib import Path
 
-from .card import writer_table
-
 from ..evaluate.comparison import evaluate_run
 from ..evaluate.retrieval import retrieval_table
 from ..export.bundle import write_bundle
 from ..export.result import Result
+from .card import writer_table
 from .recipe import Instructions
 from .settings import InstructionsSettings
 from .writer import evaluate_writer, write_examples
@@ -23,7 +22,7 @@ from ..train.launch import launch
 from ..train.live import Live
 from ..train.machine import Machine
 from ..train.plan import Plan
-from ..train.recipe import plan_training
+from ..train.recipe import plan_training, plan_with_pace
 from ..train.report import write_report
 
 # %% ../../nbs/71_instructions/50_run.ipynb #3409ad15
@@ -31,8 +30,8 @@ def plan_instructions(
     settings: InstructionsSettings,
     here: Machine | None = None,   # another machine than this one
 ) -> Plan:
-    "What a machine would do; nothing is collected or written. Raises `UserError` for what it cannot do."
-    return plan_training(Instructions(settings), here=here)
+    "What a machine would do, and how long it would take it; raises `UserError` for what it cannot do."
+    return plan_with_pace(Instructions(settings), here)
 
 def print_rows(facts: dict):
     "What became of the sources: skipped, mixed, left out."

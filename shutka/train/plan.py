@@ -45,6 +45,7 @@ class Plan:
     memory: dict[str, int]   # from `estimate_memory`
     disk: int                # from `estimate_disk`
     missing: tuple[str, ...] # from `find_missing`
+    pace: str = ''           # from `describe_pace`, if somebody asked how long it will take
 
     def __post_init__(self):
         if self.disk > self.machine.free:
@@ -53,7 +54,9 @@ class Plan:
 
     def to_json(self) -> dict:
         "The same as plain values, for a JSON file; `ends` is None without a limit."
-        return asdict(self) | {'ends': None if math.isinf(self.ends) else self.ends}
+        value = asdict(self) | {'ends': None if math.isinf(self.ends) else self.ends}
+        del value['pace']   # it is true of this moment only
+        return value
 
     def rows(self) -> dict[str, str]:
         "The rows of the plan's table: text by name; several lines are separated by newlines."
@@ -65,6 +68,7 @@ class Plan:
                 'disk': f'{to_gb(self.disk):.2f} of {to_gb(self.machine.free):.1f} GB free',
                 'time': describe_time(self.now, self.ends, self.machine),
                 'steps': self._steps(),
+                **({'pace': self.pace} if self.pace else {}),
                 'results': self.folder,
                 'missing': '\n'.join(self.missing) or 'nothing'}
 

@@ -38,7 +38,10 @@ class TrainSettings:
     checkpoint_dir: str = ''              # folder for checkpoints; '' puts them into the run folder
     out: str                              # run folder: settings, data, log, checkpoints, result and bundle
 
-    first: ClassVar[tuple[str, ...]] = ('minutes', 'out')   # what most people set; a notebook shows it first
+    # What most people set; a notebook shows it first.
+    first: ClassVar[tuple[str, ...]] = ('minutes', 'out')
+    # What a session offers; it may change when a run is resumed.
+    session_fields: ClassVar[tuple[str, ...]] = ('out', 'minutes', 'processes', 'shard', 'gradient_checkpointing')
 
     def __post_init__(self):
         convert_fields(self)

@@ -20,6 +20,7 @@ import torch
 from ..core.errors import Diverged, UserError
 from ..core.files import read_json, read_jsonl
 from ..core.metrics import dead_dimensions, effective_rank, mean_cosine, measure_retrieval, rank_targets
+from ..data.pairs import Report, collect_pairs
 from ..data.parts import collect_parts, parse_held_out
 from ..data.records import Pair
 from ..data.sources import check_spec, parse_specs
@@ -36,7 +37,7 @@ from ..text.tokenizer import load_encoding, open_encoding, train_encoding
 from ..text.words import compute_idf
 from ..train.folder import pack_pairs
 from ..train.phase import Phase
-from ..train.recipe import count_steps, make_phases, open_resume
+from ..train.recipe import count_steps, make_batches, make_phases, open_resume
 from ..train.settings import run_command
 from .settings import TypescriptSettings
 
@@ -149,6 +150,14 @@ class Typescript:
         tokens = self.settings.batch_size // world * (config.source + config.target)
         layers = max(config.x_depth, config.y_depth)
         return {'parameters': count, 'learned': count, 'tokens': tokens, 'width': config.inner, 'layers': layers}
+
+    def sample_loss(self, rows: int) -> tuple[TextJEPA, Callable]:
+        "A model of this size, and its loss on rows from the bundled corpus."
+        model, config = self.build_model(), SIZES[self.settings.size]
+        pairs = collect_pairs('bundled:typescript', Report())
+        views = PairBatches([hash_pair(pair, config.rows, config.source, config.target) for pair in pairs], rows)
+        batch = make_batches(views, 0)(0, 0, 1)
+        return model, lambda: contrastive_loss(model, batch, config.temperature)[0]
 
     def collect(self, progress: Callable) -> tuple[dict, Callable]:
         "The pairs of all sources in three parts, and the encoding; raises `UserError` for fewer than 2 pairs."

@@ -18,7 +18,7 @@ from ..train.launch import launch
 from ..train.live import Live
 from ..train.machine import Machine
 from ..train.plan import Plan
-from ..train.recipe import plan_training
+from ..train.recipe import plan_training, plan_with_pace
 from ..train.report import write_report
 from .recipe import Typescript
 from .settings import TypescriptSettings
@@ -28,8 +28,8 @@ def plan_typescript(
     settings: TypescriptSettings,
     here: Machine | None = None,   # another machine than this one
 ) -> Plan:
-    "What a machine would do; nothing is collected or written. Raises `UserError` for what it cannot do."
-    return plan_training(Typescript(settings), here=here)
+    "What a machine would do, and how long it would take it; raises `UserError` for what it cannot do."
+    return plan_with_pace(Typescript(settings), here)
 
 def print_pairs(facts: dict):
     "What became of the sources: collected, skipped, dropped, held out."
