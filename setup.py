@@ -15,6 +15,8 @@ def lines(key: str) -> list[str]:
 
 
 extras = {name: lines(f'{name}_requirements') for name in ('qdrant', 'serve', 'embeddings', 'kaggle')}
+extras['dev'] = lines('dev_requirements') + extras['qdrant'] + extras['serve'] + extras['embeddings']
+data = ['py.typed', 'bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json']
 
 setup(
     name=settings['lib_name'],
@@ -27,9 +29,9 @@ setup(
     keywords=settings['keywords'].split(),
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=['shutka', 'shutka.*']),
-    package_data={'shutka': ['py.typed', 'bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json']},
+    package_data={'shutka': data},
     install_requires=lines('requirements'),
-    extras_require={**extras, 'dev': lines('dev_requirements') + extras['qdrant'] + extras['serve'] + extras['embeddings']},
+    extras_require=extras,
     entry_points={'console_scripts': lines('console_scripts')},
     zip_safe=False,
 )

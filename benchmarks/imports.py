@@ -2,8 +2,8 @@
 
     python benchmarks/imports.py [--runs 15]
 
-Whole processes, medians, in alternation: `import shutka` and `shutka --help` beside a Python that does nothing. The bar: `import shutka` adds
-less than 0.3 s."""
+Whole processes, medians, in alternation: `import shutka` and `shutka --help` beside a Python that does
+nothing. The bar: `import shutka` adds less than 0.3 s."""
 import argparse
 import statistics
 import subprocess
@@ -25,8 +25,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--runs', type=int, default=15)
     args = parser.parse_args()
-    commands = {'python -c pass': [sys.executable, '-c', 'pass'], 'import shutka': [sys.executable, '-c', 'import shutka'],
-                'shutka --help': [str(Path(sys.executable).with_name('shutka')), '--help']}
+    shutka = Path(sys.executable).with_name('shutka')
+    commands = {
+        'python -c pass': [sys.executable, '-c', 'pass'],
+        'import shutka': [sys.executable, '-c', 'import shutka'],
+        'shutka --help': [str(shutka), '--help'],
+    }
     times = {name: [] for name in commands}
     for turn in range(args.runs + 1):
         for name, command in commands.items():
@@ -37,7 +41,8 @@ def main():
     bare = median['python -c pass']
     print(f"{'':16}{'seconds':>10}{'above bare Python':>20}")
     for name, t in median.items(): print(f"{name:16}{t:>10.3f}{t - bare:>20.3f}")
-    print(f"\nimport shutka / the bar of {BAR} s: {(median['import shutka'] - bare) / BAR:.3f}; shutka --help / bare Python: {median['shutka --help'] / bare:.1f}")
+    imports, helps = (median['import shutka'] - bare) / BAR, median['shutka --help'] / bare
+    print(f"\nimport shutka / the bar of {BAR} s: {imports:.3f}; shutka --help / bare Python: {helps:.1f}")
 
 
 if __name__ == '__main__': main()

@@ -9,15 +9,23 @@ import time
 import urllib.request
 
 
+def find_address(lines) -> str:
+    "The address of the API in what the server prints."
+    words = (word for line in lines for word in line.split())
+    return next(word for word in words if word.startswith('http://') and word.endswith('/v1'))
+
+
 def main(bundle: str, question: str):
-    server = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'serve', bundle, '--port', '0'], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, '-m', 'shutka.faces.cli', 'serve', bundle, '--port', '0']
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        address = next(word for line in server.stdout for word in line.split() if word.startswith('http://') and word.endswith('/v1'))
-        body = {'model': 'shutka-v2', 'max_tokens': 80, 'temperature': 0, 'messages': [{'role': 'user', 'content': question}]}
-        request = urllib.request.Request(f'{address}/chat/completions', json.dumps(body).encode(), {'Content-Type': 'application/json'})
+        url = f'{find_address(server.stdout)}/chat/completions'
+        body = {'model': 'shutka-v2', 'max_tokens': 80, 'temperature': 0,
+                'messages': [{'role': 'user', 'content': question}]}
+        request = urllib.request.Request(url, json.dumps(body).encode(), {'Content-Type': 'application/json'})
         began = time.monotonic()
         with urllib.request.urlopen(request, timeout=120) as response: answer = json.load(response)
-        print(f'POST {address}/chat/completions\n> {question}\n\n{answer["choices"][0]["message"]["content"]}\n')
+        print(f'POST {url}\n> {question}\n\n{answer["choices"][0]["message"]["content"]}\n')
         for memory in answer['x_shutka']['memories']: print('  looked up:', memory)
         print(f"  {answer['usage']['completion_tokens']} tokens in {time.monotonic() - began:.1f} s")
     finally:

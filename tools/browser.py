@@ -1,10 +1,11 @@
 """Run a notebook in a real browser: take pictures of it for eyes, or let a test click in it.
 
-    make browser                           # installs JupyterLab and playwright beside .venv, and runs tests/test_inspector.py
+    make browser         # installs JupyterLab and playwright beside .venv, and runs tests/test_inspector.py
     .venv/browser/bin/python tools/browser.py NOTEBOOK.ipynb SHOTS [SECONDS]
 
-JupyterLab opens a copy of the notebook and runs all cells. Every so many SECONDS (10 unless given) a picture goes to the folder SHOTS, and one at the end;
-the saved copy lies beside them. A page (`report.html`) instead of a notebook is just opened, and its picture taken.
+JupyterLab opens a copy of the notebook and runs all cells. Every so many SECONDS (10 unless given) a
+picture goes to the folder SHOTS, and one at the end; the saved copy lies beside them. A page
+(`report.html`) instead of a notebook is just opened, and its picture taken.
 """
 import json
 import os
@@ -18,12 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-RUN_ALL = "() => { window.over = false; jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.over = true }) }"
+RUN_ALL = """() => {
+    window.over = false
+    jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.over = true })
+}"""
 SAVE = "jupyterapp.commands.execute('docmanager:save')"
+SETTINGS_FOLDERS = ('JUPYTER_CONFIG_DIR', 'JUPYTERLAB_SETTINGS_DIR', 'JUPYTERLAB_WORKSPACES_DIR', 'IPYTHONDIR')
 
 
 def chromium(play) -> str | None:
-    "The program to start: the system's Chromium or Chrome, or the one that `playwright install chromium` has fetched; None if there is none."
+    "The program to start: the system's Chromium or Chrome, else the one that playwright has fetched, else None."
     found = (shutil.which(name) for name in ('chromium', 'google-chrome'))
     own = play.chromium.executable_path
     return next(filter(None, found), own if Path(own).exists() else None)
@@ -41,18 +46,19 @@ def browsing(width: int = 1000, height: int = 2000):
 
 @contextmanager
 def jupyterlab(folder: Path):
-    "The address of a JupyterLab of its own, on loopback, that serves a folder and leaves no traces in the user's settings."
+    "The address of a JupyterLab on loopback that serves a folder and leaves the user's settings alone."
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    words = [f'--ServerApp.port={port}', '--ServerApp.ip=127.0.0.1', f'--ServerApp.root_dir={folder}', '--IdentityProvider.token=', '--no-browser',
-             '--allow-root', '--LabApp.expose_app_in_browser=True']
+    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--IdentityProvider.token=',
+               f'--ServerApp.port={port}', '--ServerApp.ip=127.0.0.1', f'--ServerApp.root_dir={folder}',
+               '--LabApp.expose_app_in_browser=True']
     with tempfile.TemporaryDirectory() as settings:
         quiet = Path(settings)/'@jupyterlab'/'apputils-extension'/'notification.jupyterlab-settings'
         quiet.parent.mkdir(parents=True)
         quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-        own = {name: settings for name in ('JUPYTER_CONFIG_DIR', 'JUPYTERLAB_SETTINGS_DIR', 'JUPYTERLAB_WORKSPACES_DIR', 'IPYTHONDIR')}
-        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', *words], env=os.environ | own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        env = os.environ | dict.fromkeys(SETTINGS_FOLDERS, settings)
+        server = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             for _ in range(120):
                 try: urlopen(f'http://127.0.0.1:{port}/api').close()

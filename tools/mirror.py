@@ -34,9 +34,11 @@ def row(
 ) -> str:
     "One line of the table; a notebook that exports nothing has no export cell to measure."
     export = [n for notebook in notebooks for n in notebook['export']]
-    code, words, tests, hidden, cells = (sum(n[key] for n in notebooks) for key in ('code', 'words', 'tests', 'hidden', 'cells'))
-    median, largest, per = (statistics.median(export), max(export), tests / len(export)) if export else (0, 0, 0)
-    return line(name, median, largest, words / max(1, code), per, hidden / max(1, cells), sum(export))
+    total = {key: sum(n[key] for n in notebooks) for key in ('code', 'words', 'tests', 'hidden', 'cells')}
+    median, largest, tests = 0, 0, 0
+    if export: median, largest, tests = statistics.median(export), max(export), total['tests'] / len(export)
+    words, hidden = total['words'] / max(1, total['code']), total['hidden'] / max(1, total['cells'])
+    return line(name, median, largest, words, tests, hidden, sum(export))
 
 
 def line(name, median, largest, words, tests, hidden, lines='') -> str:

@@ -1,6 +1,8 @@
-"""Print the parameters cell of each notebook in kaggle/ from its dataclass of settings, where a setting is written once.
+"""Print the parameters cell of each notebook in kaggle/ from its dataclass of settings.
 
     python tools/parameters.py          # `make ready` does it
+
+So each setting is written once, in the dataclass.
 """
 import inspect
 import io

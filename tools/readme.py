@@ -2,8 +2,9 @@
 
     python tools/readme.py
 
-Prose stays, code becomes a fenced block with its output below, pictures go to README_files/. Cells with `#| hide` are left out, and so is the
-code of cells with `#| echo: false`. Links are rewritten: those in the notebook start from nbs/, those in the README from the root.
+Prose stays, code becomes a fenced block with its output below, pictures go to README_files/. Cells with
+`#| hide` are left out, and so is the code of cells with `#| echo: false`. Links are rewritten: those in
+the notebook start from nbs/, those in the README from the root.
 """
 import base64
 import json
