@@ -34,6 +34,6 @@ def load(
     path: str | Path,                # a bundle, or the folder of a run, a checkpoint or a text-JEPA
     bank: str | Path | None = None,  # folder of its memory, made if missing; None: a model without memory
 ) -> TextJEPA:                       # in evaluation mode, on the CPU
-    "A model, verified, ready to `encode`; with a folder for its memory, if one is given, as `model.predictor.memory_bank`."
+    "A verified model, ready to `encode`; its memory, if a folder is given, is `model.predictor.memory_bank`."
     from shutka.export.bundle import load
     return load(path, bank)

@@ -1,6 +1,7 @@
 """`shutka ...` as a user who may read nothing of this one's.
 
-Python itself may lie in a folder that only root can read, so everything is imported before, and the bundle that WARM names is served once.
+Python itself may lie in a folder that only root can read. So everything is imported before, and the
+bundle that WARM names is served once.
 """
 import os
 

@@ -3,7 +3,8 @@ import os
 import signal
 from pathlib import Path
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that are started in the background would ignore it, and so would the processes they start
+# Tests that are started in the background would ignore Ctrl-C, and so would the processes they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault('OMP_NUM_THREADS', '2')  # before torch is imported; subprocesses inherit it
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 os.environ.setdefault('GOMP_SPINCOUNT', '0')

@@ -51,13 +51,13 @@ def test_module_entry_and_light_start():
 @pytest.mark.parametrize('words', [['nonsense'], ['data', 'pairs', 'dir:src'], ['data', 'pairs'], ['run', 'a', 'b'], ['run', '-p', 'steps'], ['watch'], ['report', 'a', 'b'], ['plan'],
                                    ['evaluate', 'a', 'b', '--size', '1'], ['encode', 'a', 'b', '--side', 'left']])
 def test_wrong_usage(words, capsys):
-    assert cli.command(words) == 2
+    assert cli.run_command(words) == 2
     assert 'Error: ' in capsys.readouterr().err
 
 
 def test_pairs(capsys):
     Path('src/broken.ts').write_text('let = = 2')
-    assert cli.command(['data', 'pairs', 'dir:src', '-o', 'data/pairs.jsonl']) == 0
+    assert cli.run_command(['data', 'pairs', 'dir:src', '-o', 'data/pairs.jsonl']) == 0
     out, err = capsys.readouterr()
     assert out.startswith('2 files') and '1 pairs, 1 documented' in out and 'skipped src/broken.ts: line 1' in out
     assert 'pairs' in err and files() == ['data/pairs.jsonl']
@@ -66,9 +66,9 @@ def test_pairs(capsys):
 
 def test_pairs_overwrite_only_by_force(capsys):
     Path('pairs.jsonl').write_text('mine')
-    assert cli.command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl']) == 2
+    assert cli.run_command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl']) == 2
     assert Path('pairs.jsonl').read_text() == 'mine' and '--force' in capsys.readouterr().err
-    assert cli.command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl', '--force']) == 0
+    assert cli.run_command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl', '--force']) == 0
     assert 'add' in Path('pairs.jsonl').read_text()
 
 
@@ -79,7 +79,7 @@ def test_pairs_errors_leave_nothing(source, told, capsys):
     Path('src/empty').mkdir()
     os.rename('src/empty', 'empty')
     Path('empty/types.ts').write_text('let a = 1')
-    assert cli.command(['data', 'pairs', source, '-o', 'pairs.jsonl']) == 2
+    assert cli.run_command(['data', 'pairs', source, '-o', 'pairs.jsonl']) == 2
     err = capsys.readouterr().err
     assert 'error: ' in err and told in err and 'Traceback' not in err
     assert files() == ['empty/types.ts']
@@ -87,9 +87,9 @@ def test_pairs_errors_leave_nothing(source, told, capsys):
 
 def test_the_system_refuses(capsys):
     Path('file').write_text('')
-    assert cli.command(['data', 'pairs', 'dir:src', '-o', 'file/pairs.jsonl']) == 2
-    assert cli.command(['data', 'pairs', 'dir:src', '-o', 'src', '--force']) == 2
-    assert cli.command(['data', 'pairs', 'dir:src', '-o', '/proc/pairs.jsonl']) == 2
+    assert cli.run_command(['data', 'pairs', 'dir:src', '-o', 'file/pairs.jsonl']) == 2
+    assert cli.run_command(['data', 'pairs', 'dir:src', '-o', 'src', '--force']) == 2
+    assert cli.run_command(['data', 'pairs', 'dir:src', '-o', '/proc/pairs.jsonl']) == 2
     err = capsys.readouterr().err
     assert 'error: /proc/pairs.jsonl: ' in err and "'src' is a directory" in err and 'error: file' in err and 'Traceback' not in err
 
@@ -113,7 +113,7 @@ def test_broken_pipe():
 
 def test_bugs_keep_their_traceback(monkeypatch):
     monkeypatch.setattr('shutka.data.pairs.collect_pairs', lambda *a, **k: 1 / 0)
-    with pytest.raises(ZeroDivisionError): cli.command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl'])
+    with pytest.raises(ZeroDivisionError): cli.run_command(['data', 'pairs', 'dir:src', '-o', 'pairs.jsonl'])
 
 
 def notebook(*lines: str) -> str:
@@ -129,16 +129,16 @@ def notebook(*lines: str) -> str:
 def test_run(capfd):
     path = notebook('steps: int = 5  # optimizer steps', 'lr: float = 1e-3  # learning rate')
     Path('settings.yaml').write_text('steps: 7\nlr: 5e-5\n')
-    assert cli.command(['run', path, '-f', 'settings.yaml', '-p', 'steps', '9', '-o', 'copy.ipynb']) == 0
+    assert cli.run_command(['run', path, '-f', 'settings.yaml', '-p', 'steps', '9', '-o', 'copy.ipynb']) == 0
     assert json.loads(Path('run/result.json').read_text()) == {'status': 'ok', 'steps': 9, 'lr': 5e-5}
     assert files() == ['copy.ipynb', 'demo.ipynb', 'run/result.json', 'settings.yaml']
 
 
 def test_run_help(capsys):
-    assert cli.command(['run', '--help']) == 0
+    assert cli.run_command(['run', '--help']) == 0
     assert 'Notebooks:' in capsys.readouterr().out
-    assert cli.command(['run']) == 2
-    assert cli.command(['run', notebook('steps: int = 5  # optimizer steps'), '--help']) == 0
+    assert cli.run_command(['run']) == 2
+    assert cli.run_command(['run', notebook('steps: int = 5  # optimizer steps'), '--help']) == 0
     assert 'steps  int  5      optimizer steps' in capsys.readouterr().out
 
 
@@ -148,12 +148,12 @@ def test_run_help(capsys):
 ])
 def test_run_refused(words, told, capsys):
     notebook('steps: int = 5  # optimizer steps')
-    assert cli.command(['run', *words]) == 2
+    assert cli.run_command(['run', *words]) == 2
     assert told in capsys.readouterr().err and files() == ['demo.ipynb']
 
 
 def test_plan_does_nothing(capsys):
-    assert cli.command(['plan', 'typescript', '-p', 'steps', '7', '-p', 'out', 'somewhere']) == 0
+    assert cli.run_command(['plan', 'typescript', '-p', 'steps', '7', '-p', 'out', 'somewhere']) == 0
     out = capsys.readouterr().out
     assert ['steps', '7'] in [line.split() for line in out.splitlines()] and 'somewhere' in out and 'precision' in out
     assert files() == [] and not Path('somewhere').exists()
@@ -161,7 +161,7 @@ def test_plan_does_nothing(capsys):
 
 def test_plan_of_what_is_missing(capsys):
     "The table is printed all the same."
-    assert cli.command(['plan', 'typescript', '-p', 'source', 'dir:nowhere']) == 2
+    assert cli.run_command(['plan', 'typescript', '-p', 'source', 'dir:nowhere']) == 2
     out, err = capsys.readouterr()
     assert 'precision' in out and 'dir:nowhere is not there' in out and err == ''
 
@@ -171,7 +171,7 @@ def test_plan_of_what_is_missing(capsys):
     (['typescript', '-f', 'nowhere.yaml'], 'nowhere.yaml does not exist'), (['typescript', '-p', 'size', 'huge'], 'huge'), (['my.ipynb'], 'my.ipynb does not exist'),
 ])
 def test_plan_refused(words, told, capsys):
-    assert cli.command(['plan', *words]) == 2
+    assert cli.run_command(['plan', *words]) == 2
     assert told in capsys.readouterr().err and files() == []
 
 
@@ -200,7 +200,7 @@ def test_watch_ends_when_the_run_was_killed(running):
 
 
 def test_watch_once(running, capsys):
-    assert cli.command(['watch', 'run', '--once']) == 0
+    assert cli.run_command(['watch', 'run', '--once']) == 0
     out = capsys.readouterr().out
     assert out.startswith('run: running\nwords step 3 · loss 1.67') and '\x1b' not in out
 
@@ -244,9 +244,9 @@ def test_watch_in_a_terminal(running):
 def test_watch_refused(capsys):
     Path('file').write_text('')
     for run in ('nowhere', 'file'):
-        for more in ([], ['--once']): assert cli.command(['watch', run, *more]) == 2
+        for more in ([], ['--once']): assert cli.run_command(['watch', run, *more]) == 2
     assert capsys.readouterr().err.splitlines() == ['error: nowhere does not exist'] * 2 + ['error: file is not a folder'] * 2
-    assert cli.command(['watch', 'src', '--once']) == 0
+    assert cli.run_command(['watch', 'src', '--once']) == 0
     assert capsys.readouterr().out.startswith('src: has not begun\n')
 
 
@@ -254,7 +254,7 @@ def test_report(monkeypatch, capsys):
     module = types.ModuleType('shutka.train.report')
     module.write_report = lambda run: (Path(run)/'training_report.json', Path(run)/'report.html')
     monkeypatch.setitem(sys.modules, 'shutka.train.report', module)
-    assert cli.command(['report', 'run']) == 0
+    assert cli.run_command(['report', 'run']) == 0
     assert capsys.readouterr().out == 'run/training_report.json\nrun/report.html\n'
 
 
@@ -278,16 +278,16 @@ def model(monkeypatch):
 
 def test_encode(model, capsys, monkeypatch):
     Path('texts.txt').write_text('one\nthree\n')
-    assert cli.command(['encode', 'model.zip', 'größer', '-i', 'texts.txt']) == 0
+    assert cli.run_command(['encode', 'model.zip', 'größer', '-i', 'texts.txt']) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == '{"text": "größer", "vector": [6.0, 0.33333334]}' and len(lines) == 3
-    assert cli.command(['encode', 'model.zip', '-i', 'texts.txt', '-o', 'v.npy']) == 0
+    assert cli.run_command(['encode', 'model.zip', '-i', 'texts.txt', '-o', 'v.npy']) == 0
     vectors = np.load('v.npy')
     assert vectors.dtype == np.float32 and vectors.tolist() == np.float32([[3, 1 / 3], [5, 1 / 3]]).tolist()
     for words in (['-'], ['-i', '-']):
         capsys.readouterr()
         monkeypatch.setattr('sys.stdin', open('texts.txt'))
-        assert cli.command(['encode', 'model.zip', *words]) == 0
+        assert cli.run_command(['encode', 'model.zip', *words]) == 0
         assert len(capsys.readouterr().out.splitlines()) == 2
 
 
@@ -298,7 +298,7 @@ def test_encode(model, capsys, monkeypatch):
 def test_encode_refused(words, told, model, capsys):
     Path('gap.txt').write_text('one\n\nthree\n')
     Path('latin.txt').write_bytes('größer'.encode('latin-1'))
-    assert cli.command(['encode', *words]) == 2
+    assert cli.run_command(['encode', *words]) == 2
     assert told in capsys.readouterr().err
 
 
@@ -313,8 +313,8 @@ def test_evaluate_and_bundle(model, capsys):
         /** How far apart two points lie. */
         function gap(p: Point, q: Point) { return Math.hypot(p.x - q.x, p.y - q.y) }
     ''')
-    assert cli.command(['evaluate', 'model.zip', 'dir:src', '-o', 'rows.json']) == 0
+    assert cli.run_command(['evaluate', 'model.zip', 'dir:src', '-o', 'rows.json']) == 0
     assert 'BM25' in capsys.readouterr().out
     assert {r['method'] for r in json.loads(Path('rows.json').read_text())} >= {'chance', 'BM25', 'untrained', 'dense', 'hybrid'}
-    assert cli.command(['bundle', 'run', '-o', 'x.zip']) == 0
+    assert cli.run_command(['bundle', 'run', '-o', 'x.zip']) == 0
     assert capsys.readouterr().out == 'x.zip\n'

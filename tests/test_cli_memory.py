@@ -57,7 +57,7 @@ def bundles(models, monkeypatch):
 def shutka(capsys):
     "Run `shutka memory ... --bank b` and give what it prints; of an error, what it says."
     def run(*words: str, code: int = 0, bank: str = 'b') -> str:
-        assert cli.command(['memory', *words, '--bank', bank]) == code
+        assert cli.run_command(['memory', *words, '--bank', bank]) == code
         out, err = capsys.readouterr()
         assert 'Traceback' not in err
         if words[0] in WRITES and not code and '--dry' not in words and bank == 'b':
@@ -149,7 +149,7 @@ def test_sync(shutka):
 def test_sync_of_several_tells_apart(shutka, capsys):
     shutil.copytree('src', 'more')
     Path('more/broken.ts').write_text('let = = 2')
-    assert cli.command(['memory', 'sync', 'dir:src', 'dir:more', '--bank', 'b']) == 0
+    assert cli.run_command(['memory', 'sync', 'dir:src', 'dir:more', '--bank', 'b']) == 0
     out, err = capsys.readouterr()
     assert out.count('1 added') == len(out.splitlines()) == 2 and err == 'left out broken.ts: line 1 does not parse\n'
 
@@ -223,7 +223,7 @@ def test_refused(words, shutka):
 
 
 def test_bank_must_be_given(capsys):
-    assert cli.command(['memory', 'stats']) == 2
+    assert cli.run_command(['memory', 'stats']) == 2
     assert '--bank' in capsys.readouterr().err
 
 
@@ -250,6 +250,6 @@ def test_damaged_index_is_only_a_warning(shutka, bundles, capsys):
     file.write_bytes(file.read_bytes()[:-1] + b'?')
     with warnings.catch_warnings():
         warnings.simplefilter('always')
-        assert cli.command(['memory', 'search', 'date', '--bank', 'b']) == 0
+        assert cli.run_command(['memory', 'search', 'date', '--bank', 'b']) == 0
     out, err = capsys.readouterr()
     assert '1 of 1' in out and err.startswith('warning: the index in b/index is not used') and '.py' not in err

@@ -750,16 +750,16 @@ def test_an_old_git_says_so(odd, records, monkeypatch):
 def test_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     repo = simple(5, tmp_path/'repo.git')
-    assert cli.command(['data', 'commits', 'repo.git', '-o', 'commits.jsonl']) == 0
+    assert cli.run_command(['data', 'commits', 'repo.git', '-o', 'commits.jsonl']) == 0
     out, err = capsys.readouterr()
     assert out == '5 commits read, 0 kept: commits.jsonl\n' and '5/5' in err
-    assert cli.command(['data', 'commits', 'repo.git', '-o', 'commits.jsonl']) == 0
+    assert cli.run_command(['data', 'commits', 'repo.git', '-o', 'commits.jsonl']) == 0
     assert capsys.readouterr().out == '0 commits read, 5 kept: commits.jsonl\n'
-    assert cli.command(['data', 'commits', 'repo.git', '-o', 'commits.jsonl', '--force']) == 0
+    assert cli.run_command(['data', 'commits', 'repo.git', '-o', 'commits.jsonl', '--force']) == 0
     assert capsys.readouterr().out == '5 commits read, 0 kept: commits.jsonl\n'
     Path('mine').write_text('mine')
-    assert cli.command(['data', 'commits', 'repo.git', '-o', 'mine']) == 2
+    assert cli.run_command(['data', 'commits', 'repo.git', '-o', 'mine']) == 2
     assert '--force' in capsys.readouterr().err and Path('mine').read_text() == 'mine'
-    assert cli.command(['data', 'commits', 'nowhere', '-o', 'new.jsonl']) == 2
+    assert cli.run_command(['data', 'commits', 'nowhere', '-o', 'new.jsonl']) == 2
     assert 'nowhere' in capsys.readouterr().err and not Path('new.jsonl').exists()
     assert shutil.which('git') and len(walk_history(repo).nodes) == 5

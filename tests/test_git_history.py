@@ -1,4 +1,8 @@
-"The git pipeline as its user meets it: run to its end, killed in each phase, run again after new commits, told what it cannot do."
+"""The git pipeline as its user meets it.
+
+It is run to its end, killed in each phase, run again after new commits, and given what it must refuse.
+"""
+import math
 import os
 import signal
 import subprocess
@@ -19,8 +23,13 @@ NAMES = ['phase_0_analyze', 'phase_1_scrape', 'phase_2_tokenize', 'phase_3_embed
 
 
 def git(folder, *words, at=0):
-    who = {f'GIT_{role}_{what}': value for role in ('AUTHOR', 'COMMITTER') for what, value in (('NAME', 'Ada'), ('EMAIL', 'ada@example.org'), ('DATE', f'{10**9 + 3600 * at} +0200'))}
-    subprocess.run(['git', '-C', str(folder), *words], check=True, capture_output=True, env=os.environ | who | {'GIT_CONFIG_GLOBAL': os.devnull})
+    "Run git as Ada, `at` hours after a fixed moment, without the user's configuration."
+    env = os.environ | {'GIT_CONFIG_GLOBAL': os.devnull}
+    for role in ('AUTHOR', 'COMMITTER'):
+        env[f'GIT_{role}_NAME'] = 'Ada'
+        env[f'GIT_{role}_EMAIL'] = 'ada@example.org'
+        env[f'GIT_{role}_DATE'] = f'{10**9 + 3600 * at} +0200'
+    subprocess.run(['git', '-C', str(folder), *words], check=True, capture_output=True, env=env)
 
 
 def repository(folder, commits=30):
@@ -36,12 +45,23 @@ def repository(folder, commits=30):
 
 
 def commit(folder, i):
-    (folder/f'part{i}.ts').write_text(f'export const part{i} = {i}\nexport function twice{i}() {{ return 2 * part{i} }}\n')
+    text = f'export const part{i} = {i}\n'
+    text += f'export function twice{i}() {{ return 2 * part{i} }}\n'
+    (folder/f'part{i}.ts').write_text(text)
     git(folder, 'add', '-A')
     git(folder, 'commit', '-m', f'Add part {i}', at=i if isinstance(i, int) else 99)
 
 
 def manifest(base): return read_json(base/'MANIFEST_DYNAMIC.json')
+
+
+def states(said): return [said['phase_results'][name]['status'] for name in NAMES]
+
+
+MODEL = Path('models')/'app-git-model-final'   # in the base folder
+FILES = ['data/git_history_rich.jsonl', 'data/token_sequences_rich.json', 'data/tokens/index.json',
+         'embeddings/embeddings_rich.npz', 'embeddings/qdrant_points.json',
+         f'{MODEL}/model.safetensors', f'{MODEL}/training_report.json', 'training_config.yaml', 'result.json']
 
 
 @pytest.fixture(scope='module')
@@ -58,8 +78,7 @@ def finished(tmp_path_factory):
 
 def test_all_files_are_there(finished):
     _, base = finished
-    for name in ('data/git_history_rich.jsonl', 'data/token_sequences_rich.json', 'data/tokens/index.json', 'embeddings/embeddings_rich.npz', 'embeddings/qdrant_points.json',
-                 'models/app-git-model-final/model.safetensors', 'models/app-git-model-final/training_report.json', 'training_config.yaml', 'result.json'): assert (base/name).is_file(), name
+    for name in FILES: assert (base/name).is_file(), name
     assert len((base/'data'/'git_history_rich.jsonl').read_text().splitlines()) == 32
     vectors = np.load(base/'embeddings'/'embeddings_rich.npz')
     assert vectors['embeddings'].shape == (32, 384) and vectors['ids'].shape == vectors['timestamps'].shape == (32,)
@@ -68,16 +87,26 @@ def test_all_files_are_there(finished):
 def test_what_the_jq_lines_of_the_original_design_ask_for(finished):
     _, base = finished
     said = manifest(base)
-    assert [said['phase_results'][name]['status'] for name in NAMES] == 5 * ['completed']
-    stats, numbers, report = said['repository_stats'], said['training_parameters'], said['training_report']
-    assert stats['unique_commits'] == 32 and stats['branches'] == 2 and stats['commits_per_branch'] == {'main': 32, 'side': 29} and stats['unique_authors'] == 1
-    index = read_json(base/'data'/'tokens'/'index.json')
-    assert numbers['num_sequences'] == sum(split['windows'] for split in index['splits'].values()) == said['sequence_metadata']['num_sequences']
-    assert numbers['epochs'] == 1 and numbers['batch_size'] == 2 and numbers['total_steps'] == numbers['steps_per_epoch'] == -(-index['splits']['train']['windows'] // 2)
+    assert states(said) == 5 * ['completed']
+
+    stats = said['repository_stats']
+    assert stats['unique_commits'] == 32 and stats['unique_authors'] == 1
+    assert stats['branches'] == 2 and stats['commits_per_branch'] == {'main': 32, 'side': 29}
+
+    numbers = said['training_parameters']
+    windows = {name: split['windows'] for name, split in read_json(base/'data'/'tokens'/'index.json')['splits'].items()}
+    assert numbers['num_sequences'] == sum(windows.values()) == said['sequence_metadata']['num_sequences']
+    assert numbers['epochs'] == 1 and numbers['batch_size'] == 2
+    assert numbers['total_steps'] == numbers['steps_per_epoch'] == math.ceil(windows['train'] / 2)
+
+    report = said['training_report']
     assert report['model_name'] == 'app-git-model-final' and report['epochs_completed'] == 1
-    assert report['training']['loss_history']['train'] and report['training']['loss_history']['val'] == [report['final_val_loss']]
-    assert report['hardware']['device'] and report['hardware']['num_workers'] >= 1 and report['hardware']['samples'] and report['gradients']['max_norm'] > 0 and report['learning_rate']['max'] > 0
-    assert report == read_json(base/'models'/'app-git-model-final'/'training_report.json')
+    history, hardware = report['training']['loss_history'], report['hardware']
+    assert history['train'] and history['val'] == [report['final_val_loss']]
+    assert hardware['device'] and hardware['num_workers'] >= 1 and hardware['samples']
+    assert report['gradients']['max_norm'] > 0 and report['learning_rate']['max'] > 0
+    assert report == read_json(base/MODEL/'training_report.json')
+
     assert len(read_json(base/'data'/'token_sequences_rich.json')) == 6
     assert said['execution_timestamp'] and said['total_execution_time_seconds'] > 0
 
@@ -85,11 +114,14 @@ def test_what_the_jq_lines_of_the_original_design_ask_for(finished):
 def test_the_model_opens_and_generates_as_the_original_design_shows(finished):
     _, base = finished
     from transformers import GPT2LMHeadModel, GPT2Tokenizer
-    place = base/'models'/'app-git-model-final'
-    model, tokenizer = GPT2LMHeadModel.from_pretrained(place), GPT2Tokenizer.from_pretrained(place)
-    outputs = model.generate(tokenizer.encode('export const', return_tensors='pt'), max_length=24, temperature=.7, num_return_sequences=3)
-    assert len(outputs) == 3 and all(isinstance(tokenizer.decode(output, skip_special_tokens=True), str) for output in outputs)
-    assert tokenizer.convert_tokens_to_ids('<|commit|>') == read_json(base/'data'/'tokens'/'index.json')['markers']['commit']
+    model = GPT2LMHeadModel.from_pretrained(base/MODEL)
+    tokenizer = GPT2Tokenizer.from_pretrained(base/MODEL)
+    ids = tokenizer.encode('export const', return_tensors='pt')
+    outputs = model.generate(ids, max_length=24, temperature=.7, num_return_sequences=3)
+    assert len(outputs) == 3
+    for output in outputs: assert isinstance(tokenizer.decode(output, skip_special_tokens=True), str)
+    markers = read_json(base/'data'/'tokens'/'index.json')['markers']
+    assert tokenizer.convert_tokens_to_ids('<|commit|>') == markers['commit']
 
 
 def test_again_does_nothing_and_new_commits_are_all_that_is_read(finished, monkeypatch):
@@ -97,15 +129,19 @@ def test_again_does_nothing_and_new_commits_are_all_that_is_read(finished, monke
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
     monkeypatch.chdir(base.parent)
     run = manifest(base)['phase_results']['phase_4_training']['run']
-    weights = (base/'models'/'app-git-model-final'/'model.safetensors').stat().st_mtime_ns
+    weights = base/MODEL/'model.safetensors'
+    written = weights.stat().st_mtime_ns
     assert run_notebook('git_history', dict(repo='app', base_dir='base', **FEW)) == 0
     found = manifest(base)['phase_results']
-    assert found['phase_1_scrape']['new'] == found['phase_3_embeddings']['embedded'] == 0 and found['phase_4_training']['run'] == run
-    assert (base/'models'/'app-git-model-final'/'model.safetensors').stat().st_mtime_ns == weights
+    assert found['phase_1_scrape']['new'] == found['phase_3_embeddings']['embedded'] == 0
+    assert found['phase_4_training']['run'] == run
+    assert weights.stat().st_mtime_ns == written
+
     commit(repo, 100)
     assert run_notebook('git_history', dict(repo='app', base_dir='base', **FEW)) == 0
     found = manifest(base)['phase_results']
-    assert found['phase_1_scrape']['new'] == 1 and found['phase_1_scrape']['kept'] == 32 and found['phase_4_training']['run'] != run
+    assert found['phase_1_scrape']['new'] == 1 and found['phase_1_scrape']['kept'] == 32
+    assert found['phase_4_training']['run'] != run
 
 
 def test_a_changed_setting_holds_from_the_next_run_on(finished, tmp_path, monkeypatch):
@@ -113,7 +149,8 @@ def test_a_changed_setting_holds_from_the_next_run_on(finished, tmp_path, monkey
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
     base = tmp_path/'base'
     base.mkdir()
-    (base/'training_config.yaml').write_text('training:\n  base_learning_rate: 5e-4\n  validation_split: .2\nmodel:\n  name: tiny\n')
+    config = 'training:\n  base_learning_rate: 5e-4\n  validation_split: .2\nmodel:\n  name: tiny\n'
+    (base/'training_config.yaml').write_text(config)
     assert run_notebook('git_history', dict(repo=str(repo), base_dir=str(base), **FEW)) == 0
     assert manifest(base)['training_parameters']['learning_rate'] == pytest.approx(5e-4 * 2 / 8)
     assert manifest(base)['training_report']['config']['lr'] == pytest.approx(5e-4 * 2 / 8)
@@ -122,7 +159,8 @@ def test_a_changed_setting_holds_from_the_next_run_on(finished, tmp_path, monkey
 def killed_in(phase, words, base):
     "Start the command, pull the plug when a phase has begun; how the phase stood then."
     before = manifest(base)['execution_timestamp'] if base.exists() else ''
-    process = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'run', 'git_history', *words], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, '-m', 'shutka.faces.cli', 'run', 'git_history', *words]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
         try: result = manifest(base).get('phase_results', {}).get(phase, {'timestamp': ''})
         except UserError: continue
@@ -144,13 +182,15 @@ def test_killed_in_each_phase_the_same_command_completes(finished, tmp_path, mon
         assert not (base/'result.json').exists()
     assert run_notebook('git_history', given) == 0
     said = manifest(base)
-    assert [said['phase_results'][phase]['status'] for phase in NAMES] == 5 * ['completed'] and said['phase_results']['phase_1_scrape']['commits'] == said['repository_stats']['unique_commits']
+    assert states(said) == 5 * ['completed']
+    assert said['phase_results']['phase_1_scrape']['commits'] == said['repository_stats']['unique_commits']
 
 
 def refused(capfd, tmp_path, given):
     "What is said when a run is refused, and what is in its folder then."
     assert run_notebook('git_history', dict(base_dir=str(tmp_path/'base'), **FEW) | given) == 2
-    return capfd.readouterr().err, sorted(path.name for path in (tmp_path/'base').iterdir() if path.name != 'notebook.ipynb')
+    left = sorted({path.name for path in (tmp_path/'base').iterdir()} - {'notebook.ipynb'})
+    return capfd.readouterr().err, left
 
 
 def test_what_is_no_history_is_refused_before_anything_is_written(tmp_path, capfd):
@@ -162,8 +202,12 @@ def test_what_is_no_history_is_refused_before_anything_is_written(tmp_path, capf
         assert why in said and not left
 
 
-@pytest.mark.parametrize('text, why', [('training:\n  patience: three\n', 'patience'), ('training:\n  patiense: 3\n', 'patience'), ('training: [', 'not valid YAML'),
-                                       ('epoch_calculation:\n  min_epochs: 9\n  max_epochs: 2\n', 'min_epochs must be at most max_epochs')])
+@pytest.mark.parametrize('text, why', [
+    ('training:\n  patience: three\n', 'patience'),
+    ('training:\n  patiense: 3\n', 'patience'),
+    ('training: [', 'not valid YAML'),
+    ('epoch_calculation:\n  min_epochs: 9\n  max_epochs: 2\n', 'min_epochs must be at most max_epochs'),
+])
 def test_a_config_that_cannot_be_is_refused(finished, tmp_path, capfd, text, why):
     (tmp_path/'base').mkdir()
     (tmp_path/'base'/'training_config.yaml').write_text(text)
@@ -172,7 +216,8 @@ def test_a_config_that_cannot_be_is_refused(finished, tmp_path, capfd, text, why
 
 
 def test_a_failure_stands_in_the_manifest(finished, tmp_path, capfd):
-    said, _ = refused(capfd, tmp_path, {'repo': str(finished[0]), 'model': str(tmp_path/'nowhere'), 'sequence_length': '64'})
+    given = {'repo': str(finished[0]), 'model': str(tmp_path/'nowhere'), 'sequence_length': '64'}
+    said, _ = refused(capfd, tmp_path, given)
     assert 'nowhere' in said
 
 

@@ -415,13 +415,13 @@ def test_the_innocent_stay():
 def test_command(repository, tmp_path, capsys):
     repository.commit('Add two numbers', {'add.ts': ADD})
     repository.commit('fix lint', {'add.ts': MEAN})
-    assert cli.command(['data', 'instructions', repository.spec, '-o', f'{tmp_path}/pairs.jsonl']) == 0
+    assert cli.run_command(['data', 'instructions', repository.spec, '-o', f'{tmp_path}/pairs.jsonl']) == 0
     out, err = capsys.readouterr()
     assert out.startswith('2 files') and 'left out: 1 message says nothing' in out and '1 instructions' in err
     assert Counter(p['name'] for p in read_jsonl(tmp_path/'pairs.jsonl')) == {'add': 1}
-    assert cli.command(['data', 'instructions', repository.spec, '-o', f'{tmp_path}/pairs.jsonl']) == 2
-    assert cli.command(['data', 'instructions', repository.spec, '-o', f'{tmp_path}/pairs.jsonl', '--force']) == 0
-    assert cli.command(['data', 'instructions', 'commits:nowhere', '-o', f'{tmp_path}/more.jsonl']) == 2
+    assert cli.run_command(['data', 'instructions', repository.spec, '-o', f'{tmp_path}/pairs.jsonl']) == 2
+    assert cli.run_command(['data', 'instructions', repository.spec, '-o', f'{tmp_path}/pairs.jsonl', '--force']) == 0
+    assert cli.run_command(['data', 'instructions', 'commits:nowhere', '-o', f'{tmp_path}/more.jsonl']) == 2
     err = capsys.readouterr().err
     assert 'exists already' in err and 'is not a folder' in err and not (tmp_path/'more.jsonl').exists()
 

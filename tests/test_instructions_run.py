@@ -33,21 +33,31 @@ def trained(phase1, tmp_path, monkeypatch):
 
 def test_weights_spread_over_two_processes_are_the_same_run(trained, tmp_path, monkeypatch):
     "They end without Python's clearing up, which aborts one in fifty: such weights hold the threads of their group."
-    (tmp_path/'sitecustomize.py').write_text(f"import atexit, os\nif 'RANK' in os.environ: atexit.register(open, {str(tmp_path)!r} + '/cleared', 'w')")
+    cleared = tmp_path/'cleared'
+    (tmp_path/'sitecustomize.py').write_text(f"""
+import atexit, os
+if 'RANK' in os.environ: atexit.register(open, {str(cleared)!r}, 'w')
+""")
     monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=':')
     runs = trained('one'), trained('two', processes=2, shard=True)
     one, two = (read_steps(out/'log.jsonl') for out in runs)
-    assert not (tmp_path/'cleared').exists()
+    assert not cleared.exists()
     assert [r['loss'] for r in two] == pytest.approx([r['loss'] for r in one], rel=1e-4)
 
 
 def test_a_ternary_decoder_is_packed_and_writes_the_same(trained, tmp_path):
-    model = load_model(trained('run', ternary=.3)/'model')
+    whole, packed = trained('run', ternary=.3)/'model', tmp_path/'packed'
+    model = load_model(whole)
     assert model.decoder.config.ternary
-    save_model(model, tmp_path/'packed', packed=True)
-    packed = load_model(tmp_path/'packed')
-    assert (tmp_path/'packed'/'model.safetensors').stat().st_size < (Path(tmp_path)/'run'/'model'/'model.safetensors').stat().st_size
-    ids, told = torch.randint(1000, (2, 20)), torch.nn.functional.normalize(torch.randn(2, SMALL.width), dim=1)
+    save_model(model, packed, packed=True)
+    smaller = load_model(packed)
+    assert (packed/'model.safetensors').stat().st_size < (whole/'model.safetensors').stat().st_size
+
+    ids = torch.randint(1000, (2, 20))
+    told = torch.nn.functional.normalize(torch.randn(2, SMALL.width), dim=1)
     counts = torch.ones_like(ids, dtype=torch.bool)
-    with torch.no_grad(): torch.testing.assert_close(sum_decoder_nats(packed.decoder, ids, told, counts), sum_decoder_nats(model.decoder, ids, told, counts), rtol=1e-5, atol=1e-4)
-    assert list(generate_tokens(packed.decoder, [1, 2], told[:1], 20)) == list(generate_tokens(model.decoder, [1, 2], told[:1], 20))
+    decoders = smaller.decoder, model.decoder
+    with torch.no_grad(): nats, expected = (sum_decoder_nats(decoder, ids, told, counts) for decoder in decoders)
+    torch.testing.assert_close(nats, expected, rtol=1e-5, atol=1e-4)
+    written, expected = (list(generate_tokens(decoder, [1, 2], told[:1], 20)) for decoder in decoders)
+    assert written == expected

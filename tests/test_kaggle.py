@@ -10,6 +10,8 @@ from shutka.faces.notebooks import read_parameters
 
 PREFLIGHT = 'from shutka.export.preflight import preflight\n\npreflight()'
 NOTEBOOKS = sorted((Path(__file__).parents[1]/'kaggle').glob('*.ipynb'))
+NO_KERNELSPEC = 'no kernelspec, without which plain papermill refuses'
+NO_PREFLIGHT = 'no preflight in the first code cell'
 
 
 def python(source: str) -> ast.Module:
@@ -27,15 +29,18 @@ def imported(tree: ast.Module) -> set[str]:
 def broken(path: Path) -> list[str]:
     "What a notebook does against the law."
     content = json.loads(path.read_text(encoding='utf-8'))
-    cells, found = content['cells'], []
-    if content['metadata'].get('kernelspec', {}).get('name') != 'python3': found.append('no kernelspec, without which plain papermill refuses')
-    if cells[0]['cell_type'] != 'markdown' or not ''.join(cells[0]['source']).startswith('# '): found.append('no title')
+    first, found = content['cells'][0], []
+    code_cells = [cell for cell in content['cells'] if cell['cell_type'] == 'code']
+    sources = [''.join(cell['source']) for cell in code_cells]
+    if content['metadata'].get('kernelspec', {}).get('name') != 'python3': found.append(NO_KERNELSPEC)
+    if first['cell_type'] != 'markdown' or not ''.join(first['source']).startswith('# '): found.append('no title')
     try:
-        if not {'out', 'base_dir'} & {p.name for p in read_parameters(path)}: found.append('no parameter out or base_dir')
+        names = {p.name for p in read_parameters(path)}
+        if not {'out', 'base_dir'} & names: found.append('no parameter out or base_dir')
     except UserError as e: found.append(str(e))
-    if PREFLIGHT not in next((''.join(c['source']) for c in cells if c['cell_type'] == 'code'), ''): found.append('no preflight in the first code cell')
-    for number, cell in enumerate((c for c in cells if c['cell_type'] == 'code'), 1):
-        tree = python(''.join(cell['source']))
+    if not sources or PREFLIGHT not in sources[0]: found.append(NO_PREFLIGHT)
+    for number, (cell, source) in enumerate(zip(code_cells, sources), 1):
+        tree = python(source)
         if cell['outputs'] or cell['execution_count'] is not None: found.append(f'code cell {number} has outputs')
         for node in ast.walk(tree):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)): found.append(f'code cell {number} has a def')
@@ -52,8 +57,21 @@ def test_law(path):
 PARAMETERS = "out: str = 'runs/demo'  # folder of the run\nsteps: int = 1  # optimizer steps"
 
 
+def title_cell(source: str) -> dict: return dict(cell_type='markdown', metadata={}, source=source)
+
+
+def code_cell(source: str, outputs: list = (), tags: list = ()) -> dict:
+    metadata = {'tags': list(tags)} if tags else {}
+    return dict(cell_type='code', metadata=metadata, source=source, outputs=list(outputs), execution_count=None)
+
+
+def write(path: Path, cells: list[dict], metadata: dict) -> Path:
+    path.write_text(json.dumps(dict(cells=cells, metadata=metadata, nbformat=4, nbformat_minor=5)))
+    return path
+
+
 @pytest.mark.parametrize('title, cell, code, outputs, complaint', [
-    ('# Demo', PARAMETERS, '!pip install shutka\nfrom shutka.core import rng', [], None),
+    ('# Demo', PARAMETERS, '!pip install shutka\nfrom shutka.core.hashes import rng', [], None),
     ('Demo', PARAMETERS, '1', [], 'no title'),
     ('# Demo', PARAMETERS + '\nlr = 1', '1', [], 'line 3 must read'),
     ('# Demo', 'steps: int = 1  # steps', '1', [], 'no parameter out or base_dir'),
@@ -64,20 +82,12 @@ PARAMETERS = "out: str = 'runs/demo'  # folder of the run\nsteps: int = 1  # opt
     ('# Demo', PARAMETERS, '1', [{'output_type': 'stream', 'name': 'stdout', 'text': 'x'}], 'has outputs'),
 ])
 def test_law_is_enforced(tmp_path, title, cell, code, outputs, complaint):
-    cells = [dict(cell_type='markdown', metadata={}, source=title),
-             dict(cell_type='code', metadata={}, source=PREFLIGHT, outputs=[], execution_count=None),
-             dict(cell_type='code', metadata={'tags': ['parameters']}, source=cell, outputs=[], execution_count=None),
-             dict(cell_type='code', metadata={}, source=code, outputs=outputs, execution_count=None)]
-    path = tmp_path/'demo.ipynb'
-    metadata = {'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}}
-    path.write_text(json.dumps(dict(cells=cells, metadata=metadata, nbformat=4, nbformat_minor=5)))
-    found = broken(path)
+    cells = [title_cell(title), code_cell(PREFLIGHT), code_cell(cell, tags=['parameters']), code_cell(code, outputs)]
+    kernelspec = {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}
+    found = broken(write(tmp_path/'demo.ipynb', cells, {'kernelspec': kernelspec}))
     assert found == [] if complaint is None else len(found) == 1 and complaint in found[0]
 
 
 def test_kernelspec_and_preflight_are_part_of_the_law(tmp_path):
-    cell = dict(cell_type='code', metadata={'tags': ['parameters']}, source=PARAMETERS, outputs=[], execution_count=None)
-    title = dict(cell_type='markdown', metadata={}, source='# Demo')
-    path = tmp_path/'demo.ipynb'
-    path.write_text(json.dumps(dict(cells=[title, cell], metadata={}, nbformat=4, nbformat_minor=5)))
-    assert broken(path) == ['no kernelspec, without which plain papermill refuses', 'no preflight in the first code cell']
+    cells = [title_cell('# Demo'), code_cell(PARAMETERS, tags=['parameters'])]
+    assert broken(write(tmp_path/'demo.ipynb', cells, {})) == [NO_KERNELSPEC, NO_PREFLIGHT]

@@ -79,7 +79,7 @@ def test_push(home, monkeypatch, capsys):
     monkeypatch.setenv('KAGGLE_USERNAME', 'ada')
     monkeypatch.setenv('KAGGLE_KEY', 'x')
     beside = ['--dataset', 'ada/code', '--kernel', 'ada/other', '--competition', 'cup']
-    assert cli.command(['kaggle', 'push', 'typescript', '-p', 'steps', '1e3', *beside, '--public']) == 0
+    assert cli.run_command(['kaggle', 'push', 'typescript', '-p', 'steps', '1e3', *beside, '--public']) == 0
     about = json.loads((home/'sent.json').read_text())
     assert about == {'id': 'ada/shutka-typescript', 'title': 'shutka typescript',
                      'code_file': 'shutka-typescript.ipynb', 'language': 'python', 'kernel_type': 'notebook',
@@ -93,7 +93,7 @@ def test_push(home, monkeypatch, capsys):
 
 
 def test_dry_run_sends_nothing(home, capsys):
-    assert cli.command(['kaggle', 'push', 'memory', '--user', 'ada', '--no-gpu', '-o', 'there', '--dry-run']) == 0
+    assert cli.run_command(['kaggle', 'push', 'memory', '--user', 'ada', '--no-gpu', '-o', 'there', '--dry-run']) == 0
     assert sorted(p.name for p in Path('there').iterdir()) == ['kernel-metadata.json', 'shutka-memory.ipynb']
     assert not (home/'sent.json').exists()
     assert 'machine_shape' not in capsys.readouterr().out
@@ -108,7 +108,7 @@ def test_dry_run_sends_nothing(home, capsys):
     (['typescript', '--user', 'ada', '--slug', 'x'], '5 to 50'),
     (['typescript', '--user', 'ada', '--dataset', 'code'], 'must read USER/SLUG')])
 def test_refused_before_anything_is_written(home, words, why, capsys):
-    assert cli.command(['kaggle', 'push', *words]) == 2
+    assert cli.run_command(['kaggle', 'push', *words]) == 2
     assert why in capsys.readouterr().err and not Path('runs').exists() and not (home/'sent.json').exists()
 
 
@@ -119,14 +119,14 @@ def test_refused_before_anything_is_written(home, words, why, capsys):
 ])
 def test_what_kaggle_refuses_is_an_error(says, monkeypatch, capsys):
     monkeypatch.setenv('SAYS', says)
-    assert cli.command(['kaggle', 'push', 'typescript', '--user', 'ada']) == 2
+    assert cli.run_command(['kaggle', 'push', 'typescript', '--user', 'ada']) == 2
     assert says.splitlines()[0] in capsys.readouterr().err
 
 
 def test_without_a_client(home, monkeypatch, capsys):
     (home/'bin/kaggle').unlink()
     monkeypatch.setattr('shutil.which', lambda *_, **__: None)
-    assert cli.command(['kaggle', 'push', 'typescript', '--user', 'ada']) == 2
+    assert cli.run_command(['kaggle', 'push', 'typescript', '--user', 'ada']) == 2
     assert "pip install 'shutka[kaggle]'" in capsys.readouterr().err
 
 
@@ -225,12 +225,12 @@ def test_wheelhouse_that_cannot_be(home, index):
 
 def test_wheels_command(home, index, capsys):
     wheel = needy(home, 'shutka', '9.9', 'torch>=2.6')
-    assert cli.command(['kaggle', 'wheels', 'wheels', '--source', str(wheel)]) == 0
+    assert cli.run_command(['kaggle', 'wheels', 'wheels', '--source', str(wheel)]) == 0
     out, err = capsys.readouterr()
     assert 'shutka-9.9-py3-none-any.whl' in out and 'kaggle datasets create -p wheels' in out
     assert 'kaggle auth login' in err
     assert sorted(p.name for p in Path('wheels').iterdir()) == ['README.md', 'shutka-9.9-py3-none-any.whl']
-    assert cli.command(['kaggle', 'wheels', 'wheels', '--source', str(wheel)]) == 2
+    assert cli.run_command(['kaggle', 'wheels', 'wheels', '--source', str(wheel)]) == 2
 
 
 def test_source_folder_is_left_alone(home, monkeypatch):

@@ -40,6 +40,9 @@ def is_product(module: str) -> bool: return LAYERS[module][0] // 10 == 7
 def file_of(module: str) -> Path: return ROOT/f'{module.replace(".", "/")}.py'
 
 
+def source_of(module: str) -> str: return file_of(module).read_text(encoding='utf-8')
+
+
 def imports(
     nodes: list[ast.AST],  # where to look
     package: str,          # the importing module's package, for relative imports
@@ -86,7 +89,8 @@ def sideways(module: str, source: str) -> list[str]:
 
 def heavy(module: str, source: str) -> set[str]:
     "The slow packages that a module imports at once."
-    return {name.split('.')[0] for name in imports(list(at_import(ast.parse(source))), module.rpartition('.')[0])} & HEAVY
+    used = imports(list(at_import(ast.parse(source))), module.rpartition('.')[0])
+    return {name.split('.')[0] for name in used} & HEAVY
 
 
 def test_no_number_twice():
@@ -100,10 +104,11 @@ def test_a_folder_is_a_package():
 
 
 def test_every_module_comes_from_its_notebook():
-    written = {path for path in (ROOT/'shutka').rglob('*.py') if path.name not in ('__init__.py', '__main__.py', '_modidx.py')}
+    own = ('__init__.py', '__main__.py', '_modidx.py')
+    written = {path for path in (ROOT/'shutka').rglob('*.py') if path.name not in own}
     assert written == set(map(file_of, LAYERS))
     for path, module in zip(NOTEBOOKS, layers()):
-        assert f'File to edit: ../../nbs/{path.parent.name}/{path.name}.' in file_of(module).read_text(encoding='utf-8'), module
+        assert f'File to edit: ../../nbs/{path.parent.name}/{path.name}.' in source_of(module), module
 
 
 TWICE = {'train'}  # the front door of each product
@@ -114,7 +119,9 @@ def public_names(source: str) -> set[str]:
     found = set()
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef): found.add(node.name)
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = []
+        if isinstance(node, ast.Assign): targets = node.targets
+        if isinstance(node, ast.AnnAssign): targets = [node.target]
         found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
     return {name for name in found if not name.startswith('_')}
 
@@ -122,23 +129,23 @@ def public_names(source: str) -> set[str]:
 def test_a_public_name_is_defined_once():
     homes = defaultdict(list)
     for module in LAYERS:
-        for name in public_names(file_of(module).read_text(encoding='utf-8')): homes[name].append(module)
+        for name in public_names(source_of(module)): homes[name].append(module)
     assert {name: where for name, where in homes.items() if len(where) > 1 and name not in TWICE} == {}
 
 
 @every_module
 def test_products_stand_side_by_side(module):
-    assert sideways(module, file_of(module).read_text(encoding='utf-8')) == []
+    assert sideways(module, source_of(module)) == []
 
 
 @every_module
 def test_imports_only_from_smaller_numbers(module):
-    assert upwards(module, file_of(module).read_text(encoding='utf-8')) == []
+    assert upwards(module, source_of(module)) == []
 
 
 @every_module
 def test_light_layers_import_nothing_heavy_at_once(module):
-    if light(module): assert heavy(module, file_of(module).read_text(encoding='utf-8')) == set()
+    if light(module): assert heavy(module, source_of(module)) == set()
 
 
 def test_light_layers_load_nothing_heavy():

@@ -83,7 +83,8 @@ def test_a_run_and_its_continuation():
     again = read_json(out/'suites.json')['rows']
     assert [row | {'cases': 0} for row in again] == [row | {'cases': 0} for row in kept['rows']]
     assert [row['cases'] == 1000 for row in again] == [True] * 7 + [False] * 11
-    assert run_notebook('evaluate', given | {'seed': '1', 'suites': 'programming'}) == 0   # other draws, none of the rows
+    other_draws = {'seed': '1', 'suites': 'programming'}   # none of the rows can be kept
+    assert run_notebook('evaluate', given | other_draws) == 0
     cases = [row['cases'] for row in read_jsonl(out/'suites.jsonl')]
     assert cases == [row['cases'] for row in kept['rows'][6:12]]
 
@@ -95,7 +96,8 @@ def test_a_model_that_cannot_write(capfd, pairs):
     given = dict(bundle='model.zip', bank='bank', source=f'jsonl:{pairs}', suites='algorithmic') | FEW
     with Bank('bank'): assert run_notebook('evaluate', given) == 0   # while somebody else writes to it
     said = capfd.readouterr().out
-    for words in ('it cannot write', '| hybrid |', 'effective rank', 'of the answers of the memory alone'): assert words in said
+    expected = ('it cannot write', '| hybrid |', 'effective rank', 'of the answers of the memory alone')
+    for words in expected: assert words in said
     assert '| model |' not in said and '| shuffled |' not in said
     result = read_json('runs/evaluate/result.json')
     assert [row['method'] for row in result['retrieval']][-2:] == ['dense', 'hybrid']
@@ -118,5 +120,5 @@ def test_refused(capfd):
     Path('run/run.json').write_text('{}')
     for words, told in ((['out', 'run'], 'out must be a folder of its own, and run is that of a training run'),
                         (['k', '6'], 'k must be from 1 to n, got k=6 and n=5')):
-        assert cli.command(['run', 'evaluate', '-p', *words]) == 2
+        assert cli.run_command(['run', 'evaluate', '-p', *words]) == 2
         assert told in capfd.readouterr().err

@@ -51,12 +51,15 @@ def test_what_it_leaves(finished):
     result, data = read_json(out/'result.json'), read_json(out/'run.json')['data']
     assert result['status'] == 'ok' and result['steps'] == 3
     assert result['bundle']['sha256'] == sha256(out/'shutka-instructions.zip')
-    assert data['instructions'] == 1 and data['pairs']['train'] + data['in_suites'] == 30 + 1   # of code, and of instructions
+    assert data['instructions'] == 1
+    assert data['pairs']['train'] + data['in_suites'] == 30 + 1   # of code, and of instructions
     conditions = [r['condition'] for r in result['writer'] if r['pool'] == 'unseen files']
-    assert conditions == ['everything', 'words of another', 'no words', 'memories of another', 'no memories', 'nothing', 'parses']
+    assert conditions == ['everything', 'words of another', 'no words', 'memories of another', 'no memories',
+                          'nothing', 'parses']
     outputs = [o for c in read_json(out/'notebook.ipynb')['cells'] for o in c.get('outputs', [])]
     text = ''.join(''.join(o.get('text') or o.get('data', {}).get('text/markdown', '')) for o in outputs)
-    for words in ('devices', 'nats per token', 'unseen packages', 'hybrid', 'shutka-instructions.zip'): assert words in text
+    expected = ('devices', 'nats per token', 'unseen packages', 'hybrid', 'shutka-instructions.zip')
+    for words in expected: assert words in text
 
 
 def test_the_bundle_writes_and_its_encoder_is_that_of_phase_1(finished, phase1):
@@ -106,14 +109,18 @@ def test_a_decoder_of_the_same_shape_goes_on_learning(phase1, tmp_path, tiny):
 
 
 @pytest.mark.parametrize('settings, told', [
-    ({'resume': ''}, 'resume must be the run'), ({'learn': 'all of it'}, "unknown learn 'all of it'"),
-    ({'size': 'huge'}, "unknown size 'huge'"), ({'code_samples': -1}, 'code_samples must be 0 or more, got -1')])
+    ({'resume': ''}, 'resume must be the run'),
+    ({'learn': 'all of it'}, "unknown learn 'all of it'"),
+    ({'size': 'huge'}, "unknown size 'huge'"),
+    ({'code_samples': -1}, 'code_samples must be 0 or more, got -1'),
+])
 def test_settings_that_cannot_be(settings, told):
     with pytest.raises(UserError, match=told): InstructionsSettings(**{'resume': 'runs/a'} | settings)
 
 
 def test_what_it_cannot_start_from(phase1, tmp_path):
-    refused = [({'resume': 'nowhere'}, 'resume must be a bundle'), ({'resume': f'{phase1}/model'}, 'source must name pairs'),
+    refused = [({'resume': 'nowhere'}, 'resume must be a bundle'),
+               ({'resume': f'{phase1}/model'}, 'source must name pairs'),
                ({'instructions': 'comits:.'}, "unknown kind of instructions 'comits'; did you mean 'commits'")]
     for settings, told in refused:
         recipe = Instructions(InstructionsSettings(**{'resume': phase1, 'out': tmp_path/'run'} | settings))

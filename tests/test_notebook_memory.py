@@ -64,5 +64,5 @@ def test_offline_and_again_with_a_model(capfd):
 
 
 def test_refused(capfd):
-    assert cli.command(['run', 'memory', '-p', 'before', 'npm:zod@3.25.76']) == 2
+    assert cli.run_command(['run', 'memory', '-p', 'before', 'npm:zod@3.25.76']) == 2
     assert 'before and after must be given both or neither' in capfd.readouterr().err

@@ -44,7 +44,8 @@ def state(out): return {p: sha256(p) for p in sorted(out.rglob('*')) if p.is_fil
 def test_what_it_leaves(finished):
     given, out = finished
     made = {p.name for p in out.iterdir()}
-    assert made >= {'run.json', 'log.jsonl', 'checkpoints', 'data', 'model', 'result.json', 'shutka-typescript.zip', 'notebook.ipynb'}
+    assert made >= {'run.json', 'log.jsonl', 'checkpoints', 'data', 'model', 'result.json',
+                    'shutka-typescript.zip', 'notebook.ipynb'}
     result, rows = read_json(out/'result.json'), read_steps(out/'log.jsonl')
     assert result['status'] == 'ok' and result['steps'] == 6
     assert result['bundle']['sha256'] == sha256(out/'shutka-typescript.zip')

@@ -12,9 +12,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LARGEST_OUTPUT, LARGEST_NOTEBOOK = 60_000, 300_000  # bytes
-every_notebook = pytest.mark.parametrize('path', sorted((ROOT/'nbs').rglob('*.ipynb')), ids=lambda path: path.stem)
-PAGES = [*sorted((ROOT/'nbs').rglob('*.ipynb')), *sorted((ROOT/'kaggle').glob('*.ipynb')), ROOT/'README.md', ROOT/'CONTRIBUTING.md']
-every_module = pytest.mark.parametrize('path', sorted((ROOT/'shutka').rglob('*.py')), ids=lambda path: str(path.relative_to(ROOT)))
+NOTEBOOKS = sorted((ROOT/'nbs').rglob('*.ipynb'))
+PAGES = [*NOTEBOOKS, *sorted((ROOT/'kaggle').glob('*.ipynb')), ROOT/'README.md', ROOT/'CONTRIBUTING.md']
+MODULES = sorted((ROOT/'shutka').rglob('*.py'))
+# A notebook by its name in the book, `00_core/20_files`, whether `nbs/` stands before it or not.
+NOTEBOOK_NAME = r'(?<![\w./])(?:nbs/)?(\d\d_[a-z_]+/\d\d_[a-z_]+)'
+
+
+def from_root(path: Path) -> str: return str(path.relative_to(ROOT))
+
+
+every_notebook = pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+every_module = pytest.mark.parametrize('path', MODULES, ids=from_root)
 
 
 def cells(path: Path) -> list[dict]: return json.loads(path.read_text(encoding='utf-8'))['cells']
@@ -58,12 +67,12 @@ def test_explicit_names(path):
     assert [text for text in code if re.search(r'^\s*from \S+ import \*', text, flags=re.M)] == []
 
 
-@pytest.mark.parametrize('path', PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize('path', PAGES, ids=from_root)
 def test_what_prose_points_at_is_there(path):
-    "Notebooks by folder and name, `00_core/20_files`, and whatever a link leads to that is no address on the web."
-    named = {name.rstrip('.').removesuffix('.ipynb') for name in re.findall(r'(?<![\w./])(?:nbs/)?(\d\d_[a-z_]+/\d\d_[a-z_]+)', prose(path))}
+    "Notebooks by folder and name, and whatever a link leads to that is no address on the web."
+    named = set(re.findall(NOTEBOOK_NAME, prose(path)))
     linked = set(re.findall(r'\]\((?![a-z]+:|#)([^)\s#]+)', prose(path)))
-    assert sorted(named - {f'{found.parent.name}/{found.stem}' for found in (ROOT/'nbs').rglob('*.ipynb')}) == []
+    assert sorted(named - {f'{found.parent.name}/{found.stem}' for found in NOTEBOOKS}) == []
     assert sorted(link for link in linked if not (path.parent/link).exists()) == []
 
 
@@ -80,7 +89,7 @@ def test_prose_fits_into_a_hundred_columns():
         for line in prose(path).splitlines():
             if line.startswith('```'): fenced = not fenced
             if fenced or line.startswith(('|', '    ', '![')) or re.search(r'https?://\S{40}', line): continue
-            if len(line) > 100: wide.append(f'{path.relative_to(ROOT)}: {line[:60]}')
+            if len(line) > 100: wide.append(f'{from_root(path)}: {line[:60]}')
     assert wide == []
 
 
@@ -89,7 +98,9 @@ def test_printed_code_is_plain(path):
     "No patching, and nothing that only developers have."
     tree = ast.parse(path.read_text(encoding='utf-8'))
     for node in ast.walk(tree):
-        for decorator in getattr(node, 'decorator_list', []): assert not ast.unparse(decorator).startswith('patch'), ast.unparse(decorator)
+        for decorator in getattr(node, 'decorator_list', []):
+            name = ast.unparse(decorator)
+            assert not name.startswith('patch'), name
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom): names = [node.module or '']
         assert not {name.split('.')[0] for name in names} & {'fastcore', 'nbdev', 'execnb'}, ast.unparse(node)
@@ -101,17 +112,23 @@ def test_nothing_unfinished():
     assert [str(path) for path in texts if words.search(path.read_text(encoding='utf-8'))] == []
 
 
+def modules_in(root: Path) -> dict[Path, str]:
+    "The text of each module, by its path from the root."
+    return {path.relative_to(root): path.read_text(encoding='utf-8') for path in (root/'shutka').rglob('*.py')}
+
+
 def test_library_in_step(tmp_path):
     "Exported anew, elsewhere, the library comes out the same."
     shutil.copytree(ROOT/'nbs', tmp_path/'nbs')
     shutil.copy(ROOT/'pyproject.toml', tmp_path)
-    (tmp_path/'shutka').mkdir()
-    shutil.copy(ROOT/'shutka'/'__init__.py', tmp_path/'shutka')
+    for path in (ROOT/'shutka').rglob('__init__.py'):   # those of the package and of products are written by hand
+        copy = tmp_path/path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
     env = {name: value for name, value in os.environ.items() if name != 'IN_TEST'}
     code = 'from nbdev.doclinks import nbdev_export; nbdev_export()'
     ran = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    printed, kept = ({path.relative_to(root): path.read_text(encoding='utf-8') for path in (root/'shutka').rglob('*.py')}
-                     for root in (tmp_path, ROOT))
+    printed, kept = modules_in(tmp_path), modules_in(ROOT)
     assert printed.keys() == kept.keys()
     assert [str(name) for name in printed if printed[name] != kept[name]] == []

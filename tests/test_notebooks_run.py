@@ -13,7 +13,10 @@ from shutka.core.errors import UserError
 from shutka.faces.batch import run_notebook
 
 ROOT = Path(__file__).parents[1]
-FINISH = "from shutka.core import write_json\n_ = write_json(f'{out}/result.json', {'status': 'ok', 'steps': steps, 'lr': lr})"
+FINISH = """from shutka.core.files import write_json
+_ = write_json(f'{out}/result.json', {'status': 'ok', 'steps': steps, 'lr': lr})"""
+DIVERGED = """from shutka.core.files import write_json
+_ = write_json(f'{out}/result.json', {'status': 'diverged'})"""
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +37,8 @@ def write(*sources: str, tags=('parameters',), name='demo.ipynb') -> str:
 
 def start(*words: str, **options) -> subprocess.Popen:
     "The command line, in a process of its own."
-    return subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'run', *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    command = [sys.executable, '-m', 'shutka.faces.cli', 'run', *words]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 def alive(pid: int) -> bool:
@@ -63,11 +67,16 @@ def test_braces_in_paths():
     assert Path('run {steps} "1"/notebook.ipynb').is_file()
 
 
+def raising(error: str, message: str) -> str:
+    "A cell that raises one of shutka's errors."
+    return f'from shutka.core.errors import {error}\nraise {error}({message!r})'
+
+
 @pytest.mark.parametrize('cell, code, told', [
-    ("from shutka.core import UserError\nraise UserError('steps must be even, got 5')", 2, 'steps must be even, got 5'),
-    ("from shutka.core import OutOfMemory\nraise OutOfMemory('a micro-batch of 1 does not fit')", 3, 'a micro-batch of 1 does not fit'),
-    ("from shutka.core import BudgetReached\nraise BudgetReached('go on')", 4, 'go on'),
-    ("from shutka.core import Diverged\nraise Diverged('the loss is not finite')", 5, 'the loss is not finite'),
+    (raising('UserError', 'steps must be even, got 5'), 2, 'steps must be even, got 5'),
+    (raising('OutOfMemory', 'a micro-batch of 1 does not fit'), 3, 'a micro-batch of 1 does not fit'),
+    (raising('BudgetReached', 'go on'), 4, 'go on'),
+    (raising('Diverged', 'the loss is not finite'), 5, 'the loss is not finite'),
     ("import subprocess\nsubprocess.run(['sh', '-c', 'echo why >&2; exit 3'], check=True)", 3, 'why'),
 ])
 def test_known_errors(cell, code, told, capfd):
@@ -98,7 +107,7 @@ def test_a_kernel_that_died(capfd):
 @pytest.mark.parametrize('cells, told', [
     (['import sys', 'sys.exit(0)', FINISH], 'called sys.exit'),
     (['!false'], 'left no run/result.json'),
-    (["from shutka.core import write_json\n_ = write_json(f'{out}/result.json', {'status': 'diverged'})"], "'diverged'"),
+    ([DIVERGED], "'diverged'"),
 ])
 def test_quiet_failures(cells, told, capfd):
     "What papermill alone calls success."
@@ -112,7 +121,10 @@ def test_old_result_does_not_hide_an_early_end():
 
 
 @pytest.mark.parametrize('given, told', [
-    ({'stepps': '5'}, "did you mean 'steps'"), ({'steps': '1.5'}, "must be int"), ({'lr': 'nan'}, "must be float"), ({'out': ''}, "'out'"),
+    ({'stepps': '5'}, "did you mean 'steps'"),
+    ({'steps': '1.5'}, 'steps must be a whole number'),
+    ({'lr': 'nan'}, 'lr must be a number'),
+    ({'out': ''}, "'out'"),
 ])
 def test_refused_before_anything_happens(given, told):
     with pytest.raises(UserError, match=told): run_notebook(write(FINISH), given)

@@ -13,6 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DEVELOPMENT = ('nbdev', 'fastcore', 'execnb', 'jupytext', 'pytest')
+UNWANTED = ('.*', '__pycache__', '*.egg-info', 'build', 'dist', 'node_modules', 'demo', 'runs', 'scratch')
+CONTENT = ('**/*.py', 'py.typed', 'bundled/**/*', 'evaluate/judge/[!.]*', 'evaluate/suites/*.json')
+REQUIREMENTS = ('requirements', 'qdrant_requirements', 'serve_requirements', 'embeddings_requirements')
 
 
 def check(*command, **options) -> str:
@@ -26,8 +29,7 @@ def check(*command, **options) -> str:
 def wheel(tmp_path_factory) -> Path:
     "Built from a copy, by way of the source archive, so that nothing left over from other builds gets in."
     folder = tmp_path_factory.mktemp('build')
-    ignore = shutil.ignore_patterns('.*', '__pycache__', '*.egg-info', 'build', 'dist', 'node_modules', 'demo', 'runs', 'scratch')
-    shutil.copytree(ROOT, folder/'tree', ignore=ignore, symlinks=True)
+    shutil.copytree(ROOT, folder/'tree', ignore=shutil.ignore_patterns(*UNWANTED), symlinks=True)
     check(sys.executable, '-m', 'build', '--no-isolation', '--outdir', folder, folder/'tree')
     return next(folder.glob('*.whl'))
 
@@ -38,16 +40,18 @@ def installed(wheel, tmp_path_factory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp('installed')
     check(sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-index', '--target', folder/'site', wheel)
     (folder/'absent').mkdir()
-    for name in DEVELOPMENT: (folder/'absent'/f'{name}.py').write_text(f"raise ImportError('{name} is for developers only')")
+    for name in DEVELOPMENT:
+        (folder/'absent'/f'{name}.py').write_text(f"raise ImportError('{name} is for developers only')")
     return folder, os.environ | {'PYTHONPATH': f'{folder/"absent"}{os.pathsep}{folder/"site"}'}
 
 
 def test_everything_is_inside(wheel):
     inside = set(ZipFile(wheel).namelist())
-    wanted = [path for pattern in ('**/*.py', 'bundled/**/*', 'evaluate/judge/[!.]*', 'evaluate/suites/*.json') for path in (ROOT/'shutka').glob(pattern) if path.is_file()]
-    names = {path.relative_to(ROOT).as_posix() for path in wanted}
+    wanted = [path for pattern in CONTENT for path in (ROOT/'shutka').glob(pattern)]
+    names = {path.relative_to(ROOT).as_posix() for path in wanted if path.is_file()}
     names |= {f'shutka/kaggle/{path.name}' for path in (ROOT/'kaggle').glob('*.ipynb')}
-    assert {'shutka/cli.py', 'shutka/bundled/typescript/arrays/grouping.ts', 'shutka/kaggle/typescript.ipynb'} <= names
+    bundled = 'shutka/bundled/typescript/arrays/grouping.ts'
+    assert {'shutka/faces/cli.py', bundled, 'shutka/kaggle/typescript.ipynb'} <= names
     assert names - inside == set()
     assert {name for name in inside - names if '.dist-info/' not in name} == set()
 
@@ -55,10 +59,17 @@ def test_everything_is_inside(wheel):
 def test_every_module_imports(installed):
     folder, env = installed
     site = folder/'site'
-    modules = ['.'.join(path.relative_to(site).with_suffix('').parts).removesuffix('.__init__') for path in (site/'shutka').rglob('*.py')]
-    code = f'import importlib, shutka\nprint(shutka.__file__)\nfor name in {sorted(modules)}: importlib.import_module(name)'
-    assert Path(check(sys.executable, '-c', code, cwd=folder, env=env).strip()).is_relative_to(site)
-    with pytest.raises(AssertionError, match='for developers only'): check(sys.executable, '-c', 'import nbdev', cwd=folder, env=env)
+    paths = [path.relative_to(site).with_suffix('') for path in (site/'shutka').rglob('*.py')]
+    modules = sorted('.'.join(path.parts).removesuffix('.__init__') for path in paths)
+    code = f"""
+import importlib, shutka
+print(shutka.__file__)
+for name in {modules}: importlib.import_module(name)
+"""
+
+    def run(code): return check(sys.executable, '-c', code, cwd=folder, env=env)
+    assert Path(run(code).strip()).is_relative_to(site)
+    with pytest.raises(AssertionError, match='for developers only'): run('import nbdev')
 
 
 def test_command(installed):
@@ -66,15 +77,25 @@ def test_command(installed):
     assert 'Usage: shutka' in check(folder/'site'/'bin'/'shutka', '--help', cwd=folder, env=env)
 
 
+def one_spelling(distribution: str) -> str: return distribution.strip().lower().replace('_', '-')
+
+
+def packages_imported(path: Path) -> set[str]:
+    "The packages of others that a module imports, at once or inside functions."
+    modules = []
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import): modules += [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom) and not node.level: modules.append(node.module)
+    return {module.split('.')[0] for module in modules} - sys.stdlib_module_names - {'shutka'}
+
+
 def test_requirements_name_what_is_imported():
     config = ConfigParser()
     config.read(ROOT/'settings.ini', encoding='utf-8')
-    named = {line.split('>')[0].strip().lower().replace('_', '-') for key in ('requirements', 'qdrant_requirements', 'serve_requirements', 'embeddings_requirements') for line in config['DEFAULT'][key].splitlines()}
+    lines = [line for key in REQUIREMENTS for line in config['DEFAULT'][key].splitlines()]
+    named = {one_spelling(line.split('>')[0]) for line in lines}
     owners, missing = packages_distributions(), set()
     for path in (ROOT/'shutka').rglob('*.py'):
-        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and not node.level: modules = [node.module]
-            for name in {module.split('.')[0] for module in modules} - sys.stdlib_module_names - {'shutka'}:
-                if not {owner.lower().replace('_', '-') for owner in owners.get(name, [])} & named: missing.add((path.name, name))
+        for name in packages_imported(path):
+            if not named & set(map(one_spelling, owners.get(name, []))): missing.add((path.name, name))
     assert missing == set()

@@ -775,7 +775,7 @@ def shutka(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*words, code=0):
-        assert cli.command(['memory', *words, '--bank', 'b']) == code
+        assert cli.run_command(['memory', *words, '--bank', 'b']) == code
         out, err = capsys.readouterr()
         assert 'Traceback' not in err
         return err if code else out

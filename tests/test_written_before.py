@@ -1,8 +1,8 @@
 """What version 0.2 has written still opens: runs, bundles, a bank, a pipeline.
 
-`written_by_0.2.tar.xz` was made by the commit before the rooms (90ed3a4) with a model of the size of `small.SMALL`: a run that
-was trained to its end and bundled, the same run stopped after seven steps, a bundle with memories, one with a decoder, a bank,
-and a git pipeline without its weights.
+`written_by_0.2.tar.xz` was made by the commit before the rooms (90ed3a4), with a model of the size of
+`small.SMALL`. In it are a run that was trained to its end and bundled, the same run stopped after seven
+steps, a bundle with memories, one with a decoder, a bank, and a git pipeline without its weights.
 """
 import os
 import tarfile
@@ -24,12 +24,13 @@ from shutka.train.report import write_report
 from shutka.train.run import open_trained, read_steps, run_training
 
 ROOT = Path(__file__).parents[1]
+ARCHIVE = Path(__file__).parent/'written_by_0.2.tar.xz'
 
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     "The old folder, unpacked; each test has its own."
-    with tarfile.open(Path(__file__).parent/'written_by_0.2.tar.xz') as archive: archive.extractall(tmp_path, filter='data')
+    with tarfile.open(ARCHIVE) as archive: archive.extractall(tmp_path, filter='data')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(SIZES, 'tiny', SMALL)
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
@@ -88,11 +89,11 @@ def test_a_report_can_be_written(written):
 def test_a_pipeline_goes_on_where_it_was(written):
     before = read_json('history/MANIFEST_DYNAMIC.json')['phase_results']
     os.rename('history', 'base')
-    settings = shutka.history.HistorySettings(sequence_length=64, overlap=16, force_epochs=1, model='tiny', encoder='words',
-                                              processes=1)
-    manifest = shutka.history.build('app', 'base', settings)
+    few = dict(sequence_length=64, overlap=16, force_epochs=1, model='tiny', encoder='words', processes=1)
+    manifest = shutka.history.build('app', 'base', shutka.history.HistorySettings(**few))
     after = manifest['phase_results']
-    assert after['phase_1_scrape']['new'] == 0 and after['phase_1_scrape']['kept'] == before['phase_1_scrape']['commits']
+    assert after['phase_1_scrape']['new'] == 0
+    assert after['phase_1_scrape']['kept'] == before['phase_1_scrape']['commits']
     assert after['phase_3_embeddings']['embedded'] == 0
     assert after['phase_4_training']['run'] == before['phase_4_training']['run']   # the same settings, the same folder
     assert {result['status'] for result in after.values()} == {'completed'}

@@ -39,7 +39,7 @@ class Diverged(ShutkaError):
     code = 5
 
 class Stuck(ShutkaError):
-    "A step did not end, for a reason that is not known: exit code 1; the same command goes on from the last checkpoint."
+    "A step did not end, and nobody knows why: exit code 1; the same command goes on from the last checkpoint."
 
 # %% ../../nbs/00_core/10_errors.ipynb #37fc8c23
 def unknown(

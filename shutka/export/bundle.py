@@ -49,8 +49,8 @@ vectors of {width} numbers, so that a question lies near the code that answers i
 Question: the doc comment of a function the model never saw. Answer: its body, without name, signature and comments.
 
 {table}
-`untrained` is the same model before training, `hybrid` adds BM25 over split identifiers to the model's cosine. The model reads
-words only; it does not see operators or brackets, and it has not been tested on other languages.
+`untrained` is the same model before training, `hybrid` adds BM25 over split identifiers to the model's cosine.
+The model reads words only; it does not see operators or brackets, and it has not been tested on other languages.
 '''
 
 def portable_run(
@@ -70,12 +70,19 @@ def write_card(
     name: str,   # of the bundle
 ) -> str:        # Markdown
     "The README of a bundle."
-    run, found, config = portable_run(read_json(out/'run.json')), read_result(out), read_json(out/'model'/'model.json')
+    run, found = portable_run(read_json(out/'run.json')), read_result(out)
     settings, data = run['settings'], run['data']
     card = CARD.format(
-        name=name, width=config['width'], sources=settings['source'] or data['source'],
-        held_out=', '.join(data['held_out']) or 'files only', train=data['pairs']['train'], documented=data['documented'],
-        size=settings['size'], steps=found['steps'], batch_size=settings['batch_size'], seed=settings['seed'],
+        name=name,
+        width=read_json(out/'model'/'model.json')['width'],
+        sources=settings['source'] or data['source'],
+        held_out=', '.join(data['held_out']) or 'files only',
+        train=data['pairs']['train'],
+        documented=data['documented'],
+        size=settings['size'],
+        steps=found['steps'],
+        batch_size=settings['batch_size'],
+        seed=settings['seed'],
         table=retrieval_table(found['rows']))
     return card + load_recipe(out).describe_result(found)
 
@@ -89,7 +96,8 @@ def pack_run(
     "What a bundle has of a run; raises `UserError` if the run is not trained and evaluated."
     found = read_result(out)
     if 'rows' not in found or not (out/'model'/'model.json').exists():
-        raise UserError(f"{out} must be trained and evaluated before it is bundled, its status is {found.get('status')!r}")
+        status = found.get('status')
+        raise UserError(f"{out} must be trained and evaluated before it is bundled, its status is {status!r}")
     with tempfile.TemporaryDirectory() as place:
         save_model(load_model(out/'model'), place, packed=True)
         paths = Path(place)/'model.json', Path(place)/'model.safetensors', out/'encoding.json'
@@ -105,7 +113,7 @@ def add_bank(
     bank: str | Path,            # the folder of a bank
     bundle: str | Path,          # its name, for messages
 ) -> dict[str, bytes]:
-    "A bundle's files with those of a bank in place of its own; raises `UserError` unless its model made the bank's vectors."
+    "A bundle's files with another bank in them; raises `UserError` unless its model made the bank's vectors."
     model = load_bundled_model(content, bundle)
     with Bank(bank, readonly=True) as opened: return content | pack_bank(opened, fingerprint(model))
 
@@ -123,7 +131,10 @@ def write_bundle(
     path: str | Path | None = None,   # the zip; shutka-RECIPE.zip in the run folder if not given
     bank: str | Path | None = None,   # the folder of a bank that goes along
 ) -> Path:                            # the zip
-    "Pack a run and note it in result.json; raises `UserError` if it is not evaluated, or another model made the bank's vectors."
+    """Pack a run and note it in result.json.
+
+    Raises `UserError` if the run is not evaluated, or if another model made the bank's vectors.
+    """
     out = Path(out)
     if not (out/'run.json').exists(): raise UserError(f"{out} is no run folder: it has no run.json")
     recipe = read_json(out/'run.json')['recipe'].rpartition('.')[2].lower()
@@ -132,7 +143,8 @@ def write_bundle(
     write_zip(path, content if bank is None else add_bank(content, bank, path))
     status = read_result(out)['status']
     status = 'ok' if status == 'trained' else status   # a run that can be resumed stays one
-    update_result(out, status=status, bundle={'file': path.name, 'bytes': path.stat().st_size, 'sha256': sha256(path)})
+    bundle = {'file': path.name, 'bytes': path.stat().st_size, 'sha256': sha256(path)}
+    update_result(out, status=status, bundle=bundle)
     return path
 
 # %% ../../nbs/65_export/10_bundle.ipynb #9b9f96e8
@@ -140,8 +152,9 @@ def load(
     path: str | Path,                  # a bundle, or the folder of a run, a checkpoint or a text-JEPA
     bank: str | Path | None = None,    # folder of its memory, made if missing; None: a model without memory
 ) -> TextJEPA:                         # in evaluation mode, on the CPU
-    "A text-JEPA, verified, with `model.predictor.memory_bank` if a folder is given; raises `UserError` if there is none."
+    "A verified text-JEPA, with `model.predictor.memory_bank` if `bank` is given; raises `UserError` for anything else."
     opened = open_trained(path)
-    if opened.kind != 'text-jepa': raise UserError(f"{path} must be a text-JEPA, made by `shutka run`, and is another kind of model")
+    if opened.kind != 'text-jepa':
+        raise UserError(f"{path} must be a text-JEPA, made by `shutka run`, and is another kind of model")
     if bank is not None: open_bank(opened.content, bank, opened.model)
     return opened.model

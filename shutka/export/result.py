@@ -44,9 +44,11 @@ class Result:
 
     def __repr__(self) -> str:
         bundle = f', {self.bundle.name}' if self.bundle else ''
-        return f"Result({str(self.out)!r}: {self.status or 'nothing yet'}, {self.value.get('steps', 0):,} steps{bundle})"
+        steps = self.value.get('steps', 0)
+        return f"Result({str(self.out)!r}: {self.status or 'nothing yet'}, {steps:,} steps{bundle})"
 
     def _repr_markdown_(self) -> str:
+        status = STATUS_SENTENCES.get(self.status, f'Status: {self.status}')
         parts = [f'### {title}\n\n{table}' for title, table in self.tables.items() if table]
         made = '\n'.join(f'- `{path}`' for path in self.files)
-        return '\n\n'.join([STATUS_SENTENCES.get(self.status, f'Status: {self.status}'), *parts, f'### Files\n\n{made}'])
+        return '\n\n'.join([status, *parts, f'### Files\n\n{made}'])

@@ -65,7 +65,7 @@ def execute_cells(
     values: dict,  # parameters that differ from the defaults
     output: Path,  # where the executed copy goes
 ) -> list[dict]:   # the executed cells
-    "Execute a notebook in a kernel of this Python, printing what it prints; raises papermill's error if a cell raised one."
+    "Execute a notebook in a kernel of this Python and print what it prints; raises papermill's error if a cell fails."
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from papermill import execute_notebook
@@ -76,8 +76,9 @@ def execute_cells(
         # Seconds for a training to save when it is stopped, before it is killed.
         def _shutdown_wait_time_default(self): return 60.
 
-    os.environ['SHUTKA_BEGAN'] = str(time.time())        # a session's minutes count from here
-    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # threads that wait by spinning slow a busy machine down 14 times
+    os.environ['SHUTKA_BEGAN'] = str(time.time())   # a session's minutes count from here
+    # Threads that wait by spinning slow a busy machine down 14 times.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
     os.environ.setdefault('GOMP_SPINCOUNT', '0')
     literal = lambda p: str(p).replace('{', '{{').replace('}', '}}')
     try:
@@ -86,7 +87,8 @@ def execute_cells(
             stdout_file=sys.stdout, stderr_file=sys.stderr, kernel_manager_class=ThisPython,
             extra_arguments=['--log-level=CRITICAL']).cells
     except (KeyboardInterrupt, SystemExit):
-        logging.getLogger('asyncio').setLevel(logging.CRITICAL)  # or it tells of the interrupted cell in a hundred lines
+        # Or asyncio tells of the interrupted cell in a hundred lines.
+        logging.getLogger('asyncio').setLevel(logging.CRITICAL)
         raise
     finally: del os.environ['SHUTKA_BEGAN']
 
@@ -130,10 +132,12 @@ def run_notebook(
     everything = {p.name: p.default for p in known} | values
     out = everything.get('out') or everything.get('base_dir')
     if not out:
-        raise UserError(f"{path} must have a parameter 'out' or 'base_dir', the folder of the run, and it must not be empty")
+        raise UserError(f"{path} must have a parameter 'out' or 'base_dir', the folder of the run, "
+                        f"and it must not be empty")
     check_settings(name, everything)
     copy = Path(output or Path(out)/'notebook.ipynb')
-    if copy.resolve() == path.resolve(): raise UserError(f"the executed copy must not replace the notebook itself, {path}")
+    if copy.resolve() == path.resolve():
+        raise UserError(f"the executed copy must not replace the notebook itself, {path}")
 
     for folder in (Path(out), copy.parent): folder.mkdir(parents=True, exist_ok=True)
     before = copy.read_bytes() if copy.exists() else None

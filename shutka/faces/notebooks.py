@@ -52,7 +52,7 @@ def parse_parameter(
     # Not Python, or a value that must be computed, is refused below like any other shape.
     with suppress(SyntaxError, ValueError):
         match ast.parse(line).body:
-            case [ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id=kind), value=ast.expr() as value) as whole]:
+            case [ast.AnnAssign(ast.Name(name), ast.Name(kind), ast.expr() as value) as whole]:
                 default = ast.literal_eval(value)
                 comment = line.encode()[whole.end_col_offset:].decode().lstrip('# ')
                 fits = type(default).__name__ == kind or (kind == 'float' and type(default) is int)
@@ -64,11 +64,13 @@ def parse_parameter(
 def read_parameters(
     path: str | Path,  # a notebook
 ) -> list[Parameter]:  # in the order of its parameters cell
-    "The parameters of a notebook; raises `UserError` if their cell is missing, or names the line that has another shape."
+    "The parameters of a notebook; raises `UserError` if it has no parameters cell, or a line of it another shape."
     content = read_json(path)
-    if not isinstance(content, dict) or 'cells' not in content: raise UserError(f"{path} is not a notebook: it has no cells")
+    if not isinstance(content, dict) or 'cells' not in content:
+        raise UserError(f"{path} is not a notebook: it has no cells")
     tagged = [''.join(cell['source']) for cell in content['cells'] if 'parameters' in cell['metadata'].get('tags', [])]
-    if len(tagged) != 1: raise UserError(f"{path} must have exactly one cell with the tag 'parameters', got {len(tagged)}")
+    if len(tagged) != 1:
+        raise UserError(f"{path} must have exactly one cell with the tag 'parameters', got {len(tagged)}")
     lines = [(number, line) for number, line in enumerate(tagged[0].splitlines(), 1)
              if line.strip() and not line.startswith('#')]
     return [parse_parameter(line, f"{path}, parameters cell, line {number}") for number, line in lines]
@@ -96,7 +98,8 @@ def read_parameter_file(
     except FileNotFoundError: raise UserError(f"{path} does not exist") from None
     except (yaml.YAMLError, UnicodeError) as e:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(e).split())}") from None
-    if not isinstance(words, dict) or not isinstance(values, dict): raise UserError(f"{path} must hold lines of `name: value`")
+    if not isinstance(words, dict) or not isinstance(values, dict):
+        raise UserError(f"{path} must hold lines of `name: value`")
     return {name: None if value is None else word for (name, word), value in zip(words.items(), values.values())}
 
 # %% ../../nbs/90_faces/10_notebooks.ipynb #3e9efa35

@@ -11,6 +11,7 @@ import math
 
 from ..core.errors import UserError
 from ..train.machine import Machine
+from ..train.pace import machine_speed
 
 # %% ../../nbs/72_history/40_budget.ipynb #1c9122fb
 def estimate_sequences(
@@ -59,10 +60,6 @@ def count_warmup_steps(
     return min(total, max(least, min(most, share)))
 
 # %% ../../nbs/72_history/40_budget.ipynb #1be5b05c
-# Floating-point operations per second, by the least compute capability that has them.
-_GPU_SPEED = {(9, 0): 3e14, (8, 0): 1e14, (7, 5): 2e13, (7, 0): 3e13, (0, 0): 5e12}
-_CORE_SPEED = 1e10  # the same, of one processor
-
 def estimate_seconds(
     tokens: int,       # that are read, in all epochs
     parameters: int,   # of the model
@@ -70,9 +67,4 @@ def estimate_seconds(
 ) -> float:
     "About how long training takes, before a step was measured; within a factor of three or so."
     operations = 6 * parameters * tokens  # Kaplan et al. 2020, section 2.1
-    speeds = []
-    for device in machine.devices:
-        nearest = max(capability for capability in _GPU_SPEED if capability <= device.capability)
-        speeds.append(_GPU_SPEED[nearest])
-    if not speeds: return operations / (_CORE_SPEED * machine.cores)
-    return operations / (len(speeds) * min(speeds))  # each step waits for the slowest card
+    return operations / (max(1, len(machine.devices)) * machine_speed(machine))   # a step waits for the slowest card

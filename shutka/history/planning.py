@@ -40,7 +40,7 @@ def load_config_for(
     settings: HistorySettings,
     machine: Machine,
 ) -> TrainingConfig:
-    "The file's values, or those that suit the machine, with what the settings ask for; raises `UserError` for wrong ones."
+    "The file's values, or those that suit the machine, with the settings' wishes; raises `UserError` for wrong ones."
     path = Path(settings.base_dir)/CONFIG_FILE
     config = read_config(path) if path.exists() else suggest_config(machine)
     asked = {name: getattr(settings, name) for name in ('target_tokens', 'min_epochs', 'max_epochs')}
@@ -57,10 +57,10 @@ def choose_cut(
     overlap: int = 256,         # tokens that a window shares with the one before
 ) -> Cut:
     "How to cut this history into windows."
-    own = config.model.name == 'tiny' or not config.model.pretrained
-    length = sequence_length
-    if not length: length = LONGEST_WINDOW if own else min(LONGEST_WINDOW, count_lm_positions(make_lm_config(config.model.name, 0)))
-    training = config.training
+    model, training = config.model, config.training
+    length = sequence_length or LONGEST_WINDOW
+    if not sequence_length and model.name != 'tiny' and model.pretrained:
+        length = min(LONGEST_WINDOW, count_lm_positions(make_lm_config(model.name, 0)))
     return Cut(sequence_length=length, overlap=overlap, validation_split=training.validation_split, seed=training.seed)
 
 def guess_vocabulary(config: TrainingConfig) -> int:
@@ -89,7 +89,8 @@ def plan_history(
     stats = measure_repository(Path(settings.repo).expanduser().resolve())
     machine = here or inspect_machine(settings.base_dir)
     config = load_config_for(settings, machine)
-    cut, world = choose_cut(config, settings.sequence_length, settings.overlap), settings.processes or count_processes(machine)
+    cut = choose_cut(config, settings.sequence_length, settings.overlap)
+    world = settings.processes or count_processes(machine)
     numbers = estimate_training(config, machine, cut, stats['unique_commits'], settings.force_epochs)
     batch = numbers['batch_size'] // world
     load = estimate_lm_size(config.model.name, guess_vocabulary(config), batch * cut.sequence_length)

@@ -50,7 +50,8 @@ class WindowSettings(TrainSettings):
     out: str                             # run folder
 
     # The pipeline's folder may be moved; `digest` says whether it has the same tokens.
-    session_fields: ClassVar[tuple[str, ...]] = (*TrainSettings.session_fields, 'tokens', 'tokenizer', 'saved', 'command')
+    session_fields: ClassVar[tuple[str, ...]] = (
+        *TrainSettings.session_fields, 'tokens', 'tokenizer', 'saved', 'command')
 
     @property
     def from_scratch(self) -> bool: return self.model == 'tiny' or not self.pretrained
@@ -112,15 +113,18 @@ class GitHistory:
         return model
 
     def collect(self, progress: Callable) -> tuple[dict, Callable]:
-        "Facts about the windows, and what writes the model to start from; raises `UserError` for other tokens than meant."
+        "Facts about the windows, and what writes the model to start from; raises `UserError` for the wrong tokens."
         settings, found = self.settings, digest_tokens(self.settings.tokens)
         if found != settings.digest:
-            raise UserError(f"{settings.tokens} must hold the tokens with digest {settings.digest[:12]}, it has {found[:12]}")
+            raise UserError(f"{settings.tokens} must hold the tokens with digest {settings.digest[:12]}, "
+                            f"it has {found[:12]}")
         splits = {name: TokenSplit(settings.tokens, name) for name in SPLITS}
-        counts = {name: {'windows': len(t), 'tokens': t.tokens, 'commits': len(t.documents)} for name, t in splits.items()}
+        facts = {'examples': len(splits['train'])}
+        for name, split in splits.items():
+            facts[name] = {'windows': len(split), 'tokens': split.tokens, 'commits': len(split.documents)}
         model = self.build_start()
         write = lambda out: save_lm(out/'start', model, open_tokenizer(settings.tokenizer))
-        return {'examples': len(splits['train']), **counts}, write
+        return facts, write
 
     def sample_loss(self, rows: int) -> tuple[CausalLM, Callable]:
         "A model of this shape, and its loss on windows of random tokens."
@@ -135,18 +139,20 @@ class GitHistory:
 
     def build_training(self) -> tuple[CausalLM, list[Phase]]:
         "The model at its start and its one phase."
-        settings, start = self.settings, Path(self.settings.out)/'start'
-        lm = import_transformers().AutoModelForCausalLM.from_pretrained(start, use_safetensors=True, dtype=torch.float32)
+        t, settings = import_transformers(), self.settings
+        start = Path(settings.out)/'start'
+        lm = t.AutoModelForCausalLM.from_pretrained(start, use_safetensors=True, dtype=torch.float32)
         model = CausalLM(lm).train()
         if settings.gradient_checkpointing: recompute_layers(model)
         train, unseen = (TokenSplit(settings.tokens, name) for name in SPLITS)
+        batches = WindowBatches(train, settings.batch_size, settings.seed)
         steps = count_steps(settings, len(train))
         judged = {}
         if len(unseen):
             check = lambda model: measure_perplexity(model, read_windows(unseen, settings.batch_size))
             judged = {'check': check, 'score': '-val_loss', 'patience': settings.patience}
         phase = Phase(
-            name='history', batch=make_batches(WindowBatches(train, settings.batch_size, settings.seed), 0), loss=lm_loss,
+            name='history', batch=make_batches(batches, 0), loss=lm_loss,
             lr=settings.lr, steps=steps, warmup=min(settings.warmup, steps or settings.warmup),
             weight_decay=settings.weight_decay, every=steps // settings.epochs if settings.epochs else 0,
             min_delta=settings.min_delta, **judged)

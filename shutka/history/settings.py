@@ -25,10 +25,10 @@ class HistorySettings:
     min_epochs: int = 0                     # smallest number of epochs; 0 takes the file's
     max_epochs: int = 0                     # largest number of epochs; 0 takes the file's
     force_epochs: int = 0                   # exact number of epochs; 0 goes by the formula
-    model: str = ''                         # 'tiny', a causal model's name on the Hub, or its folder; '' takes the file's
-    encoder: str = ''                       # model of the embeddings, or 'words'; '' takes all-MiniLM-L6-v2 if it can be had
+    model: str = ''                         # 'tiny', a causal model's Hub name, or its folder; '' takes the file's
+    encoder: str = ''                       # model of the embeddings, or 'words'; '' takes all-MiniLM-L6-v2 if possible
     seed_json: bool = True                  # write data/token_sequences_rich.json, too; large for a long history
-    minutes: float = 0.                     # minutes of this session; 0 sets 690 on Kaggle, no limit elsewhere
+    minutes: float = 0.                     # minutes of this session; 0 sets 690 on Kaggle, else no limit
     processes: int = 0                      # number of training processes; 0 starts one per GPU
     gradient_checkpointing: bool = False    # compute activations twice instead of keeping them, to save memory
     verbose: bool = False                   # print the settings and estimates of each phase

@@ -30,8 +30,9 @@ def make_tokenizer(
 ):
     "The tokenizer of a model, or one trained on some thousands of the commits to train on."
     if model != 'tiny': return open_tokenizer(model)
-    train = (format_commit(c, cut.most) for c in commits() if choose_split(c, cut.validation_split, cut.seed) == 'train')
-    return train_tokenizer(islice(train, 4000), TINY_VOCABULARY)
+    train = (commit for commit in commits() if choose_split(commit, cut.validation_split, cut.seed) == 'train')
+    texts = (format_commit(commit, cut.most) for commit in islice(train, 4000))
+    return train_tokenizer(texts, TINY_VOCABULARY)
 
 def are_shards_whole(tokens: Path) -> bool:
     "Whether the shards of both splits are there, as long as they should be."
@@ -53,7 +54,8 @@ def tokenize_history(
     made_of = tokens/'made_of.json'
     wanted = {'history': sha256(history), 'model': model} | asdict(cut)
     same = made_of.is_file() and read_json(made_of) == wanted
-    if same and not force and tokenizer_folder.is_dir() and are_shards_whole(tokens): return read_json(tokens/'index.json')
+    if same and not force and tokenizer_folder.is_dir() and are_shards_whole(tokens):
+        return read_json(tokens/'index.json')
 
     made_of.unlink(missing_ok=True)
     tokenizer = make_tokenizer(model, lambda: read_jsonl(history), cut)

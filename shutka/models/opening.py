@@ -41,8 +41,9 @@ def find_model(
     if (path/BUNDLE_MANIFEST).is_file() and (path/'model.json').is_file(): return 'bundle'
     kind = next((kind for mark, kind in _MARKS.items() if (path/mark).is_file()), None)
     if kind is None:
-        raise UserError(f"{path} must be a bundle, or the folder of a run, a checkpoint, a text-JEPA, a sentence encoder "
-                        f"or a causal model, and it has no manifest.json, model.json, modules.json, config.json or state.json")
+        raise UserError(f"{path} must be a bundle, or the folder of a run, a checkpoint, a text-JEPA, a sentence "
+                        f"encoder or a causal model, and it has no manifest.json, model.json, modules.json, "
+                        f"config.json or state.json")
     return kind
 
 # %% ../../nbs/30_models/90_opening.ipynb #fb5b98b5
@@ -64,9 +65,9 @@ class Opened:
 def _open_bundle(path: Path, device: str) -> Opened:
     "The text-JEPA of a bundle."
     content = read_bundle(path)
-    model = load_bundled_model(content, path).to(device)
+    model, encoding = load_bundled_model(content, path).to(device), load_bundled_encoding(content)
     run = json.loads(content.get('run.json', b'{}'))
-    return Opened(path=path, kind='text-jepa', model=model, encoding=load_bundled_encoding(content), run=run, content=content)
+    return Opened(path=path, kind='text-jepa', model=model, encoding=encoding, run=run, content=content)
 
 def _open_text_jepa(path: Path, device: str) -> Opened:
     "A text-JEPA from the folder of its weights or of its run."
@@ -80,7 +81,8 @@ def _open_text_jepa(path: Path, device: str) -> Opened:
 def _open_causal(path: Path | str, device: str) -> Opened:
     "A causal model of transformers, with its tokenizer, in the type that its weights have."
     t = import_transformers()
-    model = call_transformers('causal model', path, t.AutoModelForCausalLM.from_pretrained, use_safetensors=True, dtype='auto')
+    model = call_transformers('causal model', path, t.AutoModelForCausalLM.from_pretrained,
+                              use_safetensors=True, dtype='auto')
     tokenizer = call_transformers('tokenizer', path, t.AutoTokenizer.from_pretrained)
     return Opened(path=path, kind='causal', model=model.to(device).eval(), tokenizer=tokenizer)
 
@@ -92,7 +94,7 @@ def _open_sentences(path: Path | str, device: str) -> Opened:
         raise UserError(f"sentence-transformers must be installed to open {path}: "
                         f"pip install 'shutka[embeddings]'; or give a bundle of shutka's") from None
     model = call_transformers('sentence encoder', path, SentenceTransformer, "a bundle of shutka's",
-                   device=device, model_kwargs={'use_safetensors': True})
+                              device=device, model_kwargs={'use_safetensors': True})
     return Opened(path=path, kind='sentences', model=model.eval())
 
 # %% ../../nbs/30_models/90_opening.ipynb #4a781a01

@@ -25,7 +25,8 @@ def open_seat(
     "Open a model to serve it; raises `UserError` if there is none, if it is damaged, or if it cannot be served."
     opened = open_trained(path, device)
     if opened.kind == 'causal': return CausalSeat(opened.model, opened.tokenizer), {}
-    if opened.kind != 'text-jepa': raise UserError(f"{path} must be a text-JEPA or a causal model, and is a sentence encoder")
+    if opened.kind != 'text-jepa':
+        raise UserError(f"{path} must be a text-JEPA or a causal model, and is a sentence encoder")
     if opened.encoding is None: raise UserError(f"{path} must have an encoding.json in it or beside it")
     return JepaSeat(opened.model, rebuild_layout(opened.encoding, opened.run)), opened.content
 

@@ -43,7 +43,8 @@ def training_command(
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    return [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={world}', f'--master_port={port}', *module]
+    torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={world}', f'--master_port={port}']
+    return [sys.executable, *torchrun, *module]
 
 # %% ../../nbs/50_train/85_launch.ipynb #0acc4335
 def progress_line(
@@ -119,8 +120,9 @@ def attempt_training(
     follow: Callable,     # (process), until it ends
 ):
     "Start the program and wait for its end; raises the error that it ended with."
+    env = {'OMP_NUM_THREADS': str(threads)} | os.environ | select_launch_variables()
+    env['SHUTKA_LAUNCHER'] = str(os.getpid())
     with open(out/'train.err', 'w+') as errors:
-        env = {'OMP_NUM_THREADS': str(threads)} | os.environ | select_launch_variables() | {'SHUTKA_LAUNCHER': str(os.getpid())}
         process = subprocess.Popen(command, env=env, stderr=errors)
         try: follow(process)
         except BaseException:

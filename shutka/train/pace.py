@@ -43,14 +43,16 @@ def parse_machine(
         gpu, count = NAMED_GPUS.get(match[1]), int(match[2] or 1)
         if gpu and count:
             kaggle = match[1] in ON_KAGGLE
-            return Machine(devices=(gpu,) * count, cores=4 * count, ram=30 * GB * count, free=(20 if kaggle else 100) * GB,
-                           kaggle=kaggle, began=now if kaggle else 0)
+            free, began = (20 * GB, now) if kaggle else (100 * GB, 0)
+            return Machine(devices=(gpu,) * count, cores=4 * count, ram=30 * GB * count, free=free,
+                           kaggle=kaggle, began=began)
     raise UserError(f"machine must be cpu, {', '.join(NAMED_GPUS)}, one of these with a number as in t4x2, "
                     f"or GPUs and their memory as in 2x24GB; got {text!r}")
 
 # %% ../../nbs/50_train/16_pace.ipynb #6256bb26
-GPU_SPEEDS = {(9, 0): 3e14, (8, 0): 1e14, (7, 5): 2e13, (7, 0): 3e13, (0, 0): 5e12}   # operations per second by capability
-CORE_SPEED = 1.5e10   # of one processor
+# Operations per second, by the least capability that has them.
+GPU_SPEEDS = {(9, 0): 3e14, (8, 0): 1e14, (7, 5): 2e13, (7, 0): 3e13, (0, 0): 5e12}
+CORE_SPEED = 1e10   # of one processor
 ARITHMETIC_ERROR = 'by arithmetic, right within a factor of three'
 
 LAUNCH_SECONDS = .02  # that a GPU needs for a micro-batch, however small: thousands of kernels are started
@@ -115,5 +117,6 @@ def describe_pace(
     step = f'{describe_seconds(seconds)} a step, {source}'
     if plan.steps: return f'about {describe_seconds(plan.steps * seconds)} for {plan.steps:,} steps: {step}'
     left = find_training_end(plan.ends, plan.now) - plan.now
-    if math.isfinite(left): return f"about {max(1, int(left / seconds)):,} steps in the session's {describe_seconds(left)}: {step}"
+    if math.isfinite(left):
+        return f"about {max(1, int(left / seconds)):,} steps in the session's {describe_seconds(left)}: {step}"
     return f'about {max(1, int(3600 / seconds)):,} steps an hour: {step}'

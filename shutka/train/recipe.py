@@ -93,7 +93,8 @@ def find_recipe(
 ) -> type[Recipe]:
     "The class of a recipe; raises `UserError` for a name that is not one of this package's recipes."
     module, _, kind = str(OLD_NAMES.get(name, name)).rpartition('.')
-    known = module.startswith('shutka.') and module.endswith('.recipe') and all(map(str.isidentifier, module.split('.')))
+    names = module.split('.')
+    known = names[0] == 'shutka' and names[-1] == 'recipe' and all(map(str.isidentifier, names))
     try: found = getattr(importlib.import_module(module), kind, None) if known else None
     except ModuleNotFoundError: found = None
     methods = [method for method in vars(Recipe) if not method.startswith('_')]
@@ -109,7 +110,8 @@ def make_recipe(
     kind = find_recipe(run.get('recipe'))
     try: settings = kind.settings_class(**run['settings'] | {'out': str(out)})
     except (KeyError, TypeError) as e:
-        raise UserError(f"{out} was prepared by another version of shutka, and its settings cannot be read: {e}") from None
+        raise UserError(f"{out} was prepared by another version of shutka, "
+                        f"and its settings cannot be read: {e}") from None
     return kind(settings)
 
 def load_recipe(
@@ -143,8 +145,9 @@ def count_micro_batches(
 ) -> int:              # a power of two
     "The number of micro-batches in which a process computes its share of a batch, so that it fits into memory."
     share = recipe.settings.batch_size // world
-    load = training_load(recipe, world)
-    return choose_accumulation(share, find_capacity(here, world), **load, precision=choose_precision(here), processes=world)[0]
+    load = training_load(recipe, world) | {'precision': choose_precision(here), 'processes': world}
+    micro_batches, _ = choose_accumulation(share, find_capacity(here, world), **load)
+    return micro_batches
 
 # %% ../../nbs/50_train/60_recipe.ipynb #a7b6f282
 def make_batches(
@@ -199,7 +202,7 @@ def check_processes(
     settings: TrainSettings,
     here: Machine,
 ) -> int:                # processes that will train
-    "The number of processes on this machine; raises `UserError` if it has not as many places, or the batch cannot be shared."
+    "The number of processes on this machine; raises `UserError` if that is too many or does not divide the batch."
     world = settings.processes or count_processes(here)
     if settings.batch_size % world:
         raise UserError(f"batch_size must be a multiple of the {world} processes, got {settings.batch_size}")
@@ -226,11 +229,12 @@ def plan_training(
     disk = estimate_disk(load['parameters'], load['learned'], optimizer=settings.optimizer)
     taken = sum(file.stat().st_size for file in settings.checkpoint_folder.rglob('*') if file.is_file())
     packages = ['bitsandbytes'] if settings.optimizer == 'adamw8bit' else []
+    missing = find_missing(sources, packages, here.kaggle)
     now = float(os.environ.get('SHUTKA_BEGAN', time.time()))   # `shutka run` knows when it was started
     return make_plan(
         here, settings.out, now=now, world=world, batch=settings.batch_size // world,
         steps=count_steps(settings, examples), epochs=0 if settings.steps else settings.epochs,
-        minutes=settings.minutes, disk=max(0, disk - taken), missing=find_missing(sources, packages, here.kaggle), **load)
+        minutes=settings.minutes, disk=max(0, disk - taken), missing=missing, **load)
 
 # %% ../../nbs/50_train/60_recipe.ipynb #26e98377
 LONGEST_SAMPLE = 10.   # seconds that a micro-batch may take to be timed

@@ -68,9 +68,10 @@ def limit_time(
     session: Session,     # of this process
     until: float,         # when training must stop, in seconds since 1970
 ) -> Session:             # the same one, with the minutes that rank 0 has left
-    "A session with a limit in time that all processes agree on; raises `BudgetReached` in all of them if none is left."
+    "A session with a limit in time that all processes agree on; raises `BudgetReached` in all if none is left."
     minutes = gather_object([(until - time.time()) / 60])[0]
-    if minutes <= 0: raise BudgetReached("no time is left in this session to train; the same command resumes in another one")
+    if minutes <= 0:
+        raise BudgetReached("no time is left in this session to train; the same command resumes in another one")
     return replace(session, minutes=minutes)
 
 # %% ../../nbs/50_train/80_run.ipynb #62887aa7
@@ -190,7 +191,8 @@ def translate_error(
     error: Exception,  # as it was raised there
 ) -> Exception:        # the same one if it has no meaning for users
     "What an error means to whoever trains."
-    if isinstance(error, OSError): return UserError(f"{error.filename or out} cannot be read or written: {error.strerror}")
+    if isinstance(error, OSError):
+        return UserError(f"{error.filename or out} cannot be read or written: {error.strerror}")
     if is_out_of_memory(error): return OutOfMemory(f"memory did not suffice ({error})")
     return error
 
@@ -224,7 +226,8 @@ def run_training(
         if status == 'trained': return 0
         why = "the session's time was over" if status == 'budget' else 'training was stopped'
         if not is_first(): return 0   # or torchrun would stop rank 0 in the middle of its work
-        print(f"BudgetReached: {why}; the same command goes on from {recipe.settings.checkpoint_folder}", file=sys.stderr)
+        goes_on = f"the same command goes on from {recipe.settings.checkpoint_folder}"
+        print(f"BudgetReached: {why}; {goes_on}", file=sys.stderr)
         return BudgetReached.code
     except Exception as raised:
         error = translate_error(out, raised)

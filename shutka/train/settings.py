@@ -24,7 +24,7 @@ class TrainSettings:
     batch_size: int                       # rows per optimizer step, over all processes
     epochs: int                           # times through the data; 0 sets no limit
     steps: int = 0                        # optimizer steps; 0 sets no limit
-    minutes: float = 0.                   # minutes until the bundle is written; 0 sets 690 on Kaggle, no limit elsewhere
+    minutes: float = 0.                   # minutes until the bundle is written; 0 sets 690 on Kaggle, else no limit
     lr: float                             # learning rate at the peak
     ternary: float = 0.                   # share of training, at its end, with ternary weights (0 to 0.3)
     patience: int = 0                     # checks without a better score that end a phase early; 0 never ends one

@@ -4,7 +4,8 @@
     result = train(TypescriptSettings(source='dir:src', minutes=30))
 """
 
-# Written by hand, like all `__init__.py` of products: settings load in an instant, what trains loads PyTorch when it is asked for.
+# Written by hand, like all `__init__.py` of products: settings load in an instant,
+# and what trains loads PyTorch only when it is asked for.
 from typing import TYPE_CHECKING
 
 from .settings import TypescriptSettings

@@ -55,8 +55,10 @@ def make_retrieval_check(
         predicted = model.encode([pair['doc'] for pair in asked], 'words')
         true = model.encode([blank_own_name(pair) for pair in asked])
         scores = predicted @ true.T
-        if not np.isfinite(scores).all(): raise Diverged("training broke down: the embeddings of a check must be finite")
-        return {'mrr': measure_retrieval(rank_targets(scores, np.arange(len(true))))['mrr'], 'effective_rank': effective_rank(true),
+        if not np.isfinite(scores).all():
+            raise Diverged("training broke down: the embeddings of a check must be finite")
+        ranks = rank_targets(scores, np.arange(len(true)))
+        return {'mrr': measure_retrieval(ranks)['mrr'], 'effective_rank': effective_rank(true),
                 'mean_cosine': mean_cosine(true), 'dead_dimensions': dead_dimensions(true)}
     return check
 
@@ -195,7 +197,8 @@ class Typescript:
         model = self.build_start([e.body for e in examples])
         if settings.gradient_checkpointing: recompute_blocks(model, Block)
         views = PairBatches(examples, settings.batch_size, settings.seed)
-        return model, make_typescript_phases(settings, views, len(examples), make_retrieval_check(self._read_part('files')))
+        check = make_retrieval_check(self._read_part('files'))
+        return model, make_typescript_phases(settings, views, len(examples), check)
 
     def _read_part(self, part: str) -> list[Pair]:
         return list(read_jsonl(Path(self.settings.out)/'data'/f'{part}.jsonl'))

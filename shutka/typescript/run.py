@@ -40,7 +40,7 @@ def print_pairs(facts: dict):
 
 def train(
     settings: TypescriptSettings | None = None,   # the defaults train on the bundled corpus, in a minute
-    show: Callable | None = None,                 # called with the rows of the log; a live plot in a notebook if not given
+    show: Callable | None = None,                 # called with the rows of the log; a live plot if not given
 ) -> Result:
     "Train, examine and bundle a text-JEPA, or go on with it; raises `UserError` for what cannot be."
     settings = settings or TypescriptSettings()
@@ -53,5 +53,6 @@ def train(
     value = evaluate_run(settings.out)
     write_bundle(settings.out)
     write_report(settings.out)
-    tables = {'How well it finds code': retrieval_table(value['rows']), 'The shape of its space': shape_table(value['representation'])}
+    tables = {'How well it finds code': retrieval_table(value['rows']),
+              'The shape of its space': shape_table(value['representation'])}
     return Result(Path(settings.out), tables)
