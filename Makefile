@@ -27,7 +27,8 @@ demo: $(READY)  ## offline, in four minutes: train on the bundled TypeScript, fi
 	python tools/judge.py; case $$? in 0) shutka run evaluate -p bundle demo/shutka.zip -p items 4 -p n 1 -p k 1 -p temperature 0 -p out demo/evaluate;; 2) ;; *) exit 1;; esac
 	python tools/ask.py demo/shutka.zip 'how many days the month of a date has'
 
-test: $(READY)  ## run every notebook and every test
+test: $(READY)  ## check style, run every notebook and every test
+	ruff check .
 	OMP_NUM_THREADS=1 nbdev-test
 	pytest -q -n 2 --dist loadfile
 
@@ -37,8 +38,9 @@ faults: $(READY)  ## the long tests of what may go wrong: kills, full disks, dam
 browser: $(BROWSER)/installed  ## click through the memory inspector in JupyterLab and Chromium
 	JUPYTER_PATH=$(CURDIR)/$(VENV)/share/jupyter $(BROWSER)/bin/python -m pytest -q -rs -m browser tests/test_inspector.py
 
-ready: $(READY)  ## print the library and the README from the notebooks; before every commit
+ready: $(READY)  ## print the library, the parameters cells and the README; before every commit
 	nbdev-export
+	python tools/parameters.py
 	OMP_NUM_THREADS=1 nbdev-test --save
 	nbdev-clean
 	python tools/pictures.py

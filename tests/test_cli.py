@@ -3,10 +3,12 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import types
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,9 @@ from shutka.faces import cli
 
 ROOT = Path(__file__).parents[1]
 CODE = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
-HEAVY = {'torch', 'numpy', 'matplotlib', 'papermill', 'datasets', 'transformers', 'tree_sitter', 'tqdm', 'yaml', 'IPython', 'rich', 'psutil'}
+HEAVY = {'torch', 'numpy', 'matplotlib', 'papermill', 'datasets', 'transformers', 'tree_sitter', 'tqdm', 'yaml',
+         'IPython', 'rich', 'psutil'}
+PROGRAM = [sys.executable, '-m', 'shutka.faces.cli']
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +36,7 @@ def place(tmp_path, monkeypatch):
 
 def shutka(*words: str, **options) -> subprocess.CompletedProcess:
     "The command line, in a process of its own."
-    return subprocess.run([sys.executable, '-m', 'shutka.faces.cli', *words], text=True, capture_output=True, timeout=60, **options)
+    return subprocess.run([*PROGRAM, *words], text=True, capture_output=True, timeout=60, **options)
 
 
 def files() -> list[str]:
@@ -43,13 +47,48 @@ def files() -> list[str]:
 def test_module_entry_and_light_start():
     done = shutka('--help')
     assert done.returncode == 0 and 'Commands:' in done.stdout and not done.stderr
-    loaded = subprocess.run([sys.executable, '-c', 'import sys, shutka.faces.cli; print(*{m.split(".")[0] for m in sys.modules})'],
-                            text=True, capture_output=True, check=True).stdout.split()
+    script = 'import sys, shutka.faces.cli; print(*{m.split(".")[0] for m in sys.modules})'
+    loaded = subprocess.run([sys.executable, '-c', script], text=True, capture_output=True, check=True).stdout.split()
     assert not HEAVY & set(loaded)
 
 
-@pytest.mark.parametrize('words', [['nonsense'], ['data', 'pairs', 'dir:src'], ['data', 'pairs'], ['run', 'a', 'b'], ['run', '-p', 'steps'], ['watch'], ['report', 'a', 'b'], ['plan'],
-                                   ['evaluate', 'a', 'b', '--size', '1'], ['encode', 'a', 'b', '--side', 'left']])
+def test_version():
+    done = shutka('--version')
+    assert done.returncode == 0 and done.stdout == f"shutka, version {version('shutka')}\n"
+
+
+def all_commands(group=cli.shutka, path='shutka'):
+    for name, command in group.commands.items():
+        if isinstance(command, cli.ShutkaGroup): yield from all_commands(command, f'{path} {name}')
+        else: yield f'{path} {name}', command
+
+
+@pytest.mark.parametrize('path', [path for path, _ in all_commands()])
+def test_help_has_two_examples_that_can_be_typed_and_no_line_is_cut(path, capsys, monkeypatch):
+    command, words = dict(all_commands())[path], path.split()[1:]
+    assert cli.run_command([*words, '--help']) == 0
+    text = capsys.readouterr().out
+    for repeated in ('ID...', '[ARGS]...', 'TEXT]...', 'SPEC...'): text = text.replace(repeated, '')
+    assert '...' not in text
+    assert len(command.examples) >= 2 and all(example in text for example in command.examples)
+    for example in command.examples:
+        typed = shlex.split(example.partition('#')[0].replace('"$(cat fixed.ts)"', 'text').partition('&&')[0])
+        typed = typed[typed.index('shutka'):][1 + len(words):]
+        for file in ('assistant.zip', 'runs/typescript', 'runs/instructions', 'memory'):
+            Path(file).mkdir(parents=True, exist_ok=True)
+        given = [word for word in typed if word != '--help']
+        with command.make_context(words[-1], given): pass   # raises for what does not parse
+
+
+def test_groups_list_whole_sentences(capsys):
+    for words in ([], ['data'], ['memory'], ['evaluate'], ['kaggle'], ['hub']):
+        assert cli.run_command([*words, '--help']) == 0
+        assert '...' not in capsys.readouterr().out.replace('[ARGS]...', '')
+
+
+@pytest.mark.parametrize('words', [
+    ['nonsense'], ['data', 'pairs', 'dir:src'], ['data', 'pairs'], ['run', 'a', 'b'], ['run', '-p', 'steps'], ['watch'],
+    ['report', 'a', 'b'], ['plan'], ['evaluate', 'a', 'b', '--size', '1'], ['encode', 'a', 'b', '--side', 'left']])
 def test_wrong_usage(words, capsys):
     assert cli.run_command(words) == 2
     assert 'Error: ' in capsys.readouterr().err
@@ -73,7 +112,8 @@ def test_pairs_overwrite_only_by_force(capsys):
 
 
 @pytest.mark.parametrize('source, told', [
-    ('src', "did you mean 'dir:src'"), ('dir:nowhere', 'nowhere'), ('dri:src', "did you mean 'dir'"), ('dir:src,dir:empty', 'no pair'), (',', 'at least one'),
+    ('src', "did you mean 'dir:src'"), ('dir:nowhere', 'nowhere'), ('dri:src', "did you mean 'dir'"),
+    ('dir:src,dir:empty', 'no pair'), (',', 'at least one'),
 ])
 def test_pairs_errors_leave_nothing(source, told, capsys):
     Path('src/empty').mkdir()
@@ -91,23 +131,26 @@ def test_the_system_refuses(capsys):
     assert cli.run_command(['data', 'pairs', 'dir:src', '-o', 'src', '--force']) == 2
     assert cli.run_command(['data', 'pairs', 'dir:src', '-o', '/proc/pairs.jsonl']) == 2
     err = capsys.readouterr().err
-    assert 'error: /proc/pairs.jsonl: ' in err and "'src' is a directory" in err and 'error: file' in err and 'Traceback' not in err
+    for told in ('error: /proc/pairs.jsonl: ', "'src' is a directory", 'error: file'): assert told in err
+    assert 'Traceback' not in err
 
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
 def test_full_disk():
     with open('/dev/full', 'w') as full:
-        done = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', '--help'], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (2, "error: no space is left on the disk that standard output or the run's folder is on\n")
+        done = subprocess.run([*PROGRAM, '--help'], stdout=full, stderr=subprocess.PIPE, text=True)
+    said = "error: no space is left on the disk that standard output or the run's folder is on\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_broken_pipe():
     Path('texts.txt').write_text('a text\n' * 20_000)
-    script = ("import sys, types; m = types.ModuleType('shutka.export.bundle'); sys.modules['shutka.export.bundle'] = m; import numpy as np\n"
+    script = ("import sys, types; import numpy as np\n"
+              "m = types.ModuleType('shutka.export.bundle'); sys.modules['shutka.export.bundle'] = m\n"
               "m.load = lambda path: types.SimpleNamespace(encode=lambda t, side: np.ones((len(t), 2), np.float32))\n"
               "from shutka.faces.cli import main; main()")
-    done = subprocess.run(f"{sys.executable} -c \"$SCRIPT\" encode model.zip -i texts.txt | head -n 1", shell=True, text=True, capture_output=True,
-                          env={**os.environ, 'SCRIPT': script})
+    pipe = f'{sys.executable} -c "$SCRIPT" encode model.zip -i texts.txt | head -n 1'
+    done = subprocess.run(pipe, shell=True, text=True, capture_output=True, env={**os.environ, 'SCRIPT': script})
     assert json.loads(done.stdout) == {'text': 'a text', 'vector': [1, 1]} and done.stderr == ''
 
 
@@ -119,7 +162,8 @@ def test_bugs_keep_their_traceback(monkeypatch):
 def notebook(*lines: str) -> str:
     "A notebook with these parameters, which leaves a result."
     sources = ['\n'.join(["out: str = 'run'  # folder of the run", *lines]),
-               "import json\nwith open(f'{out}/result.json', 'w') as f: json.dump({'status': 'ok', 'steps': steps, 'lr': lr}, f)"]
+               "import json\nwith open(f'{out}/result.json', 'w') as f:\n"
+               "    json.dump({'status': 'ok', 'steps': steps, 'lr': lr}, f)"]
     cells = [dict(id=f'cell-{i}', cell_type='code', source=s, outputs=[], execution_count=None,
                   metadata={'tags': ['parameters']} if i == 0 else {}) for i, s in enumerate(sources)]
     Path('demo.ipynb').write_text(json.dumps(dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)))
@@ -144,7 +188,8 @@ def test_run_help(capsys):
 
 @pytest.mark.parametrize('words, told', [
     (['nonsense'], "unknown notebook 'nonsense'"), (['demo.ipynb', '-p', 'stepps', '1'], "did you mean 'steps'"),
-    (['demo.ipynb', '-p', 'steps', '1.5'], 'must be int'), (['demo.ipynb', '-f', 'nowhere.yaml'], 'nowhere.yaml does not exist'),
+    (['demo.ipynb', '-p', 'steps', '1.5'], 'must be a whole number'),
+    (['demo.ipynb', '-f', 'nowhere.yaml'], 'nowhere.yaml does not exist'),
 ])
 def test_run_refused(words, told, capsys):
     notebook('steps: int = 5  # optimizer steps')
@@ -159,6 +204,18 @@ def test_plan_does_nothing(capsys):
     assert files() == [] and not Path('somewhere').exists()
 
 
+@pytest.mark.parametrize('words, told', [
+    ([], 'measured on this machine'), (['--machine', 't4x2'], '2 x Tesla T4'),
+    (['--machine', '2x24GB'], '2 x 24 GB GPU'),
+    (['--machine', 'cpu'], 'CPU, 4 cores'), (['--machine', 'h100', '-p', 'size', 'base'], 'NVIDIA H100')])
+def test_plan_says_how_long(words, told, capsys):
+    assert cli.run_command(['plan', 'typescript', '-p', 'steps', '100000', *words]) == 0
+    out = capsys.readouterr().out
+    [pace] = [line for line in out.splitlines() if line.startswith('pace')]
+    assert told in out and 'for 100,000 steps' in pace and ('by arithmetic' in pace) == bool(words)
+    assert files() == []
+
+
 def test_plan_of_what_is_missing(capsys):
     "The table is printed all the same."
     assert cli.run_command(['plan', 'typescript', '-p', 'source', 'dir:nowhere']) == 2
@@ -167,8 +224,11 @@ def test_plan_of_what_is_missing(capsys):
 
 
 @pytest.mark.parametrize('words, told', [
-    (['typescirpt'], "did you mean 'typescript'"), (['typescript', '-p', 'stepps', '1'], "did you mean 'steps'"), (['typescript', '-p', 'steps', '1.5'], 'must be int'),
-    (['typescript', '-f', 'nowhere.yaml'], 'nowhere.yaml does not exist'), (['typescript', '-p', 'size', 'huge'], 'huge'), (['my.ipynb'], 'my.ipynb does not exist'),
+    (['typescirpt'], "did you mean 'typescript'"), (['typescript', '-p', 'stepps', '1'], "did you mean 'steps'"),
+    (['typescript', '-p', 'steps', '1.5'], 'must be a whole number'), (['my.ipynb'], 'my.ipynb does not exist'),
+    (['typescript', '-f', 'nowhere.yaml'], 'nowhere.yaml does not exist'),
+    (['typescript', '-p', 'size', 'huge'], 'huge'), (['evaluate'], 'typescript, instructions, git_history'),
+    (['typescript', '--machine', 'tpu'], 'machine must be cpu, t4'),
 ])
 def test_plan_refused(words, told, capsys):
     assert cli.run_command(['plan', *words]) == 2
@@ -193,7 +253,7 @@ def running():
 
 
 def test_watch_ends_when_the_run_was_killed(running):
-    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'watch', 'run'], stdout=subprocess.PIPE, text=True)
+    watcher = subprocess.Popen([*PROGRAM, 'watch', 'run'], stdout=subprocess.PIPE, text=True)
     assert watcher.stdout.readline().startswith('words step 3 ·')
     running.close()
     assert watcher.stdout.read() == 'run: killed; the same command resumes it\n' and watcher.wait() == 0
@@ -208,7 +268,7 @@ def test_watch_once(running, capsys):
 def test_watch_waits_and_follows():
     "From before the first step to the end, as lines; the log is only read."
     Path('run').mkdir()
-    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'watch', 'run'], stdout=subprocess.PIPE, text=True)
+    watcher = subprocess.Popen([*PROGRAM, 'watch', 'run'], stdout=subprocess.PIPE, text=True)
     assert watcher.stdout.readline() == 'run: has not begun\n'
     trainer = open('run/.lock', 'w')
     fcntl.flock(trainer, fcntl.LOCK_EX)
@@ -226,7 +286,7 @@ def test_watch_waits_and_follows():
 def test_watch_in_a_terminal(running):
     "A table that is drawn over itself, until Ctrl-C."
     ours, theirs = os.openpty()
-    watcher = subprocess.Popen([sys.executable, '-m', 'shutka.faces.cli', 'watch', 'run'], stdin=theirs, stdout=theirs, stderr=theirs,
+    watcher = subprocess.Popen([*PROGRAM, 'watch', 'run'], stdin=theirs, stdout=theirs, stderr=theirs,
                                env=os.environ | {'TERM': 'xterm', 'COLUMNS': '80', 'LINES': '40'})
     os.close(theirs)
     seen = b''
@@ -245,7 +305,8 @@ def test_watch_refused(capsys):
     Path('file').write_text('')
     for run in ('nowhere', 'file'):
         for more in ([], ['--once']): assert cli.run_command(['watch', run, *more]) == 2
-    assert capsys.readouterr().err.splitlines() == ['error: nowhere does not exist'] * 2 + ['error: file is not a folder'] * 2
+    said = ['error: nowhere does not exist'] * 2 + ['error: file is not a folder'] * 2
+    assert capsys.readouterr().err.splitlines() == said
     assert cli.run_command(['watch', 'src', '--once']) == 0
     assert capsys.readouterr().out.startswith('src: has not begun\n')
 
@@ -272,7 +333,7 @@ def model(monkeypatch):
         return types.SimpleNamespace(encode=encode)
 
     module.load, module.write_bundle = load, lambda run, out=None, bank=None: Path(out or f'{run}/bundle.zip')
-    module.with_bank = lambda bundle, bank, path: Path(path)
+    module.rebundle = lambda bundle, bank, path: Path(path)
     monkeypatch.setitem(sys.modules, 'shutka.export.bundle', module)
 
 
@@ -292,7 +353,8 @@ def test_encode(model, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize('words, told', [
-    (['model.zip'], 'at least one text'), (['model.zip', '-i', 'nowhere'], 'nowhere does not exist'), (['other.zip', 'x'], 'other.zip does not exist'),
+    (['model.zip'], 'at least one text'), (['model.zip', '-i', 'nowhere'], 'nowhere does not exist'),
+    (['other.zip', 'x'], 'other.zip does not exist'),
     (['model.zip', '-i', 'gap.txt'], 'gap.txt:2'), (['model.zip', '-i', 'latin.txt'], 'must be UTF-8'),
 ])
 def test_encode_refused(words, told, model, capsys):
@@ -313,8 +375,11 @@ def test_evaluate_and_bundle(model, capsys):
         /** How far apart two points lie. */
         function gap(p: Point, q: Point) { return Math.hypot(p.x - q.x, p.y - q.y) }
     ''')
-    assert cli.run_command(['evaluate', 'model.zip', 'dir:src', '-o', 'rows.json']) == 0
-    assert 'BM25' in capsys.readouterr().out
-    assert {r['method'] for r in json.loads(Path('rows.json').read_text())} >= {'chance', 'BM25', 'untrained', 'dense', 'hybrid'}
+    for words in (['evaluate', 'retrieval'], ['evaluate']):   # the second is the spelling of version 0.2
+        assert cli.run_command([*words, 'model.zip', 'dir:src', '-o', 'rows.json']) == 0
+        assert 'BM25' in capsys.readouterr().out
+        methods = {row['method'] for row in json.loads(Path('rows.json').read_text())}
+        assert methods >= {'chance', 'BM25', 'untrained', 'dense', 'hybrid'}
+        Path('rows.json').unlink()
     assert cli.run_command(['bundle', 'run', '-o', 'x.zip']) == 0
     assert capsys.readouterr().out == 'x.zip\n'

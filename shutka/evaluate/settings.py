@@ -36,11 +36,12 @@ class EvaluateSettings:
         for name in ('bundle', 'out'):
             if not getattr(self, name): raise UserError(f"{name} must be a path, got ''")
         if not 1 <= self.k <= self.n: raise UserError(f"k must be from 1 to n, got k={self.k} and n={self.n}")
-        check_least(self, 0, 'items')
+        check_least(self, 0, 'items', 'seed')
         if not 0 <= self.temperature <= 2: raise UserError(f"temperature must be from 0 to 2, got {self.temperature}")
         if self.n > 1 and not self.temperature:
             raise UserError(f"n must be 1 at temperature 0, where all answers are the same, got {self.n}")
-        self.read_suites()
+        try: self.read_suites()
+        except UserError as e: raise UserError(f"suites must be names or JSON files of suites: {e}") from None
 
     def read_suites(self) -> list[list[Task]]:
         "All tasks of each suite; raises `UserError` for a suite that is not there or cannot be judged."
