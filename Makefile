@@ -1,4 +1,5 @@
-# `make` alone says what can be made. A fresh clone needs Python 3.11 or newer, and nothing else; Node.js 20 and npm for the evaluation suites and their tests.
+# `make` alone says what can be made. A fresh clone needs Python 3.11 or newer, and nothing else;
+# the evaluation suites and their tests need Node.js 20 and npm too.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/installed
@@ -8,8 +9,10 @@ export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-# Two threads, and instructions that every x86 machine has: the outputs kept in the notebooks come out the same on the next one. Notebooks get one thread: several run in one process,
-# one after the other, and what the one before has set would decide about the last digits of the next. Tests wait for processes more than they compute, so two files of them at a time.
+# Two threads, and instructions that every x86 machine has: the outputs kept in the notebooks come out
+# the same on the next one. Notebooks get one thread: several run in one process, one after the other,
+# and what the one before has set would decide about the last digits of the next. Tests wait for
+# processes more than they compute, so two files of them run at a time.
 ready test faults: export OMP_NUM_THREADS ?= 2
 ready test faults: export ATEN_CPU_CAPABILITY ?= avx2
 ready test faults: export ONEDNN_MAX_CPU_ISA ?= AVX2
@@ -19,13 +22,18 @@ ready test faults: export MKL_CBWR ?= AVX2
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## offline, in four minutes: train on the bundled TypeScript, fill a memory, learn to write, evaluate, answer a request; all of it lies in demo/
+demo: $(READY)  ## offline, in four minutes: train, fill a memory, learn to write, evaluate, answer; it lies in demo/
 	shutka run typescript -p out demo/typescript -p batch_size 128 -p epochs 16
 	shutka memory sync dir:shutka/bundled/typescript --bank demo/memory --model demo/typescript/shutka-typescript.zip
 	shutka run instructions -p resume demo/typescript -p out demo/instructions -p steps 60 -p tokens 128
 	shutka bundle demo/instructions/shutka-instructions.zip --bank demo/memory -o demo/shutka.zip
-	python tools/judge.py; case $$? in 0) shutka run evaluate -p bundle demo/shutka.zip -p items 4 -p n 1 -p k 1 -p temperature 0 -p out demo/evaluate;; 2) ;; *) exit 1;; esac
-	python tools/ask.py demo/shutka.zip 'how many days the month of a date has'
+	python tools/judge.py; case $$? in \
+		0) shutka evaluate suites demo/shutka.zip -o demo/evaluate --items 4 -n 1 -k 1 --temperature 0;; \
+		2) ;; \
+		*) exit 1;; \
+	esac
+	python tools/ask.py demo/shutka.zip 'shortest path between two nodes'
+	shutka memory search 'shortest path between two nodes' -k 1 --bank demo/memory --model demo/shutka.zip
 
 test: $(READY)  ## check style, run every notebook and every test
 	ruff check .
@@ -60,8 +68,9 @@ $(READY): settings.ini constraints.txt
 # A venv of its own for what only `make browser` needs; it sees all that .venv has.
 $(BROWSER)/installed: $(READY)
 	$(VENV)/bin/python -m venv $(BROWSER)
-	$(BROWSER)/bin/python -c "import site, sys; open(site.getsitepackages()[0] + '/beside.pth', 'w').write('import site; site.addsitedir(%r)' % sys.argv[1])" \
-		$(CURDIR)/$(VENV)/lib/python*/site-packages
+	echo "import site; site.addsitedir('$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages)')" \
+		> $$(echo $(BROWSER)/lib/python*/site-packages)/beside.pth
 	$(BROWSER)/bin/pip install -q -c constraints.txt jupyterlab playwright
-	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(BROWSER)/bin/playwright install chromium
+	command -v chromium > /dev/null || command -v google-chrome > /dev/null \
+		|| $(BROWSER)/bin/playwright install chromium
 	touch $@

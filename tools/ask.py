@@ -1,6 +1,6 @@
 """Ask a bundle for code, over HTTP as an editor does: start the server, ask, print the answer, and stop the server.
 
-    python tools/ask.py demo/shutka.zip 'how many days the month of a date has'
+    python tools/ask.py demo/shutka.zip 'shortest path between two nodes'
 """
 import json
 import subprocess

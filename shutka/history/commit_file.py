@@ -20,7 +20,7 @@ from tempfile import TemporaryFile
 import orjson
 
 from ..core.errors import UserError
-from ..core.files import replacing
+from ..core.files import replace_file
 from ..data.commit import Commit
 from .commits import read_commits
 from .walk import CommitNode, History, walk_history
@@ -180,6 +180,6 @@ def write_commits(
             new_lines = map(dump_commit, new)
             if state.is_right: _append(path, new_lines)
             else:
-                with replacing(path) as half, open(half, 'wb') as f:
+                with replace_file(path) as half, open(half, 'wb') as f:
                     f.writelines(chain(_read_kept_lines(path, history, state.kept), new_lines))
     return FileUpdate(len(history.nodes) - len(state.kept), len(state.kept), state.dropped, not state.is_right)

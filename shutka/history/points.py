@@ -15,7 +15,7 @@ from uuid import NAMESPACE_OID, uuid5
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.files import read_jsonl, replacing, write_json, write_jsonl
+from ..core.files import read_jsonl, replace_file, write_json, write_jsonl
 from ..core.hashes import sha256
 from ..data.commit import check_commit
 from .embedding import EMBEDDED_TEXT, WIDTH, CommitEncoder, list_touched_files, summarize_commit
@@ -46,7 +46,7 @@ def write_npz(
     arrays: dict[str, tuple],   # name -> (dtype, shape, iterable of its parts)
 ):
     "Write arrays that are made part by part; `numpy.load` reads them."
-    with replacing(path) as half, zipfile.ZipFile(half, 'w') as archive:
+    with replace_file(path) as half, zipfile.ZipFile(half, 'w') as archive:
         for name, (kind, shape, parts) in arrays.items():
             with archive.open(zipfile.ZipInfo(f'{name}.npy'), 'w', force_zip64=True) as f:
                 header = {'descr': np.dtype(kind).str, 'fortran_order': False, 'shape': shape}
@@ -59,7 +59,7 @@ def write_qdrant_points(
     points: Iterable[tuple[dict, np.ndarray]],   # payload and vector
 ):
     "Write points as Qdrant takes them, one per line."
-    with replacing(path) as half, open(half, 'w', encoding='utf-8') as f:
+    with replace_file(path) as half, open(half, 'w', encoding='utf-8') as f:
         f.write('{"points": [')
         for number, (payload, vector) in enumerate(points):
             rounded = np.round(vector.astype(float), 8).tolist()

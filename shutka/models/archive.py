@@ -17,7 +17,7 @@ from pathlib import Path
 import tiktoken
 
 from ..core.errors import UserError
-from ..core.files import replacing
+from ..core.files import replace_file
 from ..core.hashes import sha256
 from .text_jepa import TextJEPA
 from .text_jepa_files import load_model
@@ -36,7 +36,7 @@ def write_zip(
     content = content | {BUNDLE_MANIFEST: (json.dumps(manifest, indent=1) + '\n').encode()}
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with replacing(path) as half, zipfile.ZipFile(half, 'w', zipfile.ZIP_DEFLATED) as z:
+        with replace_file(path) as half, zipfile.ZipFile(half, 'w', zipfile.ZIP_DEFLATED) as z:
             # a bare `ZipInfo` has a fixed date
             for name, data in content.items(): z.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     except OSError as e: raise UserError(f"{path} cannot be written: {e.strerror}") from None

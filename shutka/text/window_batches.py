@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.files import read_json, replacing
+from ..core.files import read_json, replace_file
 from .batches import draw_indices
 from .shards import TokenSplit
 from .windows import SPLITS
@@ -62,7 +62,7 @@ def write_sequences(
     # One row is in memory at a time, so the object is written by hand around them.
     rows = (tokens.rows([i])[0][0].tolist() for tokens in splits.values() for i in range(len(tokens)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as half, open(half, 'w') as f:
+    with replace_file(path) as half, open(half, 'w') as f:
         f.write(json.dumps(head)[:-1] + ', "token_sequences": [')   # without the closing brace
         for number, row in enumerate(rows):
             f.write(',\n' if number else '\n')
