@@ -25,10 +25,10 @@ def pytest_collection_modifyitems(items):
 def pairs(tmp_path_factory):
     "A file of 400 pairs from the bundled corpus: quicker to read than the corpus."
     from shutka.core.files import write_jsonl
-    from shutka.core.hashes import rng
+    from shutka.core.hashes import make_rng
     from shutka.data.pairs import Report, collect_pairs
     path = tmp_path_factory.mktemp('pairs')/'pairs.jsonl'
-    write_jsonl(path, rng(0).sample(list(collect_pairs('bundled:typescript', Report())), 400))
+    write_jsonl(path, make_rng(0).sample(list(collect_pairs('bundled:typescript', Report())), 400))
     return path
 
 

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from shutka.core.errors import Diverged, OutOfMemory, UserError
 from shutka.core.files import read_jsonl
-from shutka.core.hashes import rng
+from shutka.core.hashes import make_rng
 from shutka.train.checkpoint import list_checkpoints, load_checkpoint
 from shutka.train.fit import fit, trim_log
 from shutka.train.phase import Phase
@@ -101,7 +101,7 @@ def last_step(log):
 
 def test_sigkill_at_three_steps_and_the_losses_are_the_same_to_the_last_bit(tmp_path):
     whole, log = run(tmp_path/'whole'), tmp_path/'log.jsonl'
-    for step in sorted(rng(time.time()).sample(range(1, 58), 3)):
+    for step in sorted(make_rng(time.time()).sample(range(1, 58), 3)):
         child = start(tmp_path)
         while child.poll() is None and last_step(log) < step: time.sleep(.002)
         child.send_signal(signal.SIGKILL)

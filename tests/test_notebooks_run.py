@@ -101,7 +101,7 @@ def test_a_kernel_that_died(capfd):
     "Training, which notices, has saved: the same command goes on."
     assert run_notebook(write("import os\nos.kill(os.getpid(), 9)", FINISH), {}) == 4
     said = capfd.readouterr().err
-    assert 'kernel died' in said and 'go on with: shutka run demo.ipynb' in said
+    assert 'kernel died' in said and 'resume with: shutka run demo.ipynb' in said
 
 
 @pytest.mark.parametrize('cells, told', [
@@ -180,5 +180,5 @@ def test_sigterm():
     pid = int(job.stdout.readline())
     job.terminate()
     _, err = job.communicate(timeout=30)
-    assert job.returncode == 4 and 'go on with: shutka run' in err and 'Traceback' not in err, err
+    assert job.returncode == 4 and 'resume with: shutka run' in err and 'Traceback' not in err, err
     assert not alive(pid)

@@ -23,7 +23,7 @@ import shutka.train.launch as launcher
 import shutka.train.run as program
 from shutka.core.errors import BudgetReached, Diverged, OutOfMemory, UserError
 from shutka.core.files import read_json, read_jsonl
-from shutka.core.hashes import rng
+from shutka.core.hashes import make_rng
 from shutka.models.text_jepa_files import load_model
 from shutka.serve.seats import open_seat
 from shutka.train.checkpoint import list_checkpoints, load_checkpoint
@@ -128,7 +128,7 @@ def test_sigkill_at_random_moments_and_the_losses_are_the_same_to_the_last_bit(s
 
     child = start(whole)
     assert child.wait(120) == 0, child.stderr.read()
-    chance = rng(0, 'kill', world, kills)
+    chance = make_rng(0, 'kill', world, kills)
     for _ in range(kills):
         child = start(killed)
         before = len(rows_of(killed))
@@ -226,7 +226,7 @@ def test_a_failure_is_the_same_error_here(small, processes):
 def test_sigterm_saves_and_the_same_command_goes_on(small, monkeypatch, processes):
     whole, recipe = small('whole'), small(processes=processes)
     monkeypatch.setenv('SIGTERM_AT', '4')
-    stopped = '^training was stopped; the same command goes on from .*checkpoints$'
+    stopped = '^training was stopped; the same command resumes from .*checkpoints$'
     with pytest.raises(BudgetReached, match=stopped): launch(recipe)
     assert result_of(recipe)['status'] == 'stopped'
     assert newest_checkpoint(recipe).step == len(rows_of(recipe)) < 10

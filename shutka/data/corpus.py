@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from rensa import RMinHash, RMinHashLSH
 
-from ..core.errors import UserError, unknown
-from ..core.hashes import rng, sha256
+from ..core.errors import UserError, make_unknown_error
+from ..core.hashes import make_rng, sha256
 from .records import FUNCTION_FORMS, Pair
 
 # %% ../../nbs/10_data/60_corpus.ipynb #a97ef445
@@ -105,7 +105,7 @@ def split_corpus(
     "Hold out packages by name and files by lot; raises `UserError` for unknown packages, or if nothing is left."
     pairs, held_out = list(pairs), set(held_out)
     packages = {p['package'] for p in pairs}
-    if wrong := sorted(held_out - packages): raise unknown('package', wrong[0], packages)
+    if wrong := sorted(held_out - packages): raise make_unknown_error('package', wrong[0], packages)
     rest = [p for p in pairs if p['package'] not in held_out]
     place_of = lambda pair: (pair['package'], pair['path'])
     by_file = defaultdict(list)
@@ -144,4 +144,4 @@ def draw_records(
 ) -> list:          # in the order of the draw; `records` itself if there are no more than `most`
     "At most so many records, drawn at random."
     if not most or len(records) <= most: return records
-    return rng(*key).sample(records, most)
+    return make_rng(*key).sample(records, most)

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path, PurePath, PurePosixPath
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from .records import Document
 
 # %% ../../nbs/10_data/12_documents.ipynb #40b33117
@@ -142,7 +142,7 @@ def open_bundled(
 ) -> Source:
     "The corpus that ships with shutka; raises `UserError` for any other name."
     corpora = {c.name: c for c in (files('shutka')/'bundled').iterdir() if c.is_dir()}
-    if place not in corpora: raise unknown('bundled corpus', place, corpora)
+    if place not in corpora: raise make_unknown_error('bundled corpus', place, corpora)
 
     def listing():
         for package in sorted((p for p in corpora[place].iterdir() if p.is_dir()), key=lambda p: p.name):

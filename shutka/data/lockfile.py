@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..core.files import read_json
 from .documents import decode_text
 from .npm import is_exact_release
@@ -123,7 +123,7 @@ def _parse_yaml(text: str, path: Path) -> dict:
 
 def _read_entries(path: Path) -> Iterator[tuple[str, str, bool]]:
     "The entries of a lockfile by its name and format; raises `UserError` for a name or a format that is not known."
-    if path.name not in LOCKFILES: raise unknown('lockfile', path.name, LOCKFILES)
+    if path.name not in LOCKFILES: raise make_unknown_error('lockfile', path.name, LOCKFILES)
     if path.name == 'package-lock.json':
         lock = read_json(path)
         form = lock.get('lockfileVersion') if isinstance(lock, dict) else None

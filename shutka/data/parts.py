@@ -9,7 +9,7 @@ __all__ = ['CORPUS_PARTS', 'HELD_OUT_FILES', 'HELD_OUT_SHARE', 'parse_held_out',
 from collections.abc import Callable
 
 from ..core.errors import UserError
-from ..core.hashes import rng
+from ..core.hashes import make_rng
 from .corpus import deduplicate, draw_records, split_corpus
 from .pairs import Report, collect_pairs
 from .records import Pair
@@ -32,7 +32,7 @@ def choose_held_out(
 ) -> list[str]:        # sorted; without a name at most a sixth of all
     "The packages to hold out: those that were asked for, or a draw."
     if named: return sorted(set(named))
-    return sorted(rng(seed, 'held out').sample(known, len(known) // 6))
+    return sorted(make_rng(seed, 'held out').sample(known, len(known) // 6))
 
 # %% ../../nbs/10_data/70_parts.ipynb #69579b17
 CORPUS_PARTS = ('train', 'files', 'packages')  # pairs to train on, of unseen files, of unseen packages

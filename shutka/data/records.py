@@ -8,7 +8,7 @@ __all__ = ['FUNCTION_FORMS', 'KINDS', 'Document', 'Pair', 'check_record', 'make_
 # %% ../../nbs/10_data/10_records.ipynb #84401ffa
 from typing import TypedDict
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..core.hashes import sha256
 
 # %% ../../nbs/10_data/10_records.ipynb #ec55dd3b
@@ -58,7 +58,7 @@ def check_record(
     missing = [name for name in schema if name not in record]
     if missing: raise UserError(f"{place}{kind} lacks {', '.join(map(repr, missing))}")
     for name, value in record.items():
-        if name not in schema: raise UserError(f"{place}{unknown(f'field of a {kind}', name, schema)}")
+        if name not in schema: raise UserError(f"{place}{make_unknown_error(f'field of a {kind}', name, schema)}")
         # `isinstance` would take True for a number
         if type(value) is not schema[name]:
             found = f"{type(value).__name__} {value!r:.60}"

@@ -9,7 +9,7 @@ __all__ = ['OPENERS', 'check_spec', 'open_source', 'parse_specs']
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from .documents import Source, open_bundled, open_folder
 from .git import open_git
 from .npm import open_npm
@@ -30,7 +30,7 @@ def check_spec(
         elif path.is_file(): hint = f"; did you mean 'jsonl:{spec}'?"
         kinds = ', '.join(f'{kind}:' for kind in OPENERS)
         raise UserError(f"a source begins with {kinds} and then says where; got {spec!r}{hint}")
-    if scheme not in OPENERS: raise unknown('kind of source', scheme, OPENERS)
+    if scheme not in OPENERS: raise make_unknown_error('kind of source', scheme, OPENERS)
     if not place: raise UserError(f"after {scheme}: it must say where, got {spec!r}")
     if scheme == 'bundled': open_bundled(spec, place)   # it costs nothing, and knows the names
     return scheme, place

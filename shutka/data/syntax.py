@@ -12,7 +12,7 @@ from functools import cache
 import tree_sitter_typescript
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
-from ..core.errors import unknown
+from ..core.errors import make_unknown_error
 
 # %% ../../nbs/10_data/40_syntax.ipynb #b36a67fc
 GRAMMARS = {'typescript': tree_sitter_typescript.language_typescript, 'tsx': tree_sitter_typescript.language_tsx}
@@ -22,7 +22,7 @@ def load_grammar(
     language: str,  # 'typescript' or 'tsx'
 ) -> Language:      # loaded once per process
     "The grammar of a language; raises `UserError` for one we have none for."
-    if language not in GRAMMARS: raise unknown('language', language, GRAMMARS)
+    if language not in GRAMMARS: raise make_unknown_error('language', language, GRAMMARS)
     return Language(GRAMMARS[language]())
 
 # %% ../../nbs/10_data/40_syntax.ipynb #30f4152e

@@ -106,7 +106,8 @@ def evaluate_model(
         raise UserError(f"out must be a folder of its own, and {settings.out} is that of a training run")
     tasks = settings.select_tasks()
     install_judge()   # before the model is opened: without Node there is nothing to do
-    progress(f'the judge is ready; {len(tasks)} tasks, {settings.n} answers to each')
+    asked = 'one answer' if settings.n == 1 else f'{settings.n} answers'
+    progress(f'the judge is ready; {len(tasks)} tasks, {asked} to each')
 
     with ExitStack() as stack:
         opened = _open_text_jepa(settings.bundle)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.hashes import rng
+from ..core.hashes import make_rng
 from ..core.metrics import bootstrap_interval, cosine_matrix, measure_retrieval, rank_targets, score_chance
 from ..core.page import markdown_table
 from ..data.records import FUNCTION_FORMS, Pair
@@ -35,7 +35,7 @@ def select_distinct(
 ) -> list[Pair]:            # in the order in which they are drawn
     "The documented functions that a pool may hold, without duplicates."
     pairs = sorted((p for p in pairs if p['form'] in FUNCTION_FORMS), key=lambda p: p['id'])
-    rng(seed, 'pool').shuffle(pairs)
+    make_rng(seed, 'pool').shuffle(pairs)
     found, seen = [], set()   # seen: docs and bodies, in a form in which those that are alike are equal
     for p in pairs:
         doc, body = list_plain_words(p['doc']), list_plain_words(p['body'])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..core.files import read_json
 from ..data.markdown import extract_code
 from ..data.syntax import parse_code, query_tree
@@ -46,7 +46,7 @@ _OPTIONAL = {'uses', 'tolerance'}
 
 def _check_keys(name: str, given: dict):
     "Raise `UserError` for an item with a key too many or too few, or with a value of a wrong type."
-    for key in given.keys() - _KINDS.keys(): raise unknown(f'key in {name}', key, _KINDS)
+    for key in given.keys() - _KINDS.keys(): raise make_unknown_error(f'key in {name}', key, _KINDS)
     for key in _KINDS.keys() - given.keys() - _OPTIONAL: raise UserError(f"{name} must have {key!r}")
     for key, value in given.items():
         if not isinstance(value, _KINDS[key]) or value in ('', []):
@@ -74,7 +74,7 @@ def read_suite(
     suite: str | Path,  # 'syntax', 'programming', 'algorithmic', or the path of a file of one's own
 ) -> list[Task]:        # in the file's order
     "The tasks of a suite; raises `UserError` if one of them cannot be judged."
-    if isinstance(suite, str) and suite not in SUITES: raise unknown('suite', suite, SUITES)
+    if isinstance(suite, str) and suite not in SUITES: raise make_unknown_error('suite', suite, SUITES)
     path = suite if isinstance(suite, Path) else Path(str(files('shutka')/'evaluate'/'suites'/f'{suite}.json'))
     given = read_json(path)
     if not isinstance(given, dict) or not given.get('suite') or not given.get('items'):

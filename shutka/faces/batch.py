@@ -148,5 +148,5 @@ def run_notebook(
         kind = 'stopped' if code == BudgetReached.code else 'error'
         print(f"{kind}: {message}\nthe executed notebook is {copy}", file=sys.stderr)
     if code in (BudgetReached.code, INTERRUPTED):
-        print(f"go on with: {repeat_command(name, given, output)}", file=sys.stderr)
+        print(f"resume with: {repeat_command(name, given, output)}", file=sys.stderr)
     return code

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..core.files import read_json
 from ..core.settings import convert_value
 
@@ -30,7 +30,7 @@ def find_notebook(
     if name.endswith('.ipynb'):
         if not Path(name).is_file(): raise UserError(f"{name} does not exist or is not a file")
         return Path(name)
-    if name not in list_notebooks(): raise unknown('notebook', name, list_notebooks())
+    if name not in list_notebooks(): raise make_unknown_error('notebook', name, list_notebooks())
     return list_notebooks()[name]
 
 # %% ../../nbs/90_faces/10_notebooks.ipynb #33a2ae28
@@ -83,7 +83,7 @@ def convert_parameters(
     "The given values in their types; raises `UserError` for an unknown name or a value that does not fit."
     types = {p.name: PARAMETER_TYPES[p.type] for p in known}
     for name in given:
-        if name not in types: raise unknown('parameter', name, types)
+        if name not in types: raise make_unknown_error('parameter', name, types)
     return {name: convert_value(name, value, types[name]) for name, value in given.items()}
 
 # %% ../../nbs/90_faces/10_notebooks.ipynb #71abd402

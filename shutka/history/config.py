@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..core.files import write_atomic
 from ..core.settings import check_types
 
@@ -186,7 +186,7 @@ def _read_mapping(
             raise UserError(f"{where}, line {line}: {name} stands there twice, first in line {found[name][1]}")
         if name not in known and name in _SECTION_OF:
             raise UserError(f"{where}, line {line}: {name} belongs to the section {_SECTION_OF[name]}")
-        if name not in known: raise UserError(f"{where}, line {line}: {unknown('key', name, known)}")
+        if name not in known: raise UserError(f"{where}, line {line}: {make_unknown_error('key', name, known)}")
         found[name] = value, line
     return found
 

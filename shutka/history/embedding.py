@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['NAMED_FILES', 'EMBEDDED_TEXT', 'WIDTH', 'MINILM', 'list_touched_files', 'summarize_commit', 'CommitEncoder',
-           'of_sentences', 'of_shutka', 'open_encoder', 'make_projection', 'embed_texts', 'make_word_encoder',
+           'make_commit_encoder', 'open_encoder', 'make_projection', 'embed_texts', 'make_word_encoder',
            'choose_encoder']
 
 # %% ../../nbs/72_history/25_embedding.ipynb #53dae457
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,13 +20,11 @@ import torch
 from ..core.errors import UserError
 from ..core.files import read_jsonl
 from ..memory.encoder import fingerprint
-from ..models.archive import is_bundle, load_bundled_model, read_bundle
-from ..models.lm_tokenizers import call_transformers
 from ..models.shapes import TextJEPAConfig
 from ..models.text_jepa import TextJEPA
-from ..models.text_jepa_files import load_model
 from ..text.words import compute_idf, hash_words
 from ..train.requirements import is_reachable
+from ..train.run import open_trained
 
 # %% ../../nbs/72_history/25_embedding.ipynb #8d14726c
 NAMED_FILES = 12  # at most; a commit that moves a folder touches hundreds
@@ -50,36 +49,30 @@ def summarize_commit(
 class CommitEncoder:
     "What makes vectors of texts, and what is said about it."
     encode: Callable   # (list of texts) -> (n, native width)
-    about: dict        # encoder (its name), kind, fingerprint, native (its width)
+    about: dict        # encoder (its name), fingerprint, kind, native (its width)
 
-def of_sentences(name: str | Path, device: str) -> CommitEncoder:
-    "A model of sentence-transformers; raises `UserError` if there is none, or no library to open it."
-    try: from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise UserError("sentence-transformers must be installed (pip install sentence-transformers), "
-                        "or the encoder be a bundle of shutka's") from None
-    model = call_transformers('sentence encoder', name, SentenceTransformer, "a bundle of shutka's", device=device,
-                   model_kwargs={'use_safetensors': True}).eval()
-    def encode(texts):
-        return model.encode(texts, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
-
-    about = {'encoder': str(name), 'kind': 'sentence-transformers', 'fingerprint': fingerprint(model)}
-    return CommitEncoder(encode, about | {'native': int(encode(['a']).shape[1])})
-
-def of_shutka(model, name: str | Path) -> CommitEncoder:
-    "A text-JEPA that reads words."
-    about = {'encoder': str(name), 'kind': 'shutka', 'fingerprint': fingerprint(model), 'native': model.config.width}
-    return CommitEncoder(lambda texts: model.encode(texts, side='words'), about)
+def make_commit_encoder(
+    model,               # a text-JEPA, or a model of sentence-transformers
+    name: str | Path,    # under which it was opened
+) -> CommitEncoder:
+    "What makes vectors of commits with a model; questions and commits go in as words."
+    shared = {'encoder': str(name), 'fingerprint': fingerprint(model)}
+    if isinstance(model, TextJEPA):
+        about = shared | {'kind': 'shutka', 'native': model.config.width}
+        return CommitEncoder(partial(model.encode, side='words'), about)
+    encode = partial(model.encode, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
+    about = shared | {'kind': 'sentence-transformers', 'native': int(encode(['a']).shape[1])}
+    return CommitEncoder(encode, about)
 
 def open_encoder(
-    name: str | Path,     # a bundle, the folder of a text-JEPA or sentence encoder, or that one's name on the hub
+    name: str | Path,     # a model that encodes, or the name of a sentence encoder on the hub
     device: str = 'cpu',
 ) -> CommitEncoder:
-    "What makes vectors of commits; raises `UserError`."
-    path = Path(name)
-    if is_bundle(path): return of_shutka(load_bundled_model(read_bundle(path), path).to(device), name)
-    place = next((p for p in (path, path/'model') if (p/'model.json').is_file()), None)
-    return of_shutka(load_model(place).to(device), name) if place else of_sentences(name, device)
+    "What makes vectors of commits, from whatever `open_trained` opens; raises `UserError`."
+    opened = open_trained(name, device, hub='sentences')
+    if not opened.can_encode:
+        raise UserError(f"the encoder must be a text-JEPA or a sentence encoder, and {name} is a causal model")
+    return make_commit_encoder(opened.model, name)
 
 # %% ../../nbs/72_history/25_embedding.ipynb #e3a70555
 WIDTH = 384   # of all-MiniLM-L6-v2, and of the files that others read
@@ -118,7 +111,7 @@ def make_word_encoder(
         torch.manual_seed(0)
         model = TextJEPA(config)
     model.words.weigh(compute_idf(ids, config.rows))
-    return of_shutka(model.eval(), 'words')
+    return make_commit_encoder(model.eval(), 'words')
 
 MINILM = 'sentence-transformers/all-MiniLM-L6-v2'
 

@@ -39,7 +39,7 @@ from ..train.machine import Machine, inspect_machine
 from ..train.progress import ProgressBar
 from ..train.recipe import plan_training
 from ..train.report import write_report
-from ..train.settings import run_command
+from ..train.settings import format_run_command
 from ..train.summary import summarize_run
 
 # %% ../../nbs/72_history/70_pipeline.ipynb #eb7fb867
@@ -124,7 +124,7 @@ def _tokenize(pipeline: Pipeline) -> tuple[GitHistory, dict]:
     with run_phase(base, 'phase_2_tokenize', 'data/tokens/index.json') as found:
         index = tokenize_history(base, pipeline.config.model.name, pipeline.cut, settings.force)
         if settings.seed_json: write_sequences(base/'data'/'tokens', base/'data'/'token_sequences_rich.json')
-        command = run_command('git_history', settings)
+        command = format_run_command('git_history', settings)
         recipe, numbers = make_history_recipe(settings, pipeline.name, pipeline.config, pipeline.machine, command)
         note_sections(base, sequence_metadata=describe_sequences(index), training_parameters=numbers)
         found |= describe_sequences(index)['sequences']
@@ -165,7 +165,7 @@ def build(
     base_dir: str | Path = 'runs/git_history',     # folder for everything that is made
     settings: HistorySettings | None = None,       # everything else; its own repo and base_dir are not looked at
 ) -> Manifest:
-    "Turn a repository into a model, or go on with it; raises `UserError` for what cannot be."
+    "Turn a repository into a model, or resume that; raises `UserError` for what cannot be."
     settings = replace(settings or HistorySettings(), repo=str(repo), base_dir=str(base_dir))
     stats = measure_repository(Path(settings.repo).expanduser().resolve())
     pipeline = open_pipeline(settings)

@@ -8,7 +8,7 @@ __all__ = ['check_instructions', 'collect_instructions']
 # %% ../../nbs/71_instructions/16_collection.ipynb #5a0c366c
 from collections.abc import Callable, Iterable, Iterator
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..data.pairs import Report, collect_pairs
 from ..data.records import Pair
 from ..data.sources import OPENERS, check_spec, parse_specs
@@ -23,7 +23,7 @@ def check_instructions(
     "Take a source of instructions apart; raises `UserError` for what is none, without opening it."
     scheme, colon, place = spec.partition(':')
     if scheme == 'commits' and place: return scheme, place
-    if colon and scheme not in OPENERS: raise unknown('kind of instructions', scheme, ['commits', *OPENERS])
+    if colon and scheme not in OPENERS: raise make_unknown_error('kind of instructions', scheme, ['commits', *OPENERS])
     return check_spec(spec)
 
 def _open_instructions(spec: str, report: Report) -> Iterator[Pair]:

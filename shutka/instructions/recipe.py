@@ -37,7 +37,7 @@ from ..text.tokenizer import load_encoding
 from ..train.folder import pack_pairs
 from ..train.phase import Phase
 from ..train.recipe import count_steps, make_batches, make_phases, open_resume
-from ..train.settings import run_command
+from ..train.settings import format_run_command
 
 # %% ../../nbs/71_instructions/30_recipe.ipynb #ea8b6cb2
 def writing_loss(model, batch: dict, tokens: float) -> tuple[torch.Tensor, dict]:
@@ -214,7 +214,7 @@ class Instructions:
 
     def resume_command(self) -> str:
         "The command line that resumes the run."
-        return run_command('instructions', self.settings)
+        return format_run_command('instructions', self.settings)
 
     def describe_result(self, result: dict) -> str:
         "How well it writes, for the bundle's card."

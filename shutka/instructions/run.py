@@ -43,7 +43,7 @@ def train(
     settings: InstructionsSettings,
     show: Callable | None = None,    # called with the rows of the log; a live plot in a notebook if not given
 ) -> Result:
-    "Train, examine and bundle a decoder, or go on with it; raises `UserError` for what cannot be."
+    "Train, examine and bundle a decoder, or resume that; raises `UserError` for what cannot be."
     recipe = Instructions(settings)
     plan = plan_training(recipe)
     print(plan)

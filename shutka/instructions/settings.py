@@ -9,7 +9,7 @@ __all__ = ['LEARNED_PARAMETERS', 'InstructionsSettings']
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..core.settings import check_least
 from ..models.shapes import DECODER_SIZES
 from ..train.settings import TrainSettings
@@ -40,8 +40,8 @@ class InstructionsSettings(TrainSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.size not in DECODER_SIZES: raise unknown('size', self.size, DECODER_SIZES)
-        if self.learn not in LEARNED_PARAMETERS: raise unknown('learn', self.learn, LEARNED_PARAMETERS)
+        if self.size not in DECODER_SIZES: raise make_unknown_error('size', self.size, DECODER_SIZES)
+        if self.learn not in LEARNED_PARAMETERS: raise make_unknown_error('learn', self.learn, LEARNED_PARAMETERS)
         check_least(self, 0, 'code_samples', 'instruction_samples', 'memories')
         check_least(self, 1, 'tokens')
         if not 0 <= self.fim <= 1: raise UserError(f"fim must be a share from 0 to 1, got {self.fim}")

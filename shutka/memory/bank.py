@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..core.files import read_jsonl, write_jsonl
 from ..core.page import html_table, label_key
 from .changes import Changes
@@ -82,7 +82,7 @@ SEARCH_MODES = ('hybrid', 'dense', 'words')
 
 def _check_question(query: str, how: str):
     "Raise `UserError` for what is no question."
-    if how not in SEARCH_MODES: raise unknown('way to search', how, SEARCH_MODES)
+    if how not in SEARCH_MODES: raise make_unknown_error('way to search', how, SEARCH_MODES)
     if not isinstance(query, str) or not query.strip(): raise UserError(f"a question must be a text, got {query!r}")
 
 def _as_list(ids: int | Iterable[int]) -> Iterable[int]:

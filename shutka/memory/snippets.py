@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..core.hashes import sha256
 from ..data.documents import LANGUAGES, decode_text, list_typescript
 from ..data.git import list_commit_files, read_blobs, resolve_commit
@@ -165,7 +165,8 @@ def open_source_files(
 ) -> SourceFiles:
     "Open a source that a bank can follow; raises `UserError` for one that is not there, or of another kind."
     scheme, _ = check_spec(spec)
-    if scheme not in SOURCE_OPENERS: raise unknown('kind of source to keep in step with', scheme, SOURCE_OPENERS)
+    if scheme not in SOURCE_OPENERS:
+        raise make_unknown_error('kind of source to keep in step with', scheme, SOURCE_OPENERS)
     return SOURCE_OPENERS[scheme](spec)
 
 # %% ../../nbs/40_memory/50_snippets.ipynb #f8862ac4

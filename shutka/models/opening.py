@@ -91,8 +91,8 @@ def _open_sentences(path: Path | str, device: str) -> Opened:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise UserError(f"sentence-transformers must be installed to open {path}: "
-                        f"pip install 'shutka[embeddings]'; or give a bundle of shutka's") from None
+        raise UserError(f"sentence-transformers must be installed to open {path} "
+                        f"(pip install sentence-transformers), or a bundle of shutka's be given") from None
     model = call_transformers('sentence encoder', path, SentenceTransformer, "a bundle of shutka's",
                               device=device, model_kwargs={'use_safetensors': True})
     return Opened(path=path, kind='sentences', model=model.eval())

@@ -8,7 +8,7 @@ __all__ = ['MIXER_NAMES', 'SIZES', 'DECODER_SIZES', 'TextJEPAConfig', 'DecoderCo
 # %% ../../nbs/30_models/05_shapes.ipynb #acaa2127
 from dataclasses import dataclass, fields
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..core.settings import check_types
 
 # %% ../../nbs/30_models/05_shapes.ipynb #1676d43e
@@ -16,7 +16,7 @@ MIXER_NAMES = ('softmax', 'linear')  # as in `models.attention.MIXERS`
 
 def _check_mixer(name: str):
     "Raise `UserError` for a mixer that there is not."
-    if name not in MIXER_NAMES: raise unknown('mixer', name, MIXER_NAMES)
+    if name not in MIXER_NAMES: raise make_unknown_error('mixer', name, MIXER_NAMES)
 
 @dataclass(frozen=True, kw_only=True)
 class TextJEPAConfig:

@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from ..core.files import read_json, write_atomic, write_json
 from .shapes import DecoderConfig, TextJEPAConfig
 from .ternary import PackedLinear, make_packed
@@ -47,7 +47,7 @@ def _make_shape(kind: type, value: dict, what: str):
     # Python would name an unknown field in words of its own; a person gets the nearest known one.
     known = {f.name for f in fields(kind)}
     for name in value:
-        if name not in known: raise unknown(f'field of a {what}', name, known)
+        if name not in known: raise make_unknown_error(f'field of a {what}', name, known)
     try: return kind(**value)
     except TypeError as e: raise UserError(f"a {what} cannot have this shape: {e}") from None
 

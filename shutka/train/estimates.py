@@ -8,7 +8,7 @@ __all__ = ['STATE_BYTES', 'FILL', 'estimate_activations', 'estimate_memory', 'ch
 # %% ../../nbs/50_train/11_estimates.ipynb #8ed71cc6
 import math
 
-from ..core.errors import unknown
+from ..core.errors import make_unknown_error
 
 # %% ../../nbs/50_train/11_estimates.ipynb #245789b6
 def estimate_activations(
@@ -42,7 +42,7 @@ def estimate_memory(
     **sizes,                   # for `estimate_activations`
 ) -> dict[str, int]:           # bytes by what they are for, on one device
     "What training needs of a device's memory, item by item; raises `UserError` for an unknown optimizer."
-    if optimizer not in STATE_BYTES: raise unknown('optimizer', optimizer, STATE_BYTES)
+    if optimizer not in STATE_BYTES: raise make_unknown_error('optimizer', optimizer, STATE_BYTES)
     parts = processes if shard else 1
     copies = 2 if processes > parts else 1  # of the gradients: DDP's buckets
     return {'weights': (4 + 2 * (precision != 'fp32')) * parameters // parts,

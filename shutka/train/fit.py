@@ -55,7 +55,7 @@ def fit(
     position = resume(found, model, scaler, run) if found else Position()
     if len(set(gather_object([position.step]))) > 1:
         raise UserError(f"all processes must see the same {folder}, their checkpoints differ")
-    position.pieces = max(position.pieces, session.micro_batches)
+    position.micro_batches = max(position.micro_batches, session.micro_batches)
     saver = Saver(folder, run, position)
     # training time goes on from that of earlier sessions; what is done before the first step takes time, too
     start, total = called - position.seconds, position.seconds + 60 * session.minutes

@@ -109,7 +109,7 @@ def parse_error(
         if name in ERRORS: return ERRORS[name](message)
     if code == -signal.SIGKILL or re.search(r'exitcode *: -9', said):
         return BudgetReached("a training process was killed, most often because the machine's memory was full; "
-                             "the same command goes on from the last checkpoint")
+                             "the same command resumes from the last checkpoint")
     return RuntimeError(f"training ended with exit code {code}:\n{said[-4000:]}")
 
 # %% ../../nbs/50_train/85_launch.ipynb #50c4267d
@@ -149,7 +149,7 @@ def launch(
         show(list(read_jsonl(out/'log.jsonl', torn=True)), True)
         return read_result(out)
     with lock_folder(out): found = load_checkpoint(recipe.settings.checkpoint_folder)   # nobody else trains here
-    if found: print(f"{out} goes on from step {found.step}")
+    if found: print(f"{out} resumes from step {found.step}")
 
     value, until = read_json(out/'run.json'), find_training_end(plan.ends, plan.now)
     plan = replace(plan, steps=count_steps(recipe.settings, value['data']['examples']))

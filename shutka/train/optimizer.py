@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
-from ..core.errors import UserError, unknown
+from ..core.errors import UserError, make_unknown_error
 from .phase import Phase
 from .weights import check_names, copy_tensor, gather_tensor
 
@@ -78,7 +78,7 @@ def make_optimizer(
     kind: str = 'adamw',               # or 'adamw8bit'
 ) -> Optimizer:                        # over what learns
     "The optimizer of a phase; raises `UserError` for an unknown kind."
-    if kind not in OPTIMIZERS: raise unknown('optimizer', kind, OPTIMIZERS)
+    if kind not in OPTIMIZERS: raise make_unknown_error('optimizer', kind, OPTIMIZERS)
     return OPTIMIZERS[kind](learned, phase)
 
 # %% ../../nbs/50_train/25_optimizer.ipynb #2172f492

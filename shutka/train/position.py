@@ -31,7 +31,7 @@ class Position:
     within: int = 0       # steps done in it
     seconds: float = 0    # training time so far, checks and waiting for whoever reads the rows included
     began: float = 0      # `seconds` when the phase began
-    pieces: int = 1       # micro-batches per step
+    micro_batches: int = 1  # per step
     skipped: int = 0      # steps without an update, because fp16 overflowed
     in_a_row: int = 0     # ... the latest ones, without one in between that went well
     nonfinite: int = 0    # steps without an update, because the loss was not finite
@@ -64,7 +64,8 @@ def resume(
     unpack_model(found.tensors('model'), model)
     scaled = found.state['scaler']  # empty if the run began on a CPU
     if scaler.is_enabled() and scaled: scaler.load_state_dict(scaled)
-    return Position(**{f.name: found.state[f.name] for f in fields(Position)})
+    state = {'micro_batches': found.state.get('pieces', 1), **found.state}   # its name in version 0.2
+    return Position(**{f.name: state[f.name] for f in fields(Position)})
 
 # %% ../../nbs/50_train/40_position.ipynb #05919d04
 MOST_OVERFLOWS = 20  # steps in a row whose gradients overflow: that is divergence

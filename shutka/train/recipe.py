@@ -66,7 +66,7 @@ class Recipe(Protocol):
         "The model at its start and the phases of its training, from the prepared run folder."
 
     def halt_reason(self, checks: list[dict]) -> str:
-        "Why training should end now, from the rows of all checks so far; '' if it should go on."
+        "Why training should end now, from the rows of all checks so far; '' if it should continue."
 
     def save(self, trained: nn.Module):
         "Write the model that came out."

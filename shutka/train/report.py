@@ -105,7 +105,8 @@ def list_plan(
     from shutka.train.machine import Device, Machine  # takes seconds: PyTorch
     from shutka.train.plan import Plan
     machine = plan.get('machine', {})
-    parts = [(Plan, plan), (Machine, machine), *((Device, device) for device in machine.get('devices', ()))]
+    parts = [(Plan, {'pace': '', **plan}), (Machine, machine)]   # a plan on the disk says nothing of its pace
+    parts += [(Device, device) for device in machine.get('devices', ())]
     if any(part.keys() != {f.name for f in fields(kind)} for kind, part in parts):
         return [[label_key(key), value] for key, value in plan.items()]
     devices = tuple(Device(**device) for device in machine['devices'])

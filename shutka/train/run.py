@@ -182,7 +182,7 @@ def give_up(out: Path, text: str):
         # thread, and torchrun half a minute for it; so the system's default takes its place.
         ctypes.CDLL(None).signal(int(signal.SIGTERM), 0)
         time.sleep(60)   # rank 0 hangs with this one, and may be writing a checkpoint
-    report_failure(out, Stuck(f"{text}; the same command goes on from the last checkpoint"))
+    report_failure(out, Stuck(f"{text}; the same command resumes from the last checkpoint"))
     os._exit(Stuck.code)
 
 # %% ../../nbs/50_train/80_run.ipynb #86695a22
@@ -226,12 +226,13 @@ def run_training(
         if status == 'trained': return 0
         why = "the session's time was over" if status == 'budget' else 'training was stopped'
         if not is_first(): return 0   # or torchrun would stop rank 0 in the middle of its work
-        goes_on = f"the same command goes on from {recipe.settings.checkpoint_folder}"
-        print(f"BudgetReached: {why}; {goes_on}", file=sys.stderr)
+        resumes = f"the same command resumes from {recipe.settings.checkpoint_folder}"
+        print(f"BudgetReached: {why}; {resumes}", file=sys.stderr)
         return BudgetReached.code
     except Exception as raised:
         error = translate_error(out, raised)
-        if isinstance(error, OutOfMemory) and error.pieces: write_json(Path(out)/'pieces.json', error.pieces)
+        if isinstance(error, OutOfMemory) and error.micro_batches:
+            write_json(Path(out)/'pieces.json', error.micro_batches)
         if not isinstance(error, ShutkaError):
             if is_first(): note_error(out, error)
             if is_in_group(): leave(traceback.print_exc, 1)

@@ -23,7 +23,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from ..core.errors import UserError
-from ..core.hashes import rng
+from ..core.hashes import make_rng
 from .phase import Phase
 
 # %% ../../nbs/50_train/35_step.ipynb #129a5a1f
@@ -112,7 +112,7 @@ def seed_step(
     device: torch.device,  # where the model is
 ):
     "Seed the generators of the CPU and the device for one step."
-    n = rng(seed, 'step', step, rank).getrandbits(63)
+    n = make_rng(seed, 'step', step, rank).getrandbits(63)
     # torch.manual_seed would do the same for all devices there could be, and take 100 times as long
     torch.default_generator.manual_seed(n)
     if device.type == 'cuda': torch.cuda.manual_seed(n)

@@ -18,7 +18,7 @@ from accelerate.utils import gather_object, send_to_device
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from ..core.errors import OutOfMemory, UserError, unknown
+from ..core.errors import OutOfMemory, UserError, make_unknown_error
 from ..models.recompute import MicroBatches
 from .optimizer import OPTIMIZERS, make_optimizer, select_learners
 from .phase import Phase, do_nothing, lr_at, progress_at
@@ -59,8 +59,8 @@ class Session:
     stuck_after: float = 600.   # seconds without a step until the watchdog acts; 0: never
 
     def __post_init__(self):
-        if self.precision not in PRECISIONS: raise unknown('precision', self.precision, PRECISIONS)
-        if self.optimizer not in OPTIMIZERS: raise unknown('optimizer', self.optimizer, OPTIMIZERS)
+        if self.precision not in PRECISIONS: raise make_unknown_error('precision', self.precision, PRECISIONS)
+        if self.optimizer not in OPTIMIZERS: raise make_unknown_error('optimizer', self.optimizer, OPTIMIZERS)
         if self.micro_batches < 1: raise UserError(f"micro_batches must be at least 1, got {self.micro_batches}")
         if not self.minutes > 0: raise UserError(f"minutes must be above 0, got {self.minutes}")
 
@@ -81,7 +81,7 @@ class Trainer:
         self.phase.start(self.model)
         self.learned = select_learners(self.model, self.phase)
         self.optimizer = make_optimizer(self.learned, self.phase, self.session.optimizer)
-        self.micro_batches = MicroBatches(self.model, self.position.pieces)
+        self.micro_batches = MicroBatches(self.model, self.position.micro_batches)
         # shards exchange their gradients by themselves
         self.wrapped = self.micro_batches if self.session.shard else wrap_model(self.micro_batches, self.here)
 
@@ -117,7 +117,7 @@ def try_gradients(
             error = e.with_traceback(None)   # its frames would keep tensors alive
         where = f"phase {trainer.phase.name!r}, step {position.step + 1}"
         halve_micro_batches(trainer.micro_batches, count_examples(batch), here.num_processes, where, error)
-        position.pieces = trainer.micro_batches.n
+        position.micro_batches = trainer.micro_batches.n
 
 # %% ../../nbs/50_train/42_trainer.ipynb #78cc8c4e
 def check_model(
@@ -155,7 +155,7 @@ def make_step_row(
     row['memory_gb'] = round(used / 1e9, 3)
     counts = {'skipped': position.skipped,
               'nonfinite': position.nonfinite,
-              'pieces': position.pieces if position.pieces > 1 else 0,
+              'pieces': position.micro_batches if position.micro_batches > 1 else 0,
               'back': int(len(position.bad) == MOST_NONFINITE)}
     return row | {name: n for name, n in counts.items() if n}
 

@@ -38,7 +38,7 @@ from ..text.words import compute_idf
 from ..train.folder import pack_pairs
 from ..train.phase import Phase
 from ..train.recipe import count_steps, make_batches, make_phases, open_resume
-from ..train.settings import run_command
+from ..train.settings import format_run_command
 from .settings import TypescriptSettings
 
 # %% ../../nbs/70_typescript/20_recipe.ipynb #d71012e3
@@ -220,7 +220,7 @@ class Typescript:
 
     def resume_command(self) -> str:
         "The command line that resumes the run."
-        return run_command('typescript', self.settings)
+        return format_run_command('typescript', self.settings)
 
     def describe_result(self, result: dict) -> str:
         "Nothing beyond retrieval was examined."

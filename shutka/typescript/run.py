@@ -42,7 +42,7 @@ def train(
     settings: TypescriptSettings | None = None,   # the defaults train on the bundled corpus, in a minute
     show: Callable | None = None,                 # called with the rows of the log; a live plot if not given
 ) -> Result:
-    "Train, examine and bundle a text-JEPA, or go on with it; raises `UserError` for what cannot be."
+    "Train, examine and bundle a text-JEPA, or resume that; raises `UserError` for what cannot be."
     settings = settings or TypescriptSettings()
     recipe = Typescript(settings)
     plan = plan_training(recipe)

@@ -9,7 +9,7 @@ __all__ = ['TypescriptSettings']
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..core.errors import unknown
+from ..core.errors import make_unknown_error
 from ..models.shapes import SIZES
 from ..train.settings import TrainSettings
 
@@ -30,4 +30,4 @@ class TypescriptSettings(TrainSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.size not in SIZES: raise unknown('size', self.size, SIZES)
+        if self.size not in SIZES: raise make_unknown_error('size', self.size, SIZES)
