@@ -54,7 +54,7 @@ ready: $(READY)  ## print the library, the parameters cells and the README; befo
 	python tools/pictures.py
 	python tools/readme.py
 	python tools/mirror.py
-	pytest -q tests/test_layers.py
+	pytest -q tests/test_layers.py tests/test_notebooks.py
 
 bench: $(READY)  ## run every benchmark
 	for file in benchmarks/*.py; do python $$file || exit 1; done

@@ -11,7 +11,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'shutka.core.errors.UserError': ('00_core/errors.html#usererror', 'shutka/core/errors.py'),
                                     'shutka.core.errors.make_unknown_error': ( '00_core/errors.html#make_unknown_error',
                                                                                'shutka/core/errors.py')},
-            'shutka.core.files': { 'shutka.core.files._remove_leftovers': ('00_core/files.html#_remove_leftovers', 'shutka/core/files.py'),
+            'shutka.core.files': { 'shutka.core.files._open_locked': ('00_core/files.html#_open_locked', 'shutka/core/files.py'),
                                    'shutka.core.files.fsync_dir': ('00_core/files.html#fsync_dir', 'shutka/core/files.py'),
                                    'shutka.core.files.read_json': ('00_core/files.html#read_json', 'shutka/core/files.py'),
                                    'shutka.core.files.read_jsonl': ('00_core/files.html#read_jsonl', 'shutka/core/files.py'),

@@ -11,12 +11,12 @@ import resource
 import signal
 import sqlite3
 import sys
-import tempfile
 from pathlib import Path
 
 import faiss
 import numpy as np
 
+from shutka.core import files
 from shutka.core.errors import UserError
 from shutka.memory import bank as module
 from shutka.memory import encoder
@@ -247,7 +247,7 @@ DEADLY = {  # point -> how it becomes deadly, and what leads there
     'index: file written, not flushed': (dying(os, 'fsync', when=lambda fd: path(fd).endswith('.faiss')), 'rebuild'),
     'index: between its two files': (dying(np, 'save'), 'rebuild'),
     'index: in the middle of the ids': (in_the_ids, 'search'),
-    'index: files written, no manifest': (dying(tempfile, 'mkstemp'), 'search'),
+    'index: files written, no manifest': (dying(files, '_open_locked'), 'search'),
     'manifest: temporary file written, not flushed': (
         dying(os, 'fsync', when=lambda fd: '.manifest.json.' in path(fd)), 'rebuild'),
     'manifest: temporary file flushed': (dying(os, 'fsync', True, lambda fd: '.manifest.json.' in path(fd)), 'rebuild'),

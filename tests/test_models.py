@@ -99,14 +99,14 @@ def rotary_across_heads(monkeypatch):
 
 def padding_seen(monkeypatch):
     def everything(mask, l, causal): return torch.ones(1, 1, l, mask.shape[1], dtype=torch.bool)
-    monkeypatch.setattr(attention, 'visible', everything)
+    monkeypatch.setattr(attention, 'make_visible_mask', everything)
 
 def absolute_places(monkeypatch):
     "Positions that count padding."
     monkeypatch.setattr(attention, 'count_positions', lambda mask: torch.arange(mask.shape[1]).expand_as(mask))
 
 def future_seen(monkeypatch):
-    monkeypatch.setattr(attention, 'visible', lambda mask, l, causal: mask[:, None, None])
+    monkeypatch.setattr(attention, 'make_visible_mask', lambda mask, l, causal: mask[:, None, None])
 
 @pytest.mark.parametrize('defect, law, causal', [
     (across_heads, tokens_are_heard, False), (across_heads, order_matters, False), (no_rotary, order_matters, False),

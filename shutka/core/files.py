@@ -6,13 +6,13 @@
 __all__ = ['fsync_dir', 'replace_file', 'write_atomic', 'read_json', 'write_json', 'read_jsonl', 'write_jsonl']
 
 # %% ../../nbs/00_core/20_files.ipynb #9ebdd2b9
-import glob
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import get_native_id
+from typing import BinaryIO
 
 from .errors import UserError
 
@@ -25,14 +25,15 @@ def fsync_dir(
     try: os.fsync(fd)
     finally: os.close(fd)
 
-def _remove_leftovers(path: Path):
-    "Remove what processes that are gone have left of this file."
-    for half in path.parent.glob(f'.{glob.escape(path.name)}.*.half'):
-        process = half.name.removesuffix('.half').rpartition('.')[2].partition('-')[0]
-        if not process.isdigit(): continue
-        try: os.kill(int(process), 0)   # signal 0 does nothing but ask
-        except ProcessLookupError: half.unlink(missing_ok=True)
-        except (PermissionError, OverflowError): continue   # somebody else's, or no process's number
+def _open_locked(half: Path) -> BinaryIO:
+    "The file of this name, of which one process at a time is told that it is its own."
+    def never_a_link(name, flags): return os.open(name, flags | os.O_NOFOLLOW, 0o644)
+    while True:
+        file = open(half, 'ab', opener=never_a_link)   # another's content stays until the lock is held
+        with suppress(OSError): fcntl.flock(file, fcntl.LOCK_EX)   # some network folders know no locks
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), half.stat()): return file
+        file.close()   # whoever held it has given the file its name
 
 @contextmanager
 def replace_file(
@@ -41,13 +42,15 @@ def replace_file(
     "Give a file its name when it is whole and on the disk: it is either the old one or the new one."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    half = path.with_name(f'.{path.name}.{os.getpid()}-{get_native_id()}.half')
-    try:
-        yield half
-        with open(half, 'rb') as f: os.fsync(f.fileno())
-        os.replace(half, path)
-    finally: half.unlink(missing_ok=True)
+    half = path.with_name(f'.{path.name}.half')
+    with _open_locked(half) as file:
+        try:
+            yield half
+            os.fsync(file.fileno())
+            os.replace(half, path)
+        except BaseException:
+            half.unlink(missing_ok=True)
+            raise
     fsync_dir(path.parent)
 
 def write_atomic(

@@ -345,8 +345,8 @@ def qdrant(url, collection, key, replace, folder):
     from tqdm import tqdm
 
     from shutka.memory.push import push_bank
-    client = connect_qdrant(url, os.environ.get(key) if key else None)
-    with closing(client), open_bank_folder(folder, readonly=True) as bank:
+    with (open_bank_folder(folder, readonly=True) as bank,
+          closing(connect_qdrant(url, os.environ.get(key) if key else None)) as client):
         with tqdm(unit=' memories', file=sys.stderr, leave=False, disable=None) as bar:  # only in a terminal
             def show_progress(done: int, total: int):
                 bar.total = total

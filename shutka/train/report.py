@@ -20,7 +20,6 @@ from ..core.page import format_value, html_figure, html_page, html_table, label_
 from ..core.plots import plot_retrieval
 from ..core.run_plot import LEARNING_PANELS, PACE_PANELS, plot_run
 from .log import read_status
-from .recipe import make_recipe
 from .summary import average, read_run, select_values, summarize_run, take_last
 
 # %% ../../nbs/50_train/72_report.ipynb #8ae8a5c3
@@ -41,6 +40,7 @@ def find_resume_command(
     out: str | Path,  # where the run folder is now
 ) -> str:             # for a shell; '' if the recipe is of another version
     "The command that resumes a run: its settings, as far as they are not the usual ones."
+    from shutka.train.recipe import make_recipe  # takes seconds: PyTorch
     try: return make_recipe(run, out).resume_command()
     except UserError: return ''
 
