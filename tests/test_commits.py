@@ -16,6 +16,7 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.data.commit import Commit
+from shutka.data.git import Repository
 from shutka.faces import cli
 from shutka.history import commit_file, diffs, merges, patches, pipes
 from shutka.history.commit_file import FileUpdate, dump_commit, scan_commit_file, write_commits
@@ -397,14 +398,16 @@ def test_settings_change_nothing(odd, records, tmp_path, monkeypatch):
     assert list(read_commits(odd)) == list(records.values())
 
 
-def test_attributes_of_the_repository_count(tmp_path):
+def test_attributes_of_the_repository_do_not_count(tmp_path):
+    "They are those of whatever is checked out; the counts are those of a bare clone, in which there are none."
     s = Story()
     s.commit(b'main', b'a', ('.gitattributes', b'*.lock -diff\n'), ('x.lock', b'1\n2\n'), ('y', b'1\n'))
     repo = s.into(tmp_path/'repo', bare=False)
     git(repo, 'reset', '-q', '--hard', 'main')
+    git(tmp_path, 'clone', '-q', '--bare', str(repo), 'bare.git')
     [c] = read_commits(repo)
-    assert (c['insertions'], c['deletions']) == total(repo) == (2, 0)
-    assert [s['binary'] for s in c['diff_stats']] == [False, True, False]
+    assert (c['insertions'], c['deletions']) == total(tmp_path/'bare.git') == (4, 0)
+    assert [s['binary'] for s in c['diff_stats']] == [False, False, False]
 
 
 def test_shallow_and_ordinary_clones(odd, records, tmp_path):
@@ -467,7 +470,7 @@ def test_a_long_patch_is_capped_and_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(patches, 'COMMIT_CAP', 150_000)
     assert [c['diff_capped'] for c in next(read_commits(repo))['diff_stats']] == [True, True, True]
     assert ((second['insertions'], second['deletions'])
-            == tuple(read_numstat(repo, second['hash'], first['hash'])['long.txt'][:2]))
+            == tuple(read_numstat(Repository(repo), second['hash'], first['hash'])['long.txt'][:2]))
 
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='needs /proc')
@@ -738,9 +741,10 @@ def test_files_of_others_are_refused(tmp_path):
 
 
 def test_an_old_git_says_so(odd, records, monkeypatch):
-    real = merges.run_git
+    real = merges.Repository.ask
     old = 'git version 2.34.1\n'
-    monkeypatch.setattr(merges, 'run_git', lambda root, *words: old if words == ('version',) else real(root, *words))
+    monkeypatch.setattr(merges.Repository, 'ask',
+                        lambda self, *words: old if words == ('version',) else real(self, *words))
     with pytest.warns(UserWarning, match='2.39, and this is git version 2.34.1'): found = list(read_commits(odd))
     alone = {'Merge: forward', 'Merge: again', 'Merge: beyond', 'Merge: of a branch', 'Merge: of a merge'}
     unknown = {'merge_conflict_resolution': None}

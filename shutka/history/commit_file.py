@@ -104,7 +104,7 @@ def scan_commit_file(
                 kept.add(commit)
                 is_right = is_right and line.endswith(end(commit))
     if dropped and not kept:
-        raise UserError(f"{path} must hold commits of {history.root.name}, and holds none of them; "
+        raise UserError(f"{path} must hold commits of {history.repository.name}, and holds none of them; "
                         f"choose another file, or replace it with --force (`anew` in Python)")
     return FileState(frozenset(kept), dropped, is_right)
 

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..data.commit import Commit, FileChange, read_clock
+from ..data.commit import Commit, FileChange, parse_seconds, read_clock
 from .diffs import read_diffs
 from shutka.history.facts import (
     classify_message,
@@ -72,7 +72,7 @@ def parse_date(
 ) -> tuple[int, str]:    # seconds since 1970, and the offset
     "A date of a commit."
     seconds, _, zone = raw.partition(' ')
-    return int(seconds or 0), zone or '+0000'
+    return parse_seconds(seconds), zone or '+0000'
 
 def build_commit(
     commit: str,                  # its hash
@@ -151,16 +151,16 @@ def _read(history: History, todo: list[str], workers: int, progress: Callable) -
     merges = {commit: history.nodes[commit].parents for commit in todo if len(history.nodes[commit].parents) > 1}
     with closing(read_diffs(history, todo, workers)) as diffs:
         first = list(islice(diffs, 1))  # starts git, which is at work while the merges are looked at
-        bases, hashes = find_merge_bases(history.root, merges), sorted(history.nodes)
+        bases, hashes = find_merge_bases(history.repository, merges), sorted(history.nodes)
         # where the first parent is itself the place where both parted, git takes the tree of the other
         forward = {commit: history.nodes[parents[1]].tree for commit, parents in merges.items()
                    if len(parents) == 2 and bases.get(commit) == parents[0]}
         redone = {commit: parents for commit, parents in merges.items() if commit in bases and commit not in forward}
-        with closing(redo_merges(history.root, [*redone.values()])) as trees:
+        with closing(redo_merges(history.repository, [*redone.values()])) as trees:
             for done, (commit, diff) in enumerate(zip(todo, chain(first, diffs)), 1):
                 counts = {}
                 if any(entry.how == 'T' for entry in diff.entries):
-                    counts = read_numstat(history.root, commit, history.nodes[commit].parents[0])
+                    counts = read_numstat(history.repository, commit, history.nodes[commit].parents[0])
                 changes = describe_files(diff.entries, diff.patches, counts)
                 automatic = next(trees) if commit in redone else forward.get(commit)
                 yield build_commit(commit, diff.fields, changes, history, hashes, bases.get(commit), automatic)

@@ -23,7 +23,7 @@ from .walk import History
 _FIELDS = ['%an', '%ae', '%ad', '%cn', '%ce', '%cd', '%s', '%b', '%B']  # people, dates, subject, body, whole message
 _COMMAND = ['diff-tree', '--stdin', '--always', '-r', '--root', '-M', '-l1000', '--raw', '-p', '-z', '--full-index',
             '--encoding=UTF-8', '--date=raw', '--no-ext-diff', '--no-textconv', '--no-color', '--no-relative',
-            '--submodule=short', '--diff-algorithm=default',
+            '--submodule=short', '--ignore-submodules=none', '--diff-algorithm=default',
             '--format=%H%x00' + '%x00'.join(_FIELDS) + '%x00%x00%H']
 
 class CommitDiff(NamedTuple):
@@ -114,7 +114,7 @@ def _read_blocks(
         for commit in block:
             try: diffs.append(read_commit_diff(reader, commit, next(following)))
             except EOFError:
-                yield diffs, explain_failure(process, f'commit {commit} of {history.root.name}')
+                yield diffs, explain_failure(process, f'commit {commit} of {history.repository.name}')
                 return
         yield diffs, None
 
@@ -143,7 +143,7 @@ def read_in_parallel(
     with ExitStack() as stack:
         for share in (blocks[worker::workers] for worker in range(workers)):
             questions = chain((ask(commit) for block in share for commit in block), ['end\n'])
-            process = stack.enter_context(start_git(history.root, *_COMMAND, lines=questions))
+            process = stack.enter_context(start_git(history.repository, *_COMMAND, lines=questions))
             reader = Prefetch(_read_blocks(history, process, share), _weigh_block, process.kill)
             readers.append(stack.enter_context(closing(reader)))
         for number in range(len(blocks)):

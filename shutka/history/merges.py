@@ -12,18 +12,17 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from itertools import islice, repeat
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..core.errors import UserError
-from ..data.git import run_git
-from .pipes import PipeReader, decode_any, explain_failure, prepare_git, start_git
+from ..data.git import Repository, decode_any
+from .pipes import PipeReader, explain_failure, start_git
 
 # %% ../../nbs/72_history/15_merges.ipynb #2387cb0a
 _PAIRS = 200  # merges in one question, so that the command stays short enough
 
 def find_merge_bases(
-    root: Path,                            # a repository
+    repository: Repository,
     merges: dict[str, tuple[str, ...]],    # hash -> parents
 ) -> dict[str, str]:                       # hash -> hash, without merges whose parents have no past in common
     "Where the parents of merges parted; of several such places the one that `git merge-base` names."
@@ -31,7 +30,7 @@ def find_merge_bases(
     pairs = iter([(merge, parents) for merge, parents in merges.items() if len(parents) == 2])
     while batch := list(islice(pairs, _PAIRS)):
         bases, parents_seen = [], 0  # for each pair a list of bases
-        for word in run_git(root, 'rev-parse', *('...'.join(parents) for _, parents in batch)).split():
+        for word in repository.ask('rev-parse', *('...'.join(parents) for _, parents in batch)).split():
             if word[0] == '^': bases[-1].append(word[1:])
             else:
                 parents_seen += 1
@@ -39,27 +38,28 @@ def find_merge_bases(
         found |= {merge: some[0] for (merge, _), some in zip(batch, bases) if some}
     for merge, parents in merges.items():
         if len(parents) < 3: continue
-        base = subprocess.run(**prepare_git(root, 'merge-base', '--octopus', *parents), capture_output=True).stdout
+        command = repository.build_call('merge-base', '--octopus', *parents)
+        base = subprocess.run(**command, capture_output=True).stdout
         if base: found[merge] = base.decode().split()[0]
     return found
 
 # %% ../../nbs/72_history/15_merges.ipynb #764b7dc8
 def redo_octopus(
-    root: Path,                # a repository
+    repository: Repository,
     parents: tuple[str, ...],  # of the merge
     aside: dict[str, str],     # environment that keeps new objects out of the repository
 ) -> str:                      # '' if there was a conflict
     "The tree that git makes of several commits, one after the other; raises `UserError` if it cannot read one."
     merged = parents[0]
     for other in parents[1:]:
-        command = prepare_git(root, 'merge-tree', '--write-tree', merged, other, **aside)
+        command = repository.build_call('merge-tree', '--write-tree', merged, other, **aside)
         done = subprocess.run(**command, capture_output=True)
         if done.returncode > 1:
             reason = decode_any(done.stderr).strip()
             raise UserError(f"git cannot read the merge of {' and '.join(parents)}: {reason}")
         if done.returncode: return ''
         tree = done.stdout.decode().split()[0]
-        command = prepare_git(root, 'commit-tree', tree, '-p', merged, '-p', other, '-m', 'redone', **aside)
+        command = repository.build_call('commit-tree', tree, '-p', merged, '-p', other, '-m', 'redone', **aside)
         merged = subprocess.run(**command, capture_output=True, check=True).stdout.decode().strip()
     return tree
 
@@ -77,25 +77,24 @@ def _read_merged_tree(
     return tree
 
 def redo_merges(
-    root: Path,                              # a repository
+    repository: Repository,
     merges: list[tuple[str, ...]],           # the parents of each; they have a past in common
 ) -> Iterator[str | None]:                   # None if this git cannot tell; '' for a conflict in an octopus
     "The trees that git makes of merges by itself."
-    version = run_git(root, 'version').strip()
+    version = repository.ask('version').strip()
     if tuple(map(int, re.findall(r'\d+', version)[:2])) < (2, 39):
         warnings.warn(f"merge_conflict_resolution stays null where both sides have changed: "
                       f"to redo merges takes git 2.39, and this is {version}", stacklevel=2)
         yield from repeat(None, len(merges))
         return
-    objects = root/run_git(root, 'rev-parse', '--git-path', 'objects').strip()
     with TemporaryDirectory() as folder:
         # git reads a path with quotation marks as JSON writes it
         aside = {'GIT_OBJECT_DIRECTORY': folder,
-                 'GIT_ALTERNATE_OBJECT_DIRECTORIES': json.dumps(str(objects), ensure_ascii=False)}
+                 'GIT_ALTERNATE_OBJECT_DIRECTORIES': json.dumps(str(repository.objects), ensure_ascii=False)}
         pairs = (' '.join(parents) + '\n' for parents in merges if len(parents) == 2)
         command = ['merge-tree', '--write-tree', '--stdin', '-z', '--name-only', '--no-messages']
-        with start_git(root, *command, lines=pairs, **aside) as process:
+        with start_git(repository, *command, lines=pairs, **aside) as process:
             reader = PipeReader(process.stdout)
             for parents in merges:
-                if len(parents) > 2: yield redo_octopus(root, parents, aside)
+                if len(parents) > 2: yield redo_octopus(repository, parents, aside)
                 else: yield _read_merged_tree(reader, process, parents)

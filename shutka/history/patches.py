@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.git import run_git
-from .pipes import GIT_SETTINGS, decode_any, split_texts
+from ..data.git import Repository, decode_any
+from .pipes import split_texts
 
 # %% ../../nbs/72_history/13_patches.ipynb #1bc77e5b
 @dataclass(slots=True)
@@ -129,12 +129,12 @@ def find_copies(
     return found
 
 def read_numstat(
-    root: Path,                           # a repository
+    repository: Repository,
     commit: str,                          # a hash
     parent: str,                          # the hash it is compared with
 ) -> dict[str, tuple[int, int, bool]]:    # path -> lines inserted and deleted, and whether it is binary
     "The counts of one commit, in git's own words."
-    answer = run_git(root, *GIT_SETTINGS, 'diff-tree', '-r', '--numstat', '-z', '--no-renames', parent, commit)
+    answer = repository.ask('diff-tree', '-r', '--numstat', '-z', '--no-renames', parent, commit)
     counts = {}
     for row in answer.split('\0')[:-1]:
         added, deleted, path = row.split('\t', 2)

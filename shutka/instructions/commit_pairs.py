@@ -7,7 +7,6 @@ __all__ = ['describes_code', 'clean_message', 'CodeCommit', 'stream_code_commits
            'open_commits']
 
 # %% ../../nbs/71_instructions/12_commit_pairs.ipynb #907cdabf
-import os
 import re
 import subprocess
 from collections import deque
@@ -17,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError
 from ..data.documents import BUILD_FOLDERS, LANGUAGES, decode_text
-from ..data.git import build_git_call, read_blobs, resolve_commit
+from ..data.git import Repository, decode_any, read_blobs, resolve_commit
 from ..data.pairs import Report, stream_pairs
 from ..data.records import Document, Pair
 from .wording import LONGEST_TEXT, LeftOut, check_word_count, clean_words, make_pairs
@@ -84,8 +83,9 @@ def clean_message(
 class CodeCommit:
     "What a commit says, and which files of TypeScript it touched."
     hash: str
-    message: bytes
+    message: str
     files: list[tuple[str, str, str]]  # path, and the ids of its blobs before and after; '' where there is none
+    is_edge: bool = False              # its parents are not here, so nobody knows what it changed
 
 def _split_at_nul(stream) -> Iterator[bytes]:
     "The parts of a stream that end with a NUL byte."
@@ -95,32 +95,32 @@ def _split_at_nul(stream) -> Iterator[bytes]:
         yield from whole
 
 def stream_code_commits(
-    root: Path,            # a repository
+    repository: Repository,
     commit: str,           # a hash
 ) -> Iterator[CodeCommit]:
     "The commits that led to one, newest first, without merges; raises `UserError` if git breaks off."
-    # Each option that a user's settings could change is given.
-    options = ['-z', '--no-merges', '--root', '--raw', '--no-abbrev', '--no-renames', '--no-show-signature',
-               '--encoding=UTF-8', '--format=%H%x00%B']
+    options = ['-z', '--no-merges', '--root', '--raw', '--no-abbrev', '--no-renames', '--encoding=UTF-8',
+               '--format=%H%x00%B']
     paths = [f'*{suffix}' for suffix in LANGUAGES]
-    call = build_git_call(root, 'log', *options, commit, '--', *paths)
+    call, edges = repository.build_call('log', *options, commit, '--', *paths), repository.edges
     with subprocess.Popen(**call, stdout=subprocess.PIPE) as log:
         parts, found = _split_at_nul(log.stdout), None
         for part in parts:
             if part.lstrip().startswith(b':'):
                 # ':' and the modes before and after, both ids, and the kind of change; the next part is the path.
                 words = part.decode().lstrip('\n:').split()
-                path = os.fsdecode(next(parts))
+                path = decode_any(next(parts))
                 # Only the modes of files begin with 100; links and submodules have others.
                 before, after = (i if mode.startswith('100') else '' for mode, i in zip(words[:2], words[2:4]))
                 in_folders = set(PurePosixPath(path).parts[:-1])
                 if not BUILD_FOLDERS & in_folders: found.files.append((path, before, after))
             else:  # a hash; the next part is the message
                 if found: yield found
-                found = CodeCommit(part.strip().decode(), next(parts), [])
+                found_hash = part.strip().decode()
+                found = CodeCommit(found_hash, decode_any(next(parts)), [], found_hash in edges)
         if found: yield found
     if log.returncode:
-        raise UserError(f"git cannot read the history of {root.name} to its end; is the clone complete?")
+        raise UserError(f"git cannot read the history of {repository.name} to its end; {repository.advice}")
 
 # %% ../../nbs/71_instructions/12_commit_pairs.ipynb #ec605cd4
 def _identify(pair: Pair) -> tuple:
@@ -151,8 +151,9 @@ def make_commit_pairs(
     place: str,                      # of the repository, as in 'commits:PLACE'
 ) -> list[Pair]:                     # one to three
     "The functions that a commit changed, with its message as their words; raises `LeftOut` if it teaches nothing."
-    if len(commit.files) > _MOST_FILES: raise LeftOut('too many files')
     source = f'commits:{place}@{commit.hash}'
+    if commit.is_edge: raise LeftOut('edge of a shallow clone', source)
+    if len(commit.files) > _MOST_FILES: raise LeftOut('too many files')
     package = Path(place).expanduser().resolve().name.removesuffix('.git')
 
     def read_document(path: str, blob: str) -> Document:
@@ -161,7 +162,7 @@ def make_commit_pairs(
                         language=LANGUAGES[PurePosixPath(path).suffix])
 
     try:
-        words = clean_message(commit.message.decode())
+        words = clean_message(commit.message)
         before = [read_document(path, blob) for path, blob, _ in commit.files if blob]
         after = [read_document(path, blob) for path, _, blob in commit.files if blob]
     except UnicodeError: raise LeftOut('unreadable', source) from None
@@ -178,18 +179,18 @@ def open_commits(
     report: Report,   # counts are added here
 ) -> Iterator[Pair]:  # newest first; the source of each says which commit
     "Changed functions with their commits' messages; raises `UserError` at once if there is no such commit."
-    repository, root, commit = resolve_commit(f'git:{place}')
+    written, repository, commit = resolve_commit(f'git:{place}')
 
     def stream():
         asked = deque()
-        blobs = read_blobs(root, iter(asked.popleft, None))  # answers one id at a time
+        blobs = read_blobs(repository, iter(asked.popleft, None))  # answers one id at a time
 
         def read(blob: str) -> bytes:
             asked.append(blob)
             return next(blobs)
 
-        commits = stream_code_commits(root, commit)
-        yield from make_pairs(commits, lambda found: make_commit_pairs(found, read, repository), report)
+        commits = stream_code_commits(repository, commit)
+        yield from make_pairs(commits, lambda found: make_commit_pairs(found, read, written), report)
         blobs.close()
 
     return stream()
