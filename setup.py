@@ -16,7 +16,7 @@ def lines(key: str) -> list[str]:
 
 extras = {name: lines(f'{name}_requirements') for name in ('qdrant', 'serve', 'embeddings', 'kaggle')}
 extras['dev'] = lines('dev_requirements') + extras['qdrant'] + extras['serve'] + extras['embeddings']
-data = ['py.typed', 'bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json']
+data = ['py.typed', 'bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json', 'export/image.txt']
 
 setup(
     name=settings['lib_name'],

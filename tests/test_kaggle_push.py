@@ -14,7 +14,16 @@ from shutka.core.errors import UserError
 from shutka.export import preflight
 from shutka.export.kaggle import Kernel, fill_parameters, find_account, write_kernel
 from shutka.export.preflight import find_gpu_fault, list_unmet
-from shutka.export.wheels import IMAGE, PYTHON, build_wheel, fill_wheelhouse, normalize_package, write_stand_in
+from shutka.export.wheels import (
+    IMAGE,
+    MANYLINUX,
+    PYTHON,
+    build_wheel,
+    fill_wheelhouse,
+    mark_versions,
+    normalize_package,
+    write_stand_in,
+)
 from shutka.faces import cli
 from shutka.faces.notebooks import list_notebooks, read_parameters
 from shutka.train.machine import Device, Machine
@@ -144,6 +153,15 @@ def test_account(home, monkeypatch):
     assert find_account() == 'ada'
 
 
+LARGE = ('torch', 'triton', 'scipy', 'pyarrow', 'transformers', 'pandas', 'scikit-learn', 'matplotlib')
+SAYING = ('nbconvert', 'jupytext')   # of the image, with wishes for what we need
+
+
+def skip_without_index(said: str):
+    "Skip a test if what pip has said means that there is no package index."
+    if 'No matching distribution' in said or 'connection' in said.lower(): pytest.skip('no package index')
+
+
 def requirements() -> list[str]:
     "All that a user may install: requirements and extras, but not those of developers."
     config = ConfigParser()
@@ -159,6 +177,32 @@ def test_the_image_has_what_it_has_in_versions_that_do():
     assert {'torch', 'transformers', 'numpy', 'datasets', 'nvidia-ml-py'} <= IMAGE.keys()
 
 
+@pytest.mark.parametrize('wish', [
+    'nbconvert==6.4.5', 'nbclient>=0.5,<0.6', 'mistune>=0.8.1,<2',   # nbconvert's own wishes
+    'jupyter_server==2.12.5', 'ipywidgets==8.1.5', 'fastcore<2', 'protobuf==5.29.5', 'setuptools>=70,<82'])
+def test_the_table_is_kaggles_and_not_only_colabs(wish):
+    assert list_unmet([wish], lambda name: IMAGE[normalize_package(name)]) == []
+
+
+@pytest.mark.net
+def test_our_bounds_resolve_against_the_image(home):
+    "With the table as constraints, pip finds versions of all that we need, and of who has a say in them."
+    constraints = {name: mark_versions({name: v})[name] if name in LARGE else v for name, v in IMAGE.items()}
+    for name in LARGE: write_stand_in(home, name, constraints[name])   # nothing of ours depends on their wishes
+    Path('image.txt').write_text(''.join(f'{name}=={v}\n' for name, v in constraints.items()))
+    Path('wanted.txt').write_text('\n'.join([*requirements(), *SAYING]))
+    command = [sys.executable, '-m', 'pip', 'install', '-q', '--dry-run', '--ignore-installed', '--target', 'there',
+               '--only-binary=:all:', '--implementation=cp', f'--python-version={PYTHON}', *MANYLINUX,
+               '--find-links', home, '-c', 'image.txt', '-r', 'wanted.txt', '--report', 'report.json']
+    ran = subprocess.run(command, capture_output=True, text=True)
+    skip_without_index(ran.stderr)
+    assert ran.returncode == 0, ran.stderr
+    found = {normalize_package(one['metadata']['name']): one['metadata']['version']
+             for one in json.loads(Path('report.json').read_text())['install']}
+    assert found.keys() > {'nbconvert', 'nbclient', 'torch', 'tree-sitter'}
+    assert {name: v for name, v in found.items() if name in IMAGE and v != constraints[name]} == {}
+
+
 @pytest.mark.net
 def test_installing_replaces_nothing(home):
     "In a picture of the image pip would install only what is not there."
@@ -170,7 +214,7 @@ def test_installing_replaces_nothing(home):
     command = [sys.executable, '-m', 'pip', '--python', 'image/bin/python', 'install', '-q', '--dry-run',
                '--report', 'report.json', '-r', 'wanted.txt']
     ran = subprocess.run(command, capture_output=True, text=True)
-    if 'No matching distribution' in ran.stderr or 'connection' in ran.stderr.lower(): pytest.skip('no package index')
+    skip_without_index(ran.stderr)
     assert ran.returncode == 0, ran.stderr
     report = json.loads(Path('report.json').read_text())
     names = {normalize_package(one['metadata']['name']) for one in report['install']}

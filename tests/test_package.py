@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DEVELOPMENT = ('nbdev', 'fastcore', 'execnb', 'jupytext', 'pytest')
 UNWANTED = ('.*', '__pycache__', '*.egg-info', 'build', 'dist', 'node_modules', 'demo', 'runs', 'scratch')
-CONTENT = ('**/*.py', 'py.typed', 'bundled/**/*', 'evaluate/judge/[!.]*', 'evaluate/suites/*.json')
+CONTENT = ('**/*.py', 'py.typed', 'bundled/**/*', 'evaluate/judge/[!.]*', 'evaluate/suites/*.json', 'export/image.txt')
 REQUIREMENTS = ('requirements', 'qdrant_requirements', 'serve_requirements', 'embeddings_requirements')
 
 
