@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shutka.data.corpus import SHORTEST_BODY, normalize_body
 from shutka.data.pairs import Report, stream_pairs
+from shutka.data.same_code import SHORTEST_BODY, normalize_body
 from shutka.data.sources import open_source
 
 ROOT = Path(__file__).parents[1]

@@ -145,7 +145,8 @@ def _pool_table(pool: str, rows: list[dict]) -> str:
         margin = '' if row['method'] == 'chance' else f"{_short(row['low'])} to {_short(row['high'])}"
         lines.append([row['method'], *cells, margin])
     head = [f"{pool}, {rows[0]['candidates']} candidates", *RETRIEVAL_COLUMNS.values(), '95 % of MRR']
-    return markdown_table(head, lines)
+    notes = dict.fromkeys(row['note'] for row in rows if row.get('note'))
+    return '\n\n'.join([markdown_table(head, lines), *(f'Note: {note}.' for note in notes)])
 
 def retrieval_table(
     rows: list[dict],  # of `evaluate_retrieval`, of one pool or several

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..core.errors import UserError
 from ..core.files import read_json
 from ..core.hashes import sha256
+from ..data.same_code import SEEN_FILE
 from ..evaluate.retrieval import retrieval_table
 from ..memory.bank import Bank
 from ..memory.encoder import fingerprint
@@ -102,6 +103,8 @@ def pack_run(
         save_model(load_model(out/'model'), place, packed=True)
         paths = Path(place)/'model.json', Path(place)/'model.safetensors', out/'encoding.json'
         content = {path.name: path.read_bytes() for path in paths}
+    # what the weights have learned from, for whoever starts from them or examines them
+    if (out/SEEN_FILE).is_file(): content[SEEN_FILE] = (out/SEEN_FILE).read_bytes()
     results = {key: value for key, value in found.items() if key not in LOCAL_RESULTS}
     for file, value in {'run.json': portable_run(read_json(out/'run.json')), 'result.json': results}.items():
         content[file] = (json.dumps(value, indent=1) + '\n').encode()

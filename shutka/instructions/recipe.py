@@ -20,6 +20,7 @@ import torch
 from ..core.errors import UserError
 from ..core.files import read_json
 from ..data.pairs import Report, collect_pairs
+from ..data.same_code import read_seen
 from .card import describe_writing
 from .rows import collect_rows, list_row_sources, read_layout, read_passages
 from .settings import LEARNED_PARAMETERS, InstructionsSettings
@@ -160,10 +161,10 @@ class Instructions:
         return model, lambda: writing_loss(model, batch, 1.)[0]
 
     def collect(self, progress: Callable) -> tuple[dict, Callable]:
-        "Rows in three parts; raises `UserError` for fewer than 2 rows, or if phase 1 has no encoding."
+        "Rows in four parts; raises `UserError` for fewer than 2 rows, or if phase 1 has no encoding."
         start = open_resume(self.settings.resume)
         self._decoder_config(start.encoding, start.model.config.width)   # refused before anything is collected
-        rows, facts = collect_rows(self.settings, start.model, progress)
+        rows, facts = collect_rows(self.settings, start.model, progress, start.seen)
         return pack_pairs(rows, facts, start.encoding, start)
 
     def build_text_jepa(self) -> TextJEPA:
@@ -195,7 +196,8 @@ class Instructions:
         rows = PassageBatches(read_passages(settings, 'train', model), layout, settings.batch_size, settings.seed)
         sample = rows.passages[::1 + len(rows.passages) // 256]
         tokens = float(np.mean([min(layout.code, len(layout.tokens(p.code))) + 1 for p in sample]))
-        check = make_writing_check(read_passages(settings, 'files', model), layout)
+        has_own = (Path(settings.out)/'data'/'validation.jsonl').is_file()   # until version 0.3 a run had none
+        check = make_writing_check(read_passages(settings, 'validation' if has_own else 'files', model), layout)
         return TextJEPAWriter(model), make_instructions_phases(settings, rows, len(rows.passages), tokens, check)
 
     def halt_reason(self, checks: list[dict]) -> str:
@@ -210,7 +212,7 @@ class Instructions:
         "What was trained so far, with the run's encoding."
         out = Path(self.settings.out)
         return Opened(path=out, kind='text-jepa', model=trained.model.eval(), run=read_json(out/'run.json'),
-                      encoding=load_encoding(out/'encoding.json'))
+                      encoding=load_encoding(out/'encoding.json'), seen=read_seen(out))
 
     def resume_command(self) -> str:
         "The command line that resumes the run."

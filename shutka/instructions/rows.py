@@ -14,8 +14,16 @@ from ..core.errors import UserError
 from ..core.files import read_json, read_jsonl
 from ..data.corpus import deduplicate, draw_records
 from ..data.pairs import Report
-from ..data.parts import CORPUS_PARTS, collect_parts, parse_held_out
+from shutka.data.parts import (
+    CORPUS_PARTS,
+    check_patience,
+    collect_parts,
+    draw_validation,
+    leave_out_seen,
+    parse_held_out,
+)
 from ..data.records import Pair
+from ..data.same_code import SeenCode, keep_out
 from ..data.sources import check_spec, parse_specs
 from .collection import check_instructions, collect_instructions
 from .decontamination import decontaminate, read_suite_texts
@@ -31,7 +39,8 @@ def find_pairs(
 ) -> Path | None:         # the folder of the run's pairs
     "Where a run of phase 1 keeps its pairs; None if it has none."
     place = Path(resume)/'data'
-    return place if all((place/f'{part}.jsonl').is_file() for part in CORPUS_PARTS) else None
+    # until version 0.3 a run had no part to validate on
+    return place if all((place/f'{part}.jsonl').is_file() for part in ('train', 'files', 'packages')) else None
 
 def list_row_sources(settings: InstructionsSettings) -> list[str]:
     "All that is collected; raises `UserError` for a source that is none, or if no pairs of code are there or named."
@@ -48,13 +57,16 @@ def list_row_sources(settings: InstructionsSettings) -> list[str]:
 def read_or_collect_pairs(
     settings: InstructionsSettings,
     progress: Callable,      # called with one line for each source that is done
+    seen: SeenCode | None,   # by the weights of phase 1; None if nobody knows
 ) -> tuple[dict[str, list[Pair]], dict]:  # pairs by part, and facts
     "The pairs of code of a training: those of phase 1, or its own."
-    if settings.source: return collect_parts(settings.source, settings.held_out, settings.seed, 0, progress)
+    if settings.source: return collect_parts(settings.source, settings.held_out, settings.seed, 0, progress, seen)
     folder = find_pairs(settings.resume)
     before = read_json(Path(settings.resume)/'run.json')
-    parts = {part: list(read_jsonl(folder/f'{part}.jsonl')) for part in CORPUS_PARTS}
-    return parts, {'source': before['settings']['source']} | before['data']
+    parts = {part: list(read_jsonl(path)) for part in CORPUS_PARTS if (path := folder/f'{part}.jsonl').is_file()}
+    if 'validation' not in parts: parts['train'], parts['validation'] = draw_validation(parts['train'], [])
+    parts, known = leave_out_seen(parts, seen)
+    return parts, {'source': before['settings']['source']} | before['data'] | {'seen_before': known}
 
 # %% ../../nbs/71_instructions/25_rows.ipynb #c413c6d4
 def find_memories(
@@ -74,15 +86,16 @@ def collect_rows(
     settings: InstructionsSettings,
     encoder: TextJEPA,           # of phase 1
     progress: Callable = print,  # called with one line for each source that is done
+    seen: SeenCode | None = None,   # by the weights of phase 1; None if nobody knows
 ) -> tuple[dict[str, list[dict]], dict]:  # pairs by part, each with `near`; and facts
     "Pairs of code and instructions, mixed, without what the evaluation suites ask, and with the memories of each."
-    parts, facts = read_or_collect_pairs(settings, progress)
+    parts, facts = read_or_collect_pairs(settings, progress, seen)
+    check_patience(settings.patience, parts['validation'])
     report = Report()
     asked = list(collect_instructions(settings.instructions, report, progress)) if settings.instructions else []
 
-    # Code that is held out must not come back as the answer to an instruction.
-    held = {assemble_code(pair) for part in CORPUS_PARTS[1:] for pair in parts[part]}
-    asked = [pair for pair in deduplicate(asked)[0] if assemble_code(pair) not in held]
+    # Code that is held out must not come back as the answer to an instruction, in whatever layout.
+    asked, copies = keep_out(deduplicate(asked)[0], [pair for part in CORPUS_PARTS[1:] for pair in parts[part]])
     mixed = (draw_records(parts['train'], settings.code_samples, settings.seed, 'code')
              + draw_records(asked, settings.instruction_samples, settings.seed, 'instructions'))
     train, left_out = decontaminate(mixed, read_suite_texts())
@@ -96,7 +109,7 @@ def collect_rows(
         rows[part] = [pair | {'near': memories} for pair, memories in zip(pairs, near)]
     counts = {part: len(pairs) for part, pairs in rows.items()}
     return rows, facts | {'pairs': counts, 'instructions': len(asked), 'skipped': facts['skipped'] + report.skipped,
-                          'in_suites': left_out}
+                          'held_out_copies': copies, 'in_suites': left_out}
 
 # %% ../../nbs/71_instructions/25_rows.ipynb #53aed22e
 def read_layout(settings: InstructionsSettings) -> Layout:

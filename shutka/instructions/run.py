@@ -9,7 +9,7 @@ __all__ = ['plan_instructions', 'print_rows', 'train']
 from collections.abc import Callable
 from pathlib import Path
 
-from ..evaluate.comparison import evaluate_run
+from ..evaluate.comparison import evaluate_run, print_seen
 from ..evaluate.retrieval import retrieval_table
 from ..export.bundle import write_bundle
 from ..export.result import Result
@@ -20,6 +20,7 @@ from .writer import evaluate_writer, write_examples
 from ..train.folder import prepare
 from ..train.launch import launch
 from ..train.live import Live
+from ..train.lock import hold_run
 from ..train.machine import Machine
 from ..train.plan import Plan
 from ..train.recipe import plan_training, plan_with_pace
@@ -37,7 +38,9 @@ def print_rows(facts: dict):
     "What became of the sources: skipped, mixed, left out."
     for file in facts['skipped']: print('skipped', file)
     print('pairs:', facts['pairs'], '| instructions:', facts['instructions'],
-          '| left out, since the suites ask for it:', facts['in_suites'])
+          '| left out, since the suites ask for it:', facts['in_suites'],
+          '| since it is held out:', facts.get('held_out_copies', 0))
+    print_seen(facts)
 
 def train(
     settings: InstructionsSettings,
@@ -47,12 +50,12 @@ def train(
     recipe = Instructions(settings)
     plan = plan_training(recipe)
     print(plan)
-    print_rows(prepare(recipe)['data'])
-    launch(recipe, plan, show=show or Live(settings.out))
-
-    tables = {'What words and memories are worth': writer_table(evaluate_writer(settings.out)['writer']),
-              'What it writes for unseen doc comments': f'```typescript\n{write_examples(settings.out)}\n```',
-              'It still finds code': retrieval_table(evaluate_run(settings.out)['rows'])}
-    write_bundle(settings.out)
-    write_report(settings.out)
+    with hold_run(settings):
+        print_rows(prepare(recipe)['data'])
+        launch(recipe, plan, show=show or Live(settings.out))
+        tables = {'What words and memories are worth': writer_table(evaluate_writer(settings.out)['writer']),
+                  'What it writes for unseen doc comments': f'```typescript\n{write_examples(settings.out)}\n```',
+                  'It still finds code': retrieval_table(evaluate_run(settings.out)['rows'])}
+        write_bundle(settings.out)
+        write_report(settings.out)
     return Result(Path(settings.out), tables)

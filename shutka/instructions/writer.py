@@ -17,7 +17,7 @@ from ..core.errors import UserError
 from ..core.files import read_jsonl
 from ..core.hashes import sha256
 from ..data.syntax import parse_code
-from ..evaluate.comparison import POOLS
+from ..evaluate.comparison import name_pools
 from .recipe import measure_nats
 from .rows import read_layout, read_passages
 from ..models.decoder import generate_tokens
@@ -115,7 +115,7 @@ def evaluate_writer(
     settings, found, mark = load_recipe(out).settings, read_result(out), sha256(Path(out)/'model'/'model.safetensors')
     if found.get('writer_examined') == mark: return found
     model, layout, rows = load_model(Path(out)/'model'), read_layout(settings), []
-    for part, pool in POOLS:
+    for part, pool in name_pools(out):
         passages = read_passages(settings, part, model)[:most]
         if len(passages) < 2: continue
         of_pool = [*examine_writer(model, passages, layout), examine_parsing(model, passages[:written], layout)]

@@ -14,6 +14,7 @@ import tiktoken
 
 from ..core.errors import UserError
 from ..core.files import read_json
+from ..data.same_code import SEEN_FILE, SeenCode, read_seen, unpack_seen
 from .archive import BUNDLE_MANIFEST, load_bundled_encoding, load_bundled_model, read_bundle
 from .lm_tokenizers import call_transformers, import_transformers
 from .text_jepa_files import load_model
@@ -56,6 +57,7 @@ class Opened:
     encoding: tiktoken.Encoding | None = None           # of a text-JEPA, if one lay beside it
     tokenizer: object = None                            # of a causal model
     run: dict = field(default_factory=dict)             # run.json; {} if there is none
+    seen: SeenCode | None = None                        # what the weights have learned from; None if nobody knows
     content: dict[str, bytes] = field(default_factory=dict, repr=False)   # files of a bundle; {} if it is none
 
     @property
@@ -67,7 +69,8 @@ def _open_bundle(path: Path, device: str) -> Opened:
     content = read_bundle(path)
     model, encoding = load_bundled_model(content, path).to(device), load_bundled_encoding(content)
     run = json.loads(content.get('run.json', b'{}'))
-    return Opened(path=path, kind='text-jepa', model=model, encoding=encoding, run=run, content=content)
+    seen = unpack_seen(content[SEEN_FILE], f'{path}: {SEEN_FILE}') if SEEN_FILE in content else None
+    return Opened(path=path, kind='text-jepa', model=model, encoding=encoding, run=run, seen=seen, content=content)
 
 def _open_text_jepa(path: Path, device: str) -> Opened:
     "A text-JEPA from the folder of its weights or of its run."
@@ -76,7 +79,10 @@ def _open_text_jepa(path: Path, device: str) -> Opened:
     encoding = load_encoding(beside[0]/'encoding.json') if beside else None
     runs = [place/'run.json' for place in (weights, weights.parent) if (place/'run.json').is_file()]
     run = read_json(runs[0]) if runs else {}
-    return Opened(path=path, kind='text-jepa', model=load_model(weights).to(device), encoding=encoding, run=run)
+    # fingerprints beside the weights themselves go before those of the run
+    seen = next((found for found in map(read_seen, (weights, weights.parent)) if found is not None), None)
+    model = load_model(weights).to(device)
+    return Opened(path=path, kind='text-jepa', model=model, encoding=encoding, run=run, seen=seen)
 
 def _open_causal(path: Path | str, device: str) -> Opened:
     "A causal model of transformers, with its tokenizer, in the type that its weights have."

@@ -21,8 +21,9 @@ from ..core.errors import Diverged, UserError
 from ..core.files import read_json, read_jsonl
 from ..core.metrics import dead_dimensions, effective_rank, mean_cosine, measure_retrieval, rank_targets
 from ..data.pairs import Report, collect_pairs
-from ..data.parts import collect_parts, parse_held_out
+from ..data.parts import check_patience, collect_parts, parse_held_out
 from ..data.records import Pair
+from ..data.same_code import read_seen
 from ..data.sources import check_spec, parse_specs
 from ..models.jepa import info_nce
 from ..models.layers import Block
@@ -45,7 +46,7 @@ from .settings import TypescriptSettings
 CHECK_PAIRS = 256  # so many pairs are asked about, at most
 
 def make_retrieval_check(
-    pairs: list[Pair],  # held out; those without a doc comment are ignored
+    pairs: list[Pair],  # to validate on; those without a doc comment are ignored
 ) -> Callable:          # (model) -> metrics by name
     "A check over the documented pairs of unseen files; it raises `Diverged` for embeddings that are no numbers."
     asked = [pair for pair in pairs if pair['doc']][:CHECK_PAIRS]
@@ -162,9 +163,11 @@ class Typescript:
         return model, lambda: contrastive_loss(model, batch, config.temperature)[0]
 
     def collect(self, progress: Callable) -> tuple[dict, Callable]:
-        "The pairs of all sources in three parts, and the encoding; raises `UserError` for fewer than 2 pairs."
+        "The pairs of all sources in four parts, and the encoding; raises `UserError` for fewer than 2 pairs."
         settings, start = self.settings, open_resume(self.settings.resume)
-        parts, facts = collect_parts(settings.source, settings.held_out, settings.seed, settings.max_samples, progress)
+        parts, facts = collect_parts(settings.source, settings.held_out, settings.seed, settings.max_samples, progress,
+                                     start and start.seen)
+        check_patience(settings.patience, parts['validation'])
         if settings.tokenizer != 'train': encoding = open_encoding(settings.tokenizer)
         else: encoding = train_encoding(f"{p['doc']}\n{p['signature']}{p['body']}" for p in parts['train'])
         return pack_pairs(parts, facts, encoding, start)
@@ -197,15 +200,20 @@ class Typescript:
         model = self.build_start([e.body for e in examples])
         if settings.gradient_checkpointing: recompute_blocks(model, Block)
         views = PairBatches(examples, settings.batch_size, settings.seed)
-        check = make_retrieval_check(self._read_part('files'))
+        check = make_retrieval_check(self._read_validation())
         return model, make_typescript_phases(settings, views, len(examples), check)
 
     def _read_part(self, part: str) -> list[Pair]:
         return list(read_jsonl(Path(self.settings.out)/'data'/f'{part}.jsonl'))
 
+    def _read_validation(self) -> list[Pair]:
+        "What a check asks about: a part of its own, except in runs from before there was one."
+        has_own = (Path(self.settings.out)/'data'/'validation.jsonl').is_file()
+        return self._read_part('validation' if has_own else 'files')
+
     def halt_reason(self, checks: list[dict]) -> str:
         "Why training should end now: the embeddings have collapsed."
-        documented = sum(bool(pair['doc']) for pair in self._read_part('files'))
+        documented = sum(bool(pair['doc']) for pair in self._read_validation())
         return collapse_reason(checks, SIZES[self.settings.size].width, min(documented, CHECK_PAIRS))
 
     def save(self, trained: TextJEPA):
@@ -216,7 +224,7 @@ class Typescript:
         "What was trained so far, with the run's encoding."
         out = Path(self.settings.out)
         return Opened(path=out, kind='text-jepa', model=trained.eval(), run=read_json(out/'run.json'),
-                      encoding=load_encoding(out/'encoding.json'))
+                      encoding=load_encoding(out/'encoding.json'), seen=read_seen(out))
 
     def resume_command(self) -> str:
         "The command line that resumes the run."

@@ -9,7 +9,7 @@ __all__ = ['plan_typescript', 'print_pairs', 'train']
 from collections.abc import Callable
 from pathlib import Path
 
-from ..evaluate.comparison import evaluate_run, shape_table
+from ..evaluate.comparison import evaluate_run, print_seen, shape_table
 from ..evaluate.retrieval import retrieval_table
 from ..export.bundle import write_bundle
 from ..export.result import Result
@@ -37,6 +37,7 @@ def print_pairs(facts: dict):
     for file in facts['skipped']: print('skipped', file)
     print('dropped as duplicates:', facts['dropped'], '| held out:', ', '.join(facts['held_out']) or 'files only',
           '| pairs:', facts['pairs'])
+    print_seen(facts)
 
 def train(
     settings: TypescriptSettings | None = None,   # the defaults train on the bundled corpus, in a minute
