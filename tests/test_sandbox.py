@@ -39,6 +39,15 @@ def value(judge, expression): return judge.run('', [expression])[0]
     ('/*', '*/ 1', 'TS1010'),                            # what is open in the answer is not closed by the uses
     ('{', '}', 'TS1005'),
     ('// @ts-nocheck\nconst a: string = 1', '', 'silences'),
+    ('// @TS-NOCHECK\nconst a: string = 1', '', 'silences'),
+    ('/* first */ //   @Ts-NoCheck because\nconst a: string = 1', '', 'silences'),
+    ('/// @ts-noCheck\nconst a: string = 1', '', 'silences'),
+    ('/* @TS-nocheck */\nconst a: string = 1', '', 'TS2322'),   # such a comment silences nobody
+    ('// @ts-ignore\nconst a: string = 1', '', 'silences'),
+    ('/* @ts-expect-error */ const a: string = 1', '', 'silences'),
+    ('/*\n * @ts-ignore */\nconst a: string = 1', '', 'silences'),
+    ('const a = "// @ts-nocheck"', '', ''),                      # nor does a string
+    ('// never use @ts-nocheck\nconst a = 1', '', ''),
     ('const f = (x) => x', '', 'TS7006'),
     ('console.log("fine"); const a = [3, 1].toSorted()', '', ''),
     ('document.title', '', 'TS2584'),
@@ -119,13 +128,13 @@ HOSTILE = {  # how f() ends, and the answer
     'memory at the top': ('throws InternalError', 'let s = "x"; for (;;) s += s; const f = () => 42'),
     'recursion': ('throws InternalError', 'const f = (): number => f() + 1'),
     'recursion through the engine': ('throws InternalError', 'const f = (): any => [1].map(() => f())'),
-    'recursion of the result': ('throws RangeError', 'const f = () => { const a: any = []; a.push(a); return a }'),
+    'recursion of the result': ('crash', 'const f = () => { const a: any = []; a.push(a); return a }'),
     'deep result': (
-        'throws RangeError',
+        'crash',
         'const f = () => { let a: any = 42; for (let i = 0; i < 1e5; i++) a = [a]; return a }'),
-    'huge result': ('throws RangeError', 'const f = () => "x".repeat(5e6)'),
-    'huge sparse result': ('throws RangeError', 'const f = () => { const a = []; a.length = 2 ** 32 - 1; return a }'),
-    'huge number': ('throws RangeError', 'const f = () => 7n ** 300000n'),
+    'huge result': ('crash', 'const f = () => "x".repeat(5e6)'),
+    'huge sparse result': ('crash', 'const f = () => { const a = []; a.length = 2 ** 32 - 1; return a }'),
+    'huge number': ('crash', 'const f = () => 7n ** 300000n'),
     'half a character': ('"?"', 'const f = () => "\\ud800"'),
     'half a character thrown': ('throws Error', 'const f = () => { throw new Error("\\ud800") }'),
     'exit': ('throws ReferenceError', 'const f = () => { process.exit(0); return 42 }'),
@@ -179,14 +188,15 @@ HOSTILE = {  # how f() ends, and the answer
         'const f = () => new Map([[1, 2]])'),
     'then': ('{}', '(Object.prototype as any).then = (done: any) => done(42); const f = () => ({})'),
     'Promise': ('41', 'Promise.prototype.then = () => 42 as any; const f = () => Promise.resolve(41)'),
+    'getter that throws': ('crash', 'const f = () => ({ get a() { throw new RangeError() } })'),
     'proxy that throws': (
-        'throws number',
+        'crash',
         'const f = () => new Proxy({}, { ownKeys() { throw 42 }, get() { throw 42 } })'),
     'proxy without an end': (
-        'throws RangeError',
+        'crash',
         'const f = () => new Proxy([], { get: (_, k) => k === "length" ? Infinity : 42, has: () => true })'),
     'revoked proxy': (
-        'throws TypeError',
+        'crash',
         'const f = () => { const p = Proxy.revocable([], {}); p.revoke(); return p.proxy }'),
     'another answer': ('throws SyntaxError', 'export const $answer = () => 42; const f = () => 41'),
     'the end of the module': ('broken', 'const f = () => 41 /*'),
@@ -208,7 +218,7 @@ HOSTILE = {  # how f() ends, and the answer
 @pytest.mark.parametrize('ends, code', HOSTILE.values(), ids=HOSTILE)
 def test_withstands(judge, ends, code):
     want = Outcome('value', 42)
-    [got] = judge.run(code, ['f()'], seconds=.5 if ends in ('time', 'crash') else 5, megabytes=32)
+    [got] = judge.run(code, ['f()'], seconds=.5 if ends == 'time' or 'get name()' in code else 5, megabytes=32)
     assert str(replace(got, message='')) == ends and not match_outcomes(got, want), got
     str(got).encode()
     process = judge.worker.process

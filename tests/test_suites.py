@@ -116,9 +116,24 @@ def test_hostile_answers_score_nothing_and_harm_nothing(judge, tmp_path):
 @needs_node
 def test_the_compiler_is_not_silenced(judge):
     task = task_of('firstOf')
-    silent, loose = f'// @ts-nocheck\n{task.reference}', task.reference.replace('T | undefined', 'any')
-    row = score_task(task, [silent, loose, task.reference], judge)
-    assert [answer['passed'] for answer in row['answers']] == [False, False, True] and row['types'] == 1
+    loose = task.reference.replace('T | undefined', 'any')
+    silent = [f'// {word}\n{code}' for word in ('@ts-nocheck', '@TS-NOCHECK') for code in (task.reference, loose)]
+    row = score_task(task, [*silent, loose, task.reference], judge)
+    assert [answer['passed'] for answer in row['answers']] == [False] * 5 + [True] and row['types'] == 1
+
+
+@pytest.mark.net
+@needs_node
+@pytest.mark.parametrize('answer', [
+    '(n: number) => { let a: any = n; for (let i = 0; i < 200; i++) a = [a]; return a }', '() => "x".repeat(200_000)',
+    '() => new Proxy({}, { ownKeys() { throw new RangeError() } })', '() => ({ get a() { throw new RangeError() } })'])
+def test_a_value_that_cannot_be_written_down_is_no_error_that_was_wanted(judge, answer):
+    case = Case('f(1)', 'throw new RangeError()')
+    task = Task(suite='mine', id='f', prompt='p', signature='s', reference='const f = () => { throw RangeError() }',
+                wrong=('const f = () => 1',), cases=(case,))
+    row = score_task(task, [f'const f: any = {answer}', 'const f = (n: number): any => { throw new RangeError() }'],
+                     judge)
+    assert [answer['passed'] for answer in row['answers']] == [False, True]
 
 
 @pytest.mark.net

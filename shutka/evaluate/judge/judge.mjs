@@ -44,7 +44,9 @@ function library(name) {
 }
 
 function check({ code, uses }) {
-  if (/@ts-(ignore|nocheck|expect-error)/.test(code)) return { errors: ['the answer silences the type checker'] }
+  // What silences the compiler, it has found itself: how a directive may be spelled is not for us to guess.
+  const { checkJsDirective, commentDirectives } = sourceOf(FILE, code)
+  if (checkJsDirective?.enabled === false || commentDirectives?.length) return { errors: ['the answer silences the type checker'] }
   const alone = ts.transpileModule(code, { reportDiagnostics: true, fileName: FILE }).diagnostics
   if (alone.length) return { errors: told(alone) }  // what is open here must not be closed by what follows
   const files = { [FILE]: `${code}\n;{\n${uses}\n}\n`, [AROUND]: CONSOLE }
@@ -155,7 +157,11 @@ async function outcome(answer, call, seconds, megabytes) {
   try {
     const module = settled(must(guest.evalCode(`${answer}\n;${call}`, 'answer.js', { type: 'module' })))
     const value = settled(must(guest.callFunction(guest.getProp(module, '$answer'), guest.undefined)))
-    return { kind: 'value', value: scribe.getString(must(scribe.callFunction(write, scribe.undefined, value, scribe.newNumber(LARGEST)))) }
+    const written = scribe.callFunction(write, scribe.undefined, value, scribe.newNumber(LARGEST))
+    if (!written.error) return { kind: 'value', value: scribe.getString(written.value) }
+    // The call returned, so it did not throw; that its value cannot be written down is another matter.
+    const [, why] = JSON.parse(scribe.getString(must(scribe.callFunction(report, scribe.undefined, written.error))))
+    return late ? { kind: 'time', message: `not done in ${seconds} s` } : { kind: 'crash', message: why || 'the value cannot be written down' }
   } catch (e) {
     if (late) return { kind: 'time', message: `not done in ${seconds} s` }
     if (e instanceof Never) return { kind: 'never', message: 'the promise never settles' }
