@@ -1,17 +1,21 @@
 "Phase 2 as a run: its weights spread over two processes, its last part in ternary weights."
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from small import SMALL
 
+from shutka.core.errors import UserError
 from shutka.instructions.recipe import Instructions
 from shutka.instructions.settings import InstructionsSettings
+from shutka.instructions.writer import WRITTEN_FUNCTIONS, evaluate_writer
 from shutka.models.decoder import generate_tokens, sum_decoder_nats
 from shutka.models.text_jepa_files import load_model, save_model
 from shutka.train.folder import prepare
 from shutka.train.launch import launch
 from shutka.train.run import read_steps
+from shutka.typescript.recipe import use_bag_alone
 
 
 def quiet(line): pass
@@ -61,3 +65,32 @@ def test_a_ternary_decoder_is_packed_and_writes_the_same(trained, tmp_path):
     torch.testing.assert_close(nats, expected, rtol=1e-5, atol=1e-4)
     written, expected = (list(generate_tokens(decoder, [1, 2], told[:1], 20)) for decoder in decoders)
     assert written == expected
+
+
+def test_the_encoder_of_words_learns_if_it_is_told_to(trained, phase1):
+    "What finds memories stays as it was: the words, and the encoder of code."
+    before, after = load_model(Path(phase1)/'model').state_dict(), load_model(trained('all', learn='all')/'model')
+    changed = {name.split('.')[0] for name, value in after.state_dict().items()
+               if name in before and not torch.equal(value, before[name])}
+    assert changed == {'x_encoder', 'predictor'}
+
+
+def test_blocks_that_take_no_part_cannot_learn(phase1, tmp_path):
+    shutil.copytree(phase1, tmp_path/'words')
+    model = load_model(tmp_path/'words'/'model')
+    use_bag_alone(model)
+    save_model(model, tmp_path/'words'/'model')
+    settings = InstructionsSettings(resume=str(tmp_path/'words'), learn='all', batch_size=4, out=tmp_path/'run')
+    with pytest.raises(UserError, match="learn must be 'decoder', since the blocks of .*words take no part yet"):
+        prepare(Instructions(settings), quiet)
+
+
+def test_an_examination_says_what_it_is_at(trained, monkeypatch):
+    out, lines = trained('run'), []
+    monkeypatch.setitem(WRITTEN_FUNCTIONS, 'tiny', 1)
+    rows = evaluate_writer(out, lines.append)['writer']
+    assert lines[0] == 'examination on unseen files: 48 functions with everything (1 of 6)'
+    assert lines[-1] == 'examination on unseen packages: writing 1 functions'
+    assert {row['functions'] for row in rows} <= {1, 48, *range(2, 48)}
+    lines.clear()
+    assert evaluate_writer(out, lines.append)['writer'] == rows and not lines   # the same weights are not asked twice

@@ -164,6 +164,9 @@ class Instructions:
         "Rows in four parts; raises `UserError` for fewer than 2 rows, or if phase 1 has no encoding."
         start = open_resume(self.settings.resume)
         self._decoder_config(start.encoding, start.model.config.width)   # refused before anything is collected
+        if self.settings.learn == 'all' and not start.model.config.ordered:
+            raise UserError(f"learn must be 'decoder', since the blocks of {self.settings.resume} take no part yet: "
+                            "its training ended while it learned words")
         rows, facts = collect_rows(self.settings, start.model, progress, start.seen)
         return pack_pairs(rows, facts, start.encoding, start)
 

@@ -53,7 +53,9 @@ def train(
     with hold_run(settings):
         print_rows(prepare(recipe)['data'])
         launch(recipe, plan, show=show or Live(settings.out))
-        tables = {'What words and memories are worth': writer_table(evaluate_writer(settings.out)['writer']),
+        writer = evaluate_writer(settings.out)['writer']
+        print('examination: finding code, and some of what is written')
+        tables = {'What words and memories are worth': writer_table(writer),
                   'What it writes for unseen doc comments': f'```typescript\n{write_examples(settings.out)}\n```',
                   'It still finds code': retrieval_table(evaluate_run(settings.out)['rows'])}
         write_bundle(settings.out)

@@ -15,7 +15,8 @@ from ..models.shapes import DECODER_SIZES
 from ..train.settings import TrainSettings
 
 # %% ../../nbs/71_instructions/20_settings.ipynb #1779873d
-LEARNED_PARAMETERS = {'decoder': r'^model\.decoder\.', 'all': '.'}   # by the setting `learn`
+LEARNED_PARAMETERS = {'decoder': r'^model\.decoder\.',
+                      'all': r'^model\.(decoder|x_encoder|predictor)\.'}   # by the setting `learn`
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionsSettings(TrainSettings):
@@ -27,7 +28,7 @@ class InstructionsSettings(TrainSettings):
     size: str = 'tiny'                    # size of the decoder: tiny, small or base
     code_samples: int = 0                 # number of pairs of `source` to train on, at most; 0 takes all
     instruction_samples: int = 0          # number of pairs of `instructions` to train on, at most; 0 takes all
-    learn: str = 'decoder'                # 'decoder', or 'all' to train the encoder, too
+    learn: str = 'decoder'                # 'decoder', or 'all' to train the encoder of words and the predictor, too
     memories: int = 2                     # number of memories in the context of each row
     fim: float = .5                       # share of rows with a gap to fill
     tokens: int = 256                     # number of tokens of a row's code, at most
