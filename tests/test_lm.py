@@ -15,8 +15,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from shutka.core.errors import UserError
 from shutka.models import lm
-from shutka.models.lm import CausalLM, estimate_lm_size, lm_loss, measure_perplexity, recompute_layers, shard_batch
-from shutka.models.lm_files import check_lm_head, open_lm, resize_vocabulary, save_lm
+from shutka.models.lm import (
+    CausalLM,
+    estimate_lm_size,
+    lm_loss,
+    make_lm_config,
+    measure_perplexity,
+    recompute_layers,
+    shard_batch,
+)
+from shutka.models.lm_files import check_lm_head, load_pretrained_lm, open_lm, resize_vocabulary, save_lm
 from shutka.models.lm_tokenizers import open_tokenizer, save_tokenizer, train_tokenizer
 from shutka.text.commit_tokens import add_markers, spell_marker
 from shutka.train.fit import fit
@@ -318,6 +326,76 @@ DAMAGE = {
     'tokenizer cut short': lambda f: cut(f/'tokenizer.json'),
     'a tokenizer of something else': lambda f: (f/'tokenizer.json').write_text('{"version": "1.0"}'),
 }
+
+KERNEL = 'ada/fast-attention'
+
+WISHES = {   # file -> what it asks for, all of them programs
+    'an attention': ('config.json', {'model_type': 'gpt2', '_attn_implementation': KERNEL}),
+    'one of a revision': ('config.json', {'model_type': 'gpt2', 'attn_implementation': f'{KERNEL}@main:forward'}),
+    'one of a part': ('config.json', {'text_config': {'_attn_implementation': KERNEL}}),
+    'one for each part': ('config.json', {'attn_implementation': {'': 'sdpa', 'text': KERNEL}}),
+    'experts': ('config.json', {'_experts_implementation': KERNEL}),
+    'an attention beside the weights': ('sentence_bert_config.json', {'model_args': {'attn_implementation': KERNEL}}),
+    'a class from the folder': ('modules.json', [{'idx': 0, 'name': '0', 'path': '', 'type': 'mine.Mine'}]),
+    'a class of a router': ('1_Router/router_config.json', {'types': {'a': 'mine.Mine'}}),
+    'a function': ('2_Dense/config.json', {'activation_function': 'os.system'}),
+    'a model elsewhere': ('adapter_config.json', {'base_model_name_or_path': 'ada/base'}),
+    'deep JSON': ('modules.json', None),
+    'a number': ('config.json', 7),
+}
+
+@pytest.mark.parametrize('wish', WISHES)
+def test_a_folder_that_asks_for_a_program_is_refused_before_anything_reads_it(wish, folder, tmp_path, monkeypatch):
+    from shutka.models.opening import open_model
+    name, value = WISHES[wish]
+    asks = shutil.copytree(folder, tmp_path/'asks')
+    (asks/name).parent.mkdir(exist_ok=True)
+    (asks/name).write_text('[' * 10**5 if value is None else json.dumps(value))
+    (asks/'mine.py').write_text(f'open({str(asks/"ran")!r}, "w")\nclass Mine: pass\n')
+    if name != 'config.json': (asks/'modules.json').touch()   # it is a sentence encoder then
+    read = []
+    for kind in ('AutoModelForCausalLM', 'AutoConfig', 'AutoTokenizer'):
+        monkeypatch.setattr(f'transformers.{kind}.from_pretrained', lambda *args, **kw: read.append(args))
+    for call in (open_model, open_tokenizer, lambda name: open_lm(name, None), lambda name: make_lm_config(name, 9)):
+        with pytest.raises(UserError, match='asks'): call(asks)
+    assert not read and not (asks/'ran').exists()
+
+
+def test_a_name_on_a_hub_that_asks_for_a_program_is_refused(monkeypatch):
+    asks = {'_attn_implementation': KERNEL}
+    monkeypatch.setattr('transformers.PretrainedConfig.get_config_dict', lambda name: (asks, {}))
+    for call in (load_pretrained_lm, lambda name: make_lm_config(name, 9)):
+        with pytest.raises(UserError, match='ada/model must not ask for a program from a hub'): call('ada/model')
+
+
+@pytest.mark.parametrize('choice', ['flash_attention_2', 'flash_attention_3', 'flex_attention', 'eager', 'sdpa'])
+def test_a_folder_does_not_choose_how_attention_is_computed(choice, folder, tokenizer, tmp_path, monkeypatch):
+    "Where its package is missing, transformers fetches a program for some of these."
+    from shutka.models.opening import open_model
+    fetched = []
+    monkeypatch.setattr('transformers.modeling_utils.lazy_import_flash_attention', lambda *a, **kw: fetched.append(a))
+    asks = shutil.copytree(folder, tmp_path/'asks')
+    reshaped(_attn_implementation=choice)(asks)
+    for opened in (open_lm(asks, tokenizer).lm, open_lm(asks, tokenizer, scratch=True).lm, open_model(asks).model):
+        assert opened.config._attn_implementation == 'sdpa'
+    assert not fetched
+
+
+def test_weights_that_are_a_program_are_refused_in_each_part(folder, tmp_path):
+    asks = shutil.copytree(folder, tmp_path/'asks')
+    (asks/'2_Dense').mkdir()
+    torch.save({}, asks/'2_Dense'/'pytorch_model.bin')
+    with pytest.raises(UserError, match='2_Dense must hold its weights as safetensors'): open_tokenizer(asks)
+
+
+@pytest.mark.parametrize('template', ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ messages.append(1) }}",
+                                      "{{ cycler.__init__.__globals__.os.popen('id').read() }}"])
+def test_a_chat_template_stays_in_its_sandbox(template, folder):
+    from jinja2.exceptions import SecurityError
+    tokenizer = open_tokenizer(folder)
+    tokenizer.chat_template = template
+    with pytest.raises(SecurityError): tokenizer.apply_chat_template([{'role': 'user', 'content': 'a'}], tokenize=False)
+
 
 @pytest.mark.parametrize('damage', DAMAGE)
 def test_a_damaged_folder_is_refused(damage, folder, tmp_path):

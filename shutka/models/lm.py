@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import UserError
-from .lm_tokenizers import call_transformers, import_transformers
+from .lm_tokenizers import import_transformers, open_lm_config
 from .recompute import recompute_in_backward
 
 # %% ../../nbs/30_models/60_lm.ipynb #d39818b8
@@ -35,7 +35,7 @@ def make_lm_config(
     if name in LM_SHAPES:
         width, layers, heads = LM_SHAPES[name]
         config = t.GPT2Config(n_embd=width, n_layer=layers, n_head=heads)
-    else: config = call_transformers('model', name, t.AutoConfig.from_pretrained)
+    else: config = open_lm_config(name)
     config.vocab_size = vocabulary
     config.pad_token_id = None   # one beyond the new vocabulary would be refused
     if positions: config.max_position_embeddings = positions

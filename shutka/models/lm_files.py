@@ -19,7 +19,13 @@ from torch import nn
 from ..core.errors import UserError
 from ..core.files import fsync_dir, write_atomic
 from .lm import CausalLM, lm_loss, make_lm_config
-from .lm_tokenizers import call_transformers, import_transformers, open_tokenizer, save_tokenizer
+from shutka.models.lm_tokenizers import (
+    call_transformers,
+    import_transformers,
+    open_lm_config,
+    open_tokenizer,
+    save_tokenizer,
+)
 from ..text.commit_tokens import count_vocabulary
 
 # %% ../../nbs/30_models/65_lm_files.ipynb #beab2c82
@@ -42,7 +48,7 @@ def load_pretrained_lm(name: str | Path):
     "A trained model of transformers, whole; raises `UserError`."
     load = import_transformers().AutoModelForCausalLM.from_pretrained
     lm, found = call_transformers('causal model', name, load, use_safetensors=True, dtype=torch.float32,
-                                  output_loading_info=True)
+                                  config=open_lm_config(name), output_loading_info=True)
     # Transformers reports these three and goes on with noise.
     for what in ('missing_keys', 'unexpected_keys', 'mismatched_keys'):
         if not found[what]: continue

@@ -16,7 +16,7 @@ from ..core.errors import UserError
 from ..core.files import read_json
 from ..data.same_code import SEEN_FILE, SeenCode, read_seen, unpack_seen
 from .archive import BUNDLE_MANIFEST, load_bundled_encoding, load_bundled_model, read_bundle
-from .lm_tokenizers import call_transformers, import_transformers
+from .lm_tokenizers import call_transformers, import_transformers, open_lm_config
 from .text_jepa_files import load_model
 from ..text.tokenizer import load_encoding
 
@@ -88,7 +88,7 @@ def _open_causal(path: Path | str, device: str) -> Opened:
     "A causal model of transformers, with its tokenizer, in the type that its weights have."
     t = import_transformers()
     model = call_transformers('causal model', path, t.AutoModelForCausalLM.from_pretrained,
-                              use_safetensors=True, dtype='auto')
+                              config=open_lm_config(path), use_safetensors=True, dtype='auto')
     tokenizer = call_transformers('tokenizer', path, t.AutoTokenizer.from_pretrained)
     return Opened(path=path, kind='causal', model=model.to(device).eval(), tokenizer=tokenizer)
 
@@ -100,7 +100,7 @@ def _open_sentences(path: Path | str, device: str) -> Opened:
         raise UserError(f"sentence-transformers must be installed to open {path} "
                         f"(pip install sentence-transformers), or a bundle of shutka's be given") from None
     model = call_transformers('sentence encoder', path, SentenceTransformer, "a bundle of shutka's",
-                              device=device, model_kwargs={'use_safetensors': True})
+                              device=device, model_kwargs={'use_safetensors': True, 'attn_implementation': None})
     return Opened(path=path, kind='sentences', model=model.eval())
 
 # %% ../../nbs/30_models/90_opening.ipynb #4a781a01
