@@ -2,10 +2,11 @@
 
     python benchmarks/history.py [REPO] [--steps 600]
 
-The perplexity of commits that it has not seen: untrained, trained, and trained as long on the same tokens in a random
-order. REPO is this project's own clone if it is not given. The tiny GPT-2, windows of 256 tokens, 8 of them a step;
-every token of the validation windows counts once. Shuffled tokens teach how often each token comes, and nothing of
-what follows what: a model that only learned the first would do as well on them.
+The perplexity of the newest commits, which it has not seen: untrained, trained, and trained as long on the same tokens
+in a random order. What share of their added lines stands in the commits to learn from, too, is said beside it. REPO is
+this project's own clone if it is not given. The tiny GPT-2, windows of 256 tokens, 8 of them a step; every token of the
+validation windows counts once. Shuffled tokens teach how often each token comes, and nothing of what follows what: a
+model that only learned the first would do as well on them.
 """
 import os
 
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shutka.history.commit_file import write_commits  # noqa: E402
 from shutka.history.recipe import read_windows  # noqa: E402
-from shutka.history.tokens import tokenize_history  # noqa: E402
+from shutka.history.tokens import share_lines, tokenize_history  # noqa: E402
 from shutka.models.lm import lm_loss, measure_perplexity  # noqa: E402
 from shutka.models.lm_files import open_lm  # noqa: E402
 from shutka.models.lm_tokenizers import open_tokenizer  # noqa: E402
@@ -74,6 +75,9 @@ def main():
         splits = index['splits']
         print(f"{written.read:,} commits, {splits['train']['tokens']:,} tokens to train on, "
               f"{splits['validation']['tokens']:,} to be judged by; {args.steps} steps of {BATCH} windows")
+        newest = splits['validation']
+        print(f"the newest {newest['documents']:,} commits add {newest['added_lines']:,} lines; "
+              f"{share_lines(index):.1%} of them stand in the commits to learn from, too")
         tokens = TokenSplit(base/'data'/'tokens', 'train')
         ways = {'untrained': (None, 0), 'shuffled tokens': (Shuffled(tokens, BATCH), args.steps),
                 'history': (WindowBatches(tokens, BATCH), args.steps)}

@@ -8,14 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shutka.core.errors import UserError
-from shutka.core.files import read_json
+from shutka.core.files import read_json, write_json
 from shutka.faces.batch import run_notebook
+from shutka.history.config import TrainingConfig, TrainingSection, read_config
+from shutka.history.planning import make_history_recipe
+from shutka.history.settings import HistorySettings
+from shutka.train.machine import Device, Machine
 
 ROOT = Path(__file__).parents[1]
 FEW = dict(sequence_length='64', overlap='16', force_epochs='1', model='tiny', encoder='words', processes='1')
@@ -33,7 +38,7 @@ def git(folder, *words, at=0):
 
 
 def repository(folder, commits=30):
-    "A small history with a merge at its end."
+    "A small history with a merge at its end, whose settings name programs that leave a canary beside it."
     folder.mkdir()
     git(folder, 'init', '-b', 'main')
     for i in range(commits): commit(folder, i)
@@ -41,6 +46,10 @@ def repository(folder, commits=30):
     commit(folder, 'side')
     git(folder, 'checkout', 'main')
     git(folder, 'merge', '--no-ff', '-m', 'Merge side', 'side', at=commits + 1)
+    canary = f'touch {folder.parent}/canary; false'
+    git(folder, 'config', 'merge.armed.driver', canary)
+    (folder/'.git'/'info'/'attributes').write_text('* merge=armed diff=armed filter=armed\n')
+    for name in ('diff.armed.textconv', 'filter.armed.smudge', 'core.fsmonitor'): git(folder, 'config', name, canary)
     return folder
 
 
@@ -48,8 +57,9 @@ def commit(folder, i):
     text = f'export const part{i} = {i}\n'
     text += f'export function twice{i}() {{ return 2 * part{i} }}\n'
     (folder/f'part{i}.ts').write_text(text)
-    git(folder, 'add', '-A')
-    git(folder, 'commit', '-m', f'Add part {i}', at=i if isinstance(i, int) else 99)
+    safe = ('-c', 'core.fsmonitor=false')
+    git(folder, *safe, 'add', '-A')
+    git(folder, *safe, 'commit', '-m', f'Add part {i}', at=i if isinstance(i, int) else 99)
 
 
 def manifest(base): return read_json(base/'MANIFEST_DYNAMIC.json')
@@ -82,6 +92,53 @@ def test_all_files_are_there(finished):
     assert len((base/'data'/'git_history_rich.jsonl').read_text().splitlines()) == 32
     vectors = np.load(base/'embeddings'/'embeddings_rich.npz')
     assert vectors['embeddings'].shape == (32, 384) and vectors['ids'].shape == vectors['timestamps'].shape == (32,)
+
+
+def test_no_program_of_the_repository_has_run(finished):
+    repo, _ = finished
+    assert not (repo.parent/'canary').exists()
+
+
+def test_the_newest_commits_validate_and_shared_lines_are_told(finished):
+    _, base = finished
+    said = manifest(base)
+    assert said['sequence_metadata']['commits'] == {'train': 29, 'validation': 3}
+    # every part has lines of its own, and each was added once
+    assert said['sequence_metadata']['shared_lines'] == said['training_report']['shared_lines'] == 0.
+    run = base/said['phase_results']['phase_4_training']['run']
+    assert read_json(run/'run.json')['data']['shared_lines'] == 0.
+    assert 'shared lines' in (run/'report.html').read_text().replace('_', ' ')
+
+
+def with_gpus(*gigabytes) -> Machine:
+    return Machine(devices=tuple(Device(f'{size} GB', (7, 5), size * 10**9) for size in gigabytes), cores=4,
+                   ram=30 * 10**9, free=10**12)
+
+
+@pytest.mark.parametrize('first, later, processes', [((16,), (16, 16), 0), ((16, 16), (16,), 0), ((16,), (), 0),
+                                                     ((), (16, 16, 16), 2), ((6,), (24, 24, 24, 24, 24), 4)])
+def test_another_machine_goes_on_with_the_same_run(finished, tmp_path, first, later, processes):
+    base = tmp_path/'base'
+    base.mkdir()
+    (base/'data').symlink_to(finished[1]/'data')
+    config = read_config(finished[1]/'training_config.yaml')
+    two = HistorySettings(base_dir=str(base), force_epochs=2)
+    def ask(settings=two, config=config, gpus=later):
+        return make_history_recipe(settings, 'app', config, with_gpus(*gpus), 'shutka run git_history')
+
+    begun, numbers = ask(gpus=first)
+    write_json(Path(begun.settings.out)/'run.json', {'settings': asdict(begun.settings)})   # as `prepare` does
+    resumed, again = ask()
+    same = [name for name in asdict(begun.settings) if name not in type(begun.settings).session_fields]
+    assert [getattr(begun.settings, name) for name in same] == [getattr(resumed.settings, name) for name in same]
+    assert resumed.settings.out == begun.settings.out and resumed.settings.processes == processes
+    assert {k: v for k, v in numbers.items() if 'time' not in k} == {k: v for k, v in again.items() if 'time' not in k}
+    assert not resumed.settings.batch_size % (resumed.settings.processes or max(1, len(later)))
+    # what the user asks for is another run
+    for other in (HistorySettings(base_dir=str(base), force_epochs=3), HistorySettings(base_dir=str(base))):
+        assert ask(other)[0].settings.out != begun.settings.out
+    slower = TrainingConfig(training=TrainingSection(base_learning_rate=1e-6), model=config.model)
+    assert ask(config=slower)[0].settings.out != begun.settings.out
 
 
 def test_what_the_jq_lines_of_the_original_design_ask_for(finished):
@@ -189,7 +246,7 @@ def test_killed_in_each_phase_the_same_command_completes(finished, tmp_path, mon
 def refused(capfd, tmp_path, given):
     "What is said when a run is refused, and what is in its folder then."
     assert run_notebook('git_history', dict(base_dir=str(tmp_path/'base'), **FEW) | given) == 2
-    left = sorted({path.name for path in (tmp_path/'base').iterdir()} - {'notebook.ipynb'})
+    left = sorted(path.name for path in (tmp_path/'base').iterdir() if path.suffix not in ('.ipynb', '.lock'))
     return capfd.readouterr().err, left
 
 

@@ -1,5 +1,7 @@
 "Text that pretends to be a marker, streams that must not meet, and tokens that count once."
 import json
+import math
+import random
 import shutil
 import subprocess
 import tracemalloc
@@ -20,8 +22,9 @@ from shutka.text.commit_tokens import (
     tokenize_texts,
 )
 from shutka.text.shards import TokenSplit, check_tokens, choose_dtype, write_tokens
+from shutka.text.shared_lines import list_added_lines
 from shutka.text.window_batches import WindowBatches, write_sequences
-from shutka.text.windows import SPLITS, Cut, choose_split
+from shutka.text.windows import SPLITS, Cut, choose_split, find_boundary
 
 END = '<|endoftext|>'  # GPT-2's
 
@@ -159,40 +162,73 @@ def test_times(seconds, zone, text):
     ({'hash': 5}, 'hash of a commit must be str, got 5'),
     ({'files_renamed': []}, 'files_renamed')])
 def test_commits_that_are_none(tokenizer, tmp_path, changes, message):
-    with pytest.raises(UserError, match=message): write_tokens([commit(1), commit(**changes)], tokenizer, tmp_path)
+    with pytest.raises(UserError, match=message):
+        write_tokens([commit(1), commit(**changes)], tokenizer, tmp_path, math.inf)
     lacking = {k: v for k, v in commit().items() if k not in changes}
     with pytest.raises(UserError, match=f'must have {next(iter(changes))!r}'):
-        write_tokens([lacking], tokenizer, tmp_path)
+        write_tokens([lacking], tokenizer, tmp_path, math.inf)
     assert not list(tmp_path.iterdir())
 
 
 # ---- two streams
 
-def test_a_commit_stays_on_its_side():
+def test_the_newest_changes_are_kept_for_validation():
     many = [commit(i) for i in range(4_000)]
-    sides = [choose_split(c) for c in many]
-    assert abs(sides.count('validation') - 400) < 80
-    assert sides != [choose_split(c, seed=1) for c in many]
-    more = [choose_split(c, .2) for c in many]
-    assert all(b == 'validation' for a, b in zip(sides, more) if a == 'validation')
-    for c, side in zip(many[:200], sides):
+    boundary = find_boundary(many)
+    sides = [choose_split(c, boundary) for c in many]
+    assert sides == ['train'] * 3_600 + ['validation'] * 400
+    mixed = random.Random(0).sample(many, 4_000)
+    assert find_boundary(mixed) == boundary   # in whatever order they come
+    for c, side in zip(many[3_500:3_700], sides[3_500:]):
         picked = {'hash': 'f' * 40, 'body': 'again', 'branches': ['other'], 'parents': ['1' * 40]}
-        assert choose_split(c | picked) == side   # a cherry-pick of it
-        assert choose_split(c | {'parents': []}) == 'train'
+        assert choose_split(c | picked, boundary) == side   # a cherry-pick of it, made at any time
+        assert choose_split(c | {'parents': []}, boundary) == 'train'
+    assert find_boundary(many + [c | {'hash': 'f' * 40} for c in many[::2]]) == boundary   # copies change nothing
+
+
+@pytest.mark.parametrize('n, share, held', [(1, .1, 0), (2, .1, 1), (5, .1, 1), (24, .2, 5), (30, .1, 3), (10, 0, 0),
+                                            (3, .99, 2)])
+def test_how_many_are_kept(n, share, held):
+    for same in (False, True):   # each at its own time, or all at once, as a tool may write them
+        some = [commit(i) | ({'author_timestamp': -1} if same else {}) for i in range(n)]
+        boundary = find_boundary(some, share)
+        assert sum(choose_split(c, boundary) == 'validation' for c in some) == held
+
+
+def test_a_commit_without_a_clock_is_refused():
+    for key in ('author_timestamp', 'subject', 'parents'):
+        lacking = {k: v for k, v in commit().items() if k != key}
+        with pytest.raises(UserError, match=f'must have {key!r}'): find_boundary([commit(1), lacking])
+
+
+def test_shared_lines_are_counted(tmp_path, tokenizer):
+    "A line moved, one reverted, one typed again, one that is new."
+    def adding(i, *lines, **more):
+        text = 'diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1 +1 @@\n' + '\n'.join(lines)
+        return commit(i, diff_stats=[{'path': 'a', 'diff_text': text}], **more)
+    old = [adding(i, f'+line {i}', '+}', '+') for i in range(8)]
+    new = [adding(8, '+line 3', '-gone', '+}', ' }'), adding(9, '+new', '+ ', '+line 3'),
+           adding(10, '+line 3', is_merge=True)]
+    cut, commits = Cut(sequence_length=48, overlap=16), [*old, *new]
+    index = write_tokens(commits, tokenizer, tmp_path, find_boundary(commits, 3 / 11), cut)
+    assert (index['splits']['validation']['added_lines'], index['splits']['validation']['shared_lines']) == (4, 3)
+    assert list_added_lines(old[0]) == ['line 0', '}'] and list_added_lines(new[2]) == []
+    assert list_added_lines(adding(0, *['+x' * 9] * 10_000), 200) != []   # only what the document holds
 
 
 CUT = Cut(sequence_length=48, overlap=16, validation_split=.3)
+BOUNDARY = find_boundary(history(60), .3)
 
 
 @pytest.fixture
 def folder(tmp_path, tokenizer):
-    write_tokens(history(60), tokenizer, tmp_path/'tokens', CUT, shard=500)
+    write_tokens(history(60), tokenizer, tmp_path/'tokens', BOUNDARY, CUT, shard=500)
     return tmp_path/'tokens'
 
 
 def test_no_window_shows_what_validation_asks(folder, tokenizer):
-    sides = {i: choose_split(commit(i, parents=[] if i == 0 else ['0' * 40]), .3) for i in range(60)}
-    assert 8 < list(sides.values()).count('validation') < 28
+    sides = {i: choose_split(commit(i, parents=[] if i == 0 else ['0' * 40]), BOUNDARY) for i in range(60)}
+    assert list(sides.values()) == ['train'] * 42 + ['validation'] * 18
     for split in SPLITS:
         tokens = TokenSplit(folder, split)
         text = tokenizer.decode(np.concatenate([row for row in tokens.rows(range(len(tokens)))[0]]))
@@ -203,7 +239,7 @@ def test_no_window_shows_what_validation_asks(folder, tokenizer):
 
 def test_documents_can_be_found(folder, tokenizer):
     mine = {split: [] for split in SPLITS}
-    for c, tokens in tokenize_commits(history(60), tokenizer): mine[choose_split(c, .3)].append(tokens)
+    for c, tokens in tokenize_commits(history(60), tokenizer): mine[choose_split(c, BOUNDARY)].append(tokens)
     for split in SPLITS:
         t = TokenSplit(folder, split)
         ends = [*t.documents[1:], t.tokens]
@@ -213,12 +249,12 @@ def test_documents_can_be_found(folder, tokenizer):
 def test_nothing_but_validation(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(module, 'choose_split', lambda *args: 'validation')
     message = r'at least one commit to learn from, got none \(1 for validation\)'
-    with pytest.raises(UserError, match=message): write_tokens([commit()], tokenizer, tmp_path)
+    with pytest.raises(UserError, match=message): write_tokens([commit()], tokenizer, tmp_path, math.inf)
     assert not (tmp_path/'index.json').exists()
 
 
 def test_a_single_commit(tmp_path, tokenizer):
-    index = write_tokens([commit(parents=[])], tokenizer, tmp_path)
+    index = write_tokens([commit(parents=[])], tokenizer, tmp_path, math.inf)
     assert [index['splits'][s]['windows'] for s in SPLITS] == [1, 0]
     train, validation = (TokenSplit(tmp_path, s) for s in SPLITS)
     assert (len(train), len(validation), len(validation.documents)) == (1, 0, 0)
@@ -314,7 +350,7 @@ def test_batches(folder):
 def test_wide_vocabularies(tmp_path):
     for more, dtype in ((100, 'uint16'), (2**16, 'uint32')):
         tokenizer = bytewise(more)
-        index = write_tokens([commit(parents=[])], tokenizer, tmp_path, CUT)
+        index = write_tokens([commit(parents=[])], tokenizer, tmp_path, math.inf, CUT)
         assert (index['dtype'], index['vocab_size']) == (dtype, 257 + more + 12)
         (_, tokens), = tokenize_commits([commit()], tokenizer)
         assert TokenSplit(tmp_path, 'train').read(0, 10**6).tolist() == tokens.tolist()
@@ -325,8 +361,8 @@ def test_wide_vocabularies(tmp_path):
 
 def test_index(folder):
     index = json.loads((folder/'index.json').read_text())
-    assert index.keys() == {'dtype', 'vocab_size', 'sequence_length', 'overlap', 'validation_split', 'seed', 'most',
-                            'markers', 'splits'}
+    assert index.keys() == {'dtype', 'vocab_size', 'sequence_length', 'overlap', 'validation_split', 'most', 'markers',
+                            'splits'}
     assert sum(s['documents'] for s in index['splits'].values()) == 60
     for split in index['splits'].values():
         assert split['tokens'] == sum(s['tokens'] for s in split['shards'])
@@ -349,16 +385,17 @@ def test_what_was_there_stays_until_the_index_is_new(folder, tokenizer, monkeypa
         if fails == 'index': m.setattr(module, 'write_json', lambda *args: 1 / 0)
         if fails == 'shard': m.setattr(module, 'write_atomic', half)
         more = (commit(i + 100) for i in range(200))
+        later = find_boundary([commit(i + 100) for i in range(200)], .3)
         def those():
             for i, c in enumerate(more):
                 if fails == 'commits' and i == 150: raise UserError('a bad line')
                 yield c
         with pytest.raises((UserError, ZeroDivisionError, OSError)):
-            write_tokens(those(), tokenizer, folder, CUT, shard=300)
+            write_tokens(those(), tokenizer, folder, later, CUT, shard=300)
     check_tokens(folder)
     for split, rows in zip(SPLITS, before):
         assert np.array_equal(TokenSplit(folder, split).rows(range(len(rows)))[0], rows)
-    index = write_tokens([commit(i + 100) for i in range(200)], tokenizer, folder, CUT, shard=300)
+    index = write_tokens([commit(i + 100) for i in range(200)], tokenizer, folder, later, CUT, shard=300)
     check_tokens(folder)
     assert {p.name for p in folder.iterdir()} == {'index.json', 'mine.bin', *files_of(index)}
 
@@ -366,7 +403,7 @@ def test_what_was_there_stays_until_the_index_is_new(folder, tokenizer, monkeypa
 def test_a_reader_keeps_what_it_opened(folder, tokenizer):
     tokens = TokenSplit(folder, 'train')
     rows = tokens.rows(range(len(tokens)))[0]
-    write_tokens([commit(i + 500) for i in range(60)], tokenizer, folder, CUT, shard=500)
+    write_tokens([commit(i + 500) for i in range(60)], tokenizer, folder, math.inf, CUT, shard=500)
     assert np.array_equal(tokens.rows(range(len(tokens)))[0], rows)
 
 
@@ -409,7 +446,8 @@ def test_no_index(tmp_path):
 def test_memory_does_not_grow_with_the_history(tmp_path, tokenizer):
     def peak(n):
         tracemalloc.start()
-        write_tokens((commit(i, body='x' * 200) for i in range(n)), tokenizer, tmp_path/str(n), CUT, shard=1_000)
+        write_tokens((commit(i, body='x' * 200) for i in range(n)), tokenizer, tmp_path/str(n),
+                     BOUNDARY, CUT, shard=1_000)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most

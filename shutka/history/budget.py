@@ -11,7 +11,6 @@ import math
 from ..core.errors import UserError
 from ..train.machine import Machine
 from ..train.pace import machine_speed
-from ..train.settings import count_steps_per_epoch
 
 # %% ../../nbs/72_history/40_budget.ipynb #1c9122fb
 def estimate_sequences(

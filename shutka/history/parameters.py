@@ -9,13 +9,13 @@ __all__ = ['configure_batch_size', 'configure_workers', 'configure_lr', 'compute
 from ..core.errors import UserError
 from shutka.history.budget import (
     count_epochs,
-    count_steps_per_epoch,
     count_warmup_steps,
     estimate_seconds,
     estimate_train_sequences,
 )
 from .config import TrainingConfig
 from ..train.machine import Machine, count_processes, count_workers, scale_lr, to_gb
+from ..train.settings import count_steps_per_epoch
 
 # %% ../../nbs/72_history/44_parameters.ipynb #70309e58
 def configure_batch_size(
@@ -71,12 +71,13 @@ def compute_training_parameters(
     length: int = 2_048,      # tokens of a window
     parameters: int,          # of the model
     epochs: int = 0,          # as asked for; 0: by the formula
+    batch: int = 0,           # windows per step, as an earlier session has chosen; 0: what suits the machine
     step_seconds: float = 0., # measured; 0: by arithmetic
 ) -> dict:                    # for the manifest
     "The numbers of a training; raises `UserError` if there is nothing to train on."
     training = config.training
     epochs, formula = _choose_epochs(config, sequences, length, epochs)
-    batch = configure_batch_size(config, machine) * count_processes(machine)
+    batch = batch or configure_batch_size(config, machine) * count_processes(machine)
     steps = count_steps_per_epoch(train or estimate_train_sequences(sequences, training.validation_split), batch)
     total = steps * epochs
     seconds = total * step_seconds or estimate_seconds(total * batch * length, parameters, machine)

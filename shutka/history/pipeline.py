@@ -28,12 +28,14 @@ from .points import write_points
 from .recipe import GitHistory
 from .settings import HistorySettings
 from .stats import measure_repository, name_repository
-from .tokens import HISTORY_FILE, describe_sequences, tokenize_history
+from .tokens import HISTORY_FILE, describe_sequences, share_lines, tokenize_history
 from ..text.window_batches import write_sequences
 from ..text.windows import Cut
+from ..train.adopt import adopt_folder
 from ..train.folder import prepare
 from ..train.launch import launch
 from ..train.live import Live
+from ..train.lock import hold_folder
 from ..train.log import read_result
 from ..train.machine import Machine, inspect_machine
 from ..train.progress import ProgressBar
@@ -128,6 +130,9 @@ def _tokenize(pipeline: Pipeline) -> tuple[GitHistory, dict]:
         recipe, numbers = make_history_recipe(settings, pipeline.name, pipeline.config, pipeline.machine, command)
         note_sections(base, sequence_metadata=describe_sequences(index), training_parameters=numbers)
         found |= describe_sequences(index)['sequences']
+    if share_lines(index) is not None:
+        print(f"validation: the newest {index['splits']['validation']['documents']:,} commits; "
+              f"{share_lines(index):.0%} of the lines that they add stand in the commits to learn from, too")
     print(f"windows: {found}, of {pipeline.cut.sequence_length:,} tokens, "
           f"from a vocabulary of {index['vocab_size']:,}")
     print(f"{numbers['formula']}; {numbers['total_steps']:,} steps of {numbers['batch_size']}, "
@@ -150,7 +155,7 @@ def _train(pipeline: Pipeline, recipe: GitHistory, index: dict) -> dict:
         plan = plan_training(recipe, index['splits']['train']['windows'])
         print(plan)
         launch(recipe, plan, show=Live(settings.out))
-        report = summarize_run(settings.out) | {'model_name': pipeline.name}
+        report = summarize_run(settings.out) | {'model_name': pipeline.name, 'shared_lines': share_lines(index)}
         report['hardware']['num_workers'] = max(1, configure_workers(pipeline.config, pipeline.machine))
         write_json(Path(settings.saved)/'training_report.json', report)
         write_report(settings.out)
@@ -170,16 +175,19 @@ def build(
     stats = measure_repository(Path(settings.repo).expanduser().resolve())
     pipeline = open_pipeline(settings)
     base = pipeline.base
-    if not (base/CONFIG_FILE).exists(): write_config(base/CONFIG_FILE, suggest_config(pipeline.machine))
-    begin_manifest(base)
-    _analyze(pipeline, stats)
-    _scrape(pipeline)
-    recipe, index = _tokenize(pipeline)
-    _embed(pipeline)
-    found = _train(pipeline, recipe, index)
+    with hold_folder(base, 'base_dir'):
+        adopted = adopt_folder(settings.resume_from, base, MANIFEST_FILE, print)
+        if adopted: pipeline = open_pipeline(settings)   # with the training_config.yaml that was copied
+        if not (base/CONFIG_FILE).exists(): write_config(base/CONFIG_FILE, suggest_config(pipeline.machine))
+        begin_manifest(base)
+        _analyze(pipeline, stats)
+        _scrape(pipeline)
+        recipe, index = _tokenize(pipeline)
+        _embed(pipeline)
+        found = _train(pipeline, recipe, index)
 
-    result = read_result(recipe.settings.out)
-    status = 'ok' if result['status'] == 'trained' else result['status']
-    write_json(base/'result.json', {'status': status, 'steps': result['steps'], 'manifest': MANIFEST_FILE,
-                                    'model': f'models/{pipeline.name}', **found})
+        result = read_result(recipe.settings.out)
+        status = 'ok' if result['status'] == 'trained' else result['status']
+        write_json(base/'result.json', {'status': status, 'steps': result['steps'], 'manifest': MANIFEST_FILE,
+                                        'model': f'models/{pipeline.name}', **found})
     return Manifest(base)

@@ -4,26 +4,30 @@
 
 # %% auto #0
 __all__ = ['CONFIG_FILE', 'SCRATCH_RATE', 'LONGEST_WINDOW', 'suggest_config', 'load_config_for', 'choose_cut', 'guess_vocabulary',
-           'estimate_training', 'plan_history', 'make_history_recipe']
+           'estimate_training', 'plan_history', 'name_history_run', 'read_batch_size', 'choose_processes',
+           'make_history_recipe']
 
 # %% ../../nbs/72_history/65_planning.ipynb #9984f75e
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
+from ..core.files import read_json
 from ..core.hashes import sha256
 from .budget import estimate_sequences
 from .config import ModelSection, TrainingConfig, TrainingSection, read_config
 from .parameters import compute_training_parameters
-from .recipe import GitHistory, WindowSettings, digest_tokens, sample_lm_loss
+from .recipe import GitHistory, WindowSettings, digest_tokens, make_history_phase, sample_lm_loss
 from .settings import HistorySettings
 from .stats import measure_repository
 from .tokens import TINY_VOCABULARY
-from ..models.lm import count_lm_positions, estimate_lm_size, make_lm_config
+from ..models.lm import count_lm_positions, estimate_lm_size, make_lm_config, measure_perplexity
 from ..models.lm_tokenizers import import_transformers
 from ..text.shards import TokenSplit
 from ..text.windows import SPLITS, Cut
 from ..train.estimates import estimate_disk
 from ..train.machine import Machine, count_processes, inspect_machine
+from ..train.phase import describe_schedule, do_nothing
 from ..train.plan import Plan, make_plan
 from ..train.recipe import add_pace
 
@@ -61,7 +65,7 @@ def choose_cut(
     length = sequence_length or LONGEST_WINDOW
     if not sequence_length and model.name != 'tiny' and model.pretrained:
         length = min(LONGEST_WINDOW, count_lm_positions(make_lm_config(model.name, 0)))
-    return Cut(sequence_length=length, overlap=overlap, validation_split=training.validation_split, seed=training.seed)
+    return Cut(sequence_length=length, overlap=overlap, validation_split=training.validation_split)
 
 def guess_vocabulary(config: TrainingConfig) -> int:
     "How many tokens a model knows; before it is there, GPT-2's number."
@@ -106,6 +110,34 @@ def plan_history(
     return add_pace(plan, load, sample, here is None)
 
 # %% ../../nbs/72_history/65_planning.ipynb #18179453
+def name_history_run(
+    asked: dict,              # settings of the training that the user decides
+    config: TrainingConfig,
+) -> str:                     # the same wherever the pipeline lies, and on every machine
+    "The name of a run's folder."
+    training = asdict(config.training)
+    del training['num_workers']   # prepares the same batches, only sooner
+    limits = asdict(config.hardware_monitoring)
+    del limits['collection_interval_seconds']
+    return sha256(repr(sorted((asked | training | limits).items())))[:12]
+
+def read_batch_size(
+    out: Path,   # a run folder, or none yet
+) -> int:        # windows per step; 0 if nobody has chosen yet
+    "The batch that the first session of a run has chosen."
+    return read_json(out/'run.json')['settings']['batch_size'] if (out/'run.json').exists() else 0
+
+def choose_processes(
+    asked: int,        # as many as the user wants; 0: one per GPU
+    batch: int,        # windows per step, over all processes
+    machine: Machine,
+) -> int:              # 0: one per GPU
+    "How many processes share a batch: as many GPUs as divide it evenly."
+    most = count_processes(machine)
+    if asked or not batch % most: return asked
+    return max(world for world in range(1, most) if not batch % world)
+
+# %% ../../nbs/72_history/65_planning.ipynb #540c6286
 def make_history_recipe(
     settings: HistorySettings,
     name: str,           # of the trained model's folder
@@ -119,16 +151,20 @@ def make_history_recipe(
     splits = {split: TokenSplit(tokens, split) for split in SPLITS}
     length, scratch = splits['train'].cut.sequence_length, model == 'tiny' or not config.model.pretrained
     size = estimate_lm_size(model, splits['train'].vocabulary, length, length if scratch else 0)['parameters']
-    numbers = compute_training_parameters(config, machine, sum(map(len, splits.values())), train=len(splits['train']),
-                                          length=length, parameters=size, epochs=settings.force_epochs)
-    chosen = dict(
-        digest=digest_tokens(tokens), model=model, pretrained=not scratch, warmup=numbers['warmup_steps'],
-        weight_decay=training.weight_decay, batch_size=numbers['batch_size'], epochs=numbers['epochs'],
-        lr=numbers['learning_rate'], patience=training.patience, min_delta=training.min_delta, seed=training.seed,
-        look_every=config.hardware_monitoring.collection_interval_seconds)
-    run = sha256(repr(sorted(chosen.items())))[:12]   # the same wherever the pipeline lies
-    session = dict(minutes=settings.minutes, processes=settings.processes,
-                   gradient_checkpointing=settings.gradient_checkpointing, command=command)
+    compute = partial(compute_training_parameters, config, machine, sum(map(len, splits.values())),
+                      train=len(splits['train']), length=length, parameters=size, epochs=settings.force_epochs)
+    asked = dict(digest=digest_tokens(tokens), model=model, pretrained=not scratch, epochs=compute()['epochs'],
+                 weight_decay=training.weight_decay, patience=training.patience, min_delta=training.min_delta,
+                 seed=training.seed)
+    out = base/'training'/name_history_run(asked, config)
+    numbers = compute(batch=read_batch_size(out))
+    decided = dict(batch_size=numbers['batch_size'], lr=numbers['learning_rate'], warmup=numbers['warmup_steps'])
+    session = dict(minutes=settings.minutes, command=command,
+                   processes=choose_processes(settings.processes, numbers['batch_size'], machine),
+                   gradient_checkpointing=settings.gradient_checkpointing,
+                   look_every=config.hardware_monitoring.collection_interval_seconds)
     window_settings = WindowSettings(tokens=str(tokens), tokenizer=str(tokenizer), saved=str(base/'models'/name),
-                                     out=str(base/'training'/run), **chosen, **session)
-    return GitHistory(window_settings), numbers
+                                     out=str(out), **asked, **decided, **session)
+    judged = {'check': measure_perplexity} if len(splits['validation']) else {}
+    planned = describe_schedule(make_history_phase(window_settings, len(splits['train']), do_nothing, **judged))
+    return GitHistory(window_settings), numbers | {'total_steps': planned.pop('steps')} | planned

@@ -17,6 +17,7 @@ from torch import nn
 from ..core.errors import UserError
 from ..core.files import read_json
 from ..core.hashes import sha256
+from .tokens import share_lines
 from ..models.lm import CausalLM, estimate_lm_size, lm_loss, measure_perplexity, recompute_layers
 from ..models.lm_files import open_lm, save_lm, set_generation_defaults
 from ..models.lm_tokenizers import import_transformers, open_tokenizer
@@ -51,7 +52,7 @@ class WindowSettings(TrainSettings):
 
     # The pipeline's folder may be moved; `digest` says whether it has the same tokens.
     session_fields: ClassVar[tuple[str, ...]] = (
-        *TrainSettings.session_fields, 'tokens', 'tokenizer', 'saved', 'command')
+        *TrainSettings.session_fields, 'tokens', 'tokenizer', 'saved', 'command', 'look_every')
 
     @property
     def from_scratch(self) -> bool: return self.model == 'tiny' or not self.pretrained
@@ -135,6 +136,7 @@ class GitHistory:
         facts = {'examples': len(splits['train'])}
         for name, split in splits.items():
             facts[name] = {'windows': len(split), 'tokens': split.tokens, 'commits': len(split.documents)}
+        facts['shared_lines'] = share_lines(read_json(Path(settings.tokens)/'index.json'))
         model = self.build_start()
         write = lambda out: save_lm(out/'start', model, open_tokenizer(settings.tokenizer))
         return facts, write

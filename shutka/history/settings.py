@@ -28,6 +28,7 @@ class HistorySettings:
     model: str = ''                         # 'tiny', a causal model's Hub name, or its folder; '' takes the file's
     encoder: str = ''                       # model of the embeddings, or 'words'; '' takes all-MiniLM-L6-v2 if possible
     seed_json: bool = True                  # write data/token_sequences_rich.json, too; large for a long history
+    resume_from: str = ''                   # base_dir of an earlier session; it is copied to base_dir first
     minutes: float = 0.                     # minutes of this session; 0 sets 690 on Kaggle, else no limit
     processes: int = 0                      # number of training processes; 0 starts one per GPU
     gradient_checkpointing: bool = False    # compute activations twice instead of keeping them, to save memory

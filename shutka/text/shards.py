@@ -18,6 +18,7 @@ from ..core.errors import UserError
 from ..core.files import read_json, write_atomic, write_json
 from ..core.hashes import sha256
 from .commit_tokens import add_markers, count_vocabulary, tokenize_commits
+from .shared_lines import LineCount, list_added_lines
 from .windows import SPLITS, Cut, choose_split
 
 # %% ../../nbs/20_text/55_shards.ipynb #ca4ace7e
@@ -92,6 +93,7 @@ def write_tokens(
     commits: Iterable[dict],  # scraped commits, consumed a few at a time
     tokenizer,                # of transformers; gets the markers
     folder: str | Path,       # for the shards and `index.json`
+    boundary: float,          # from `find_boundary`, of the same commits
     cut: Cut = Cut(),         # how to cut
     shard: int = 2**22,       # tokens of a file
 ) -> dict:                    # the index
@@ -100,12 +102,16 @@ def write_tokens(
     size = count_vocabulary(tokenizer)
     dtype = choose_dtype(size)
     writers = {name: TokenWriter(folder, name, _DTYPES[dtype], shard) for name in SPLITS}
+    count = LineCount()
     for commit, tokens in tokenize_commits(commits, tokenizer, cut.most):
-        writers[choose_split(commit, cut.validation_split, cut.seed)].add(tokens)
+        split = choose_split(commit, boundary)
+        writers[split].add(tokens)
+        count.add(split, list_added_lines(commit, cut.most))
     if not writers['train'].tokens:
         raise UserError("there must be at least one commit to learn from, "
                         f"got none ({len(writers['validation'].starts)} for validation)")
     splits = {name: writer.close(cut) for name, writer in writers.items()}
+    splits['validation'] |= count.count_shared()
     index = {'dtype': dtype, 'vocab_size': size, **asdict(cut), 'markers': markers, 'splits': splits}
     write_json(folder/'index.json', index)
     _remove_old_files(folder, index)
