@@ -6,13 +6,12 @@
 __all__ = ['HUB_METRICS', 'HTTP_CLIENTS', 'list_hub_scores', 'make_hub_card', 'collect_hub_files', 'push_to_hub']
 
 # %% ../../nbs/65_export/20_hub.ipynb #9aaebd24
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..models.archive import MODEL_FILES, read_bundle
+from ..models.archive import MODEL_FILES, read_bundle, read_bundled_json
 
 # %% ../../nbs/65_export/20_hub.ipynb #f8d610a7
 HUB_METRICS = {'mrr': 'mrr', 'r@1': 'recall_at_1', 'r@5': 'recall_at_5', 'r@10': 'recall_at_10',
@@ -43,7 +42,7 @@ def make_hub_card(
 ) -> str:                        # Markdown with a YAML header
     "The README of a model on the Hub."
     from huggingface_hub import ModelCardData
-    scores = list_hub_scores(json.loads(content.get('result.json', b'{}')))
+    scores = list_hub_scores(read_bundled_json(content, 'result.json', zipped))
     about = ModelCardData(
         license=license, language=['code', 'en'], library_name='shutka', pipeline_tag='feature-extraction',
         tags=['code', 'typescript', 'code-search', 'retrieval', 'jepa'], model_name=repo.partition('/')[2],

@@ -6,7 +6,6 @@
 __all__ = ['KINDS_OF_MODELS', 'looks_like_path', 'find_model', 'Opened', 'open_model']
 
 # %% ../../nbs/30_models/90_opening.ipynb #ce8925a4
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +14,13 @@ import tiktoken
 from ..core.errors import UserError
 from ..core.files import read_json
 from ..data.same_code import SEEN_FILE, SeenCode, read_seen, unpack_seen
-from .archive import BUNDLE_MANIFEST, load_bundled_encoding, load_bundled_model, read_bundle
+from shutka.models.archive import (
+    BUNDLE_MANIFEST,
+    load_bundled_encoding,
+    load_bundled_model,
+    read_bundle,
+    read_bundled_json,
+)
 from .lm_tokenizers import call_transformers, import_transformers, open_lm_config
 from .text_jepa_files import load_model
 from ..text.tokenizer import load_encoding
@@ -68,7 +73,7 @@ def _open_bundle(path: Path, device: str) -> Opened:
     "The text-JEPA of a bundle."
     content = read_bundle(path)
     model, encoding = load_bundled_model(content, path).to(device), load_bundled_encoding(content)
-    run = json.loads(content.get('run.json', b'{}'))
+    run = read_bundled_json(content, 'run.json', path)
     seen = unpack_seen(content[SEEN_FILE], f'{path}: {SEEN_FILE}') if SEEN_FILE in content else None
     return Opened(path=path, kind='text-jepa', model=model, encoding=encoding, run=run, seen=seen, content=content)
 

@@ -6,11 +6,12 @@
 __all__ = ['save_model', 'load_config', 'load_model']
 
 # %% ../../nbs/30_models/44_text_jepa_files.ipynb #d042620d
+import math
 from copy import deepcopy
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from ..core.errors import UserError, make_unknown_error
@@ -62,14 +63,30 @@ def load_config(
     config = _make_shape(TextJEPAConfig, value, 'text-JEPA')
     return config, writes and _make_shape(DecoderConfig, writes, 'decoder'), packed
 
+def _check_numbers(path: Path, config: TextJEPAConfig, writes: DecoderConfig | None):
+    "Raise `UserError` for a shape of far more numbers than a file has, before memory is taken for any of them."
+    with safe_open(path, 'numpy') as file: shapes = [file.get_slice(name).get_shape() for name in file.keys()]
+    blocks = config.x_depth + config.predictor_depth + config.y_depth
+    asked = [config.rows * config.width, config.rows * config.inner, config.inner * config.width,
+             blocks * config.inner**2]
+    if writes:
+        asked += [writes.vocabulary * writes.width, writes.embedding * writes.front * writes.width,
+                  writes.depth * writes.width**2]
+    # four numbers of a packed model are one in the file; twice that leaves room for what no model needs
+    if max(asked) > 8 * sum(map(math.prod, shapes)):
+        raise UserError(f"{path.parent} does not fit its model.json, which asks for {max(asked):,} numbers")
+
 def load_model(
     folder: str | Path,  # with model.json and model.safetensors
 ) -> TextJEPA:           # in evaluation mode, on the CPU
     "The model in a folder; raises `UserError` if a tensor is missing, unknown or of another shape."
     config, writes, packed = load_config(Path(folder)/'model.json')
-    model = TextJEPA(config, writes)
-    if packed: make_packed(model)   # the layers must be of the kind that was saved
-    try: model.load_state_dict(load_file(Path(folder)/'model.safetensors'), strict=True)
+    weights = Path(folder)/'model.safetensors'
+    try:
+        _check_numbers(weights, config, writes)
+        model = TextJEPA(config, writes)
+        if packed: make_packed(model)   # the layers must be of the kind that was saved
+        model.load_state_dict(load_file(weights), strict=True)
     except (RuntimeError, OSError, SafetensorError) as e:
         raise UserError(f"{folder} does not fit its model.json: {e}") from None
     return model.eval()

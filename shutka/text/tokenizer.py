@@ -44,9 +44,12 @@ def load_encoding(
     value = read_json(path)
     try:
         ranks = {base64.b64decode(token): rank for token, rank in value['ranks']}
+        # tiktoken ends in a panic at both: at once, or at the first text with such a byte
+        if len({*ranks.values()}) < len(ranks): raise ValueError('two tokens have one rank')
+        if any(bytes([i]) not in ranks for i in range(256)): raise ValueError('a byte has no token')
         return tiktoken.Encoding(value['name'], pat_str=value['pattern'], special_tokens=value['special'],
                                  mergeable_ranks=ranks)
-    except (KeyError, TypeError, ValueError) as e:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as e:
         raise UserError(f"{path} is not an encoding of shutka's: {e!r}") from None
 
 # %% ../../nbs/20_text/20_tokenizer.ipynb #58e8be36
