@@ -65,7 +65,7 @@ class TrainingSection(ConfigSection):
     warmup_steps_min: int = define_key(
         100, 'fewest steps in which the learning rate rises', least=0, upto='warmup_steps_max')
     warmup_steps_max: int = define_key(1_000, 'most steps in which the learning rate rises', least=0)
-    validation_split: float = define_key(.1, 'share of commits kept for validation', least=0, most=.5)
+    validation_split: float = define_key(.1, 'share of commits, the newest ones, kept for validation', least=0, most=.5)
     patience: int = define_key(
         3, 'early stopping after so many epochs without a better validation loss; 0: never', least=0)
     min_delta: float = define_key(1e-4, 'a validation loss must be lower by this much to count as better', least=0)
