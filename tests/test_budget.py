@@ -1,4 +1,5 @@
 "The formulas with their golden examples, and a settings file with everything that can be wrong in it."
+import itertools
 import json
 import math
 from dataclasses import asdict, fields, replace
@@ -9,7 +10,6 @@ import yaml
 from shutka.core.errors import UserError
 from shutka.history.budget import (
     count_epochs,
-    count_steps_per_epoch,
     count_warmup_steps,
     estimate_seconds,
     estimate_sequences,
@@ -26,7 +26,13 @@ from shutka.history.config import (
     write_config,
 )
 from shutka.history.parameters import compute_training_parameters, configure_batch_size, configure_lr, configure_workers
+from shutka.history.recipe import WindowSettings, make_history_phase
+from shutka.models.lm import measure_perplexity
 from shutka.train.machine import Device, Machine, choose_batch_size, count_workers, scale_lr
+from shutka.train.phase import describe_schedule, do_nothing, is_check_due, lr_at, progress_at
+from shutka.train.recipe import count_steps
+from shutka.train.settings import count_steps_per_epoch
+from shutka.train.summary import count_epoch_steps, split_epochs, summarize_training
 
 LAPTOP = Machine(cores=8, ram=16 * 10**9, free=10**12)
 
@@ -282,3 +288,59 @@ def test_a_folder(tmp_path):
     (ModelSection, {'pretrained': 0}), (EpochCalculation, {'max_epochs': '10'})])
 def test_settings_made_in_code_are_checked_too(kind, wrong):
     with pytest.raises(UserError, match=next(iter(wrong))): kind(**wrong)
+
+
+# ---- what the manifest says is what is trained
+
+WINDOWS = (1, 2, 3, 7, 10, 16, 35, 70, 101, 250)
+BATCHES = (2, 3, 4, 8, 16)
+EPOCHS = (1, 2, 3, 5, 10)
+WARMUPS = ((.1, 100, 1_000), (.1, 0, 1_000), (1., 5, 20))   # ratio, least, most
+
+
+def loop_over(phase):
+    "Numbers of steps that are checked, and learning rates, as the loop asks for them."
+    within, checks, rates = 0, [], []
+    while progress_at(within, 0., phase) < 1:
+        rates.append(lr_at(within, progress_at(within, 0., phase), phase))
+        within += 1
+        if progress_at(within, 0., phase) >= 1 or is_check_due(phase, within): checks.append(within)
+    return checks, rates
+
+
+@pytest.mark.parametrize('windows', WINDOWS)
+@pytest.mark.parametrize('ratio, least, most', WARMUPS)
+def test_every_combination_trains_what_its_manifest_says(windows, ratio, least, most):
+    for batch, epochs in itertools.product(BATCHES, EPOCHS):
+        config = TrainingConfig(training=TrainingSection(batch_size_small=batch, warmup_ratio=ratio,
+                                                         warmup_steps_min=least, warmup_steps_max=most))
+        said = compute_training_parameters(config, LAPTOP, windows + 3, train=windows, parameters=1, epochs=epochs)
+        settings = WindowSettings(tokens='t', digest='d', tokenizer='t', saved='s', out='o', epochs=said['epochs'],
+                                  warmup=said['warmup_steps'], batch_size=said['batch_size'], lr=said['learning_rate'])
+        phase = make_history_phase(settings, windows, do_nothing, check=measure_perplexity)
+        checks, rates = loop_over(phase)
+        case = windows, batch, epochs
+        assert len(rates) == said['total_steps'] == count_steps(settings, windows), case
+        assert said['total_steps'] == said['epochs'] * said['steps_per_epoch'], case
+        assert phase.warmup == said['warmup_steps'], case
+        assert checks == [(n + 1) * said['steps_per_epoch'] for n in range(said['epochs'])], case
+        assert describe_schedule(phase) == {'steps': len(rates), 'checks': len(checks),
+                                            'learning_rate_range': [min(rates), max(rates)]}, case
+        assert max(rates) <= said['learning_rate'], case
+
+        # and so does the report, from the log of that training
+        rows = [{'step': n, 'loss': 1., 'lr': lr} | ({'val_loss': 2.} if n in checks else {})
+                for n, lr in enumerate(rates, 1)]
+        per_epoch = count_epoch_steps({'data': {'examples': windows}, 'settings': {'batch_size': said['batch_size']}})
+        report = summarize_training(rows, split_epochs(rows, per_epoch))
+        assert per_epoch == said['steps_per_epoch'] and rows[-1]['step'] // per_epoch == said['epochs'], case
+        assert [len(values) for values in report['training']['loss_history'].values()] == [epochs, epochs], case
+        assert [report['learning_rate'][key] for key in ('min', 'max')] == [min(rates), max(rates)], case
+
+
+@pytest.mark.parametrize('steps, epochs, expected', [(0, 3, 9), (5, 3, 5), (50, 3, 9), (5, 0, 5), (0, 0, 0)])
+def test_steps_and_epochs_both_bound_a_training(steps, epochs, expected):
+    settings = WindowSettings(tokens='t', digest='d', tokenizer='t', saved='s', out='o', epochs=epochs, steps=steps,
+                              batch_size=4, minutes=1)
+    assert count_steps(settings, 10) == expected
+    assert make_history_phase(settings, 10, do_nothing).steps == expected

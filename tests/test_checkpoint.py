@@ -25,6 +25,7 @@ from shutka.train.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     name_checkpoint,
+    remove_checkpoints,
     save_checkpoint,
     select_staying,
 )
@@ -377,3 +378,34 @@ def saves(folder):
 
 
 if __name__ == '__main__': {'saves': saves, 'gloo': share}[sys.argv[1]](Path(sys.argv[2]))
+
+
+def test_everything_reaches_the_disk_before_the_checkpoint_has_its_name(tmp_path, monkeypatch):
+    "Each file, then the folder's list of names, then LATEST: or a power cut leaves a name without content."
+    flushed, named, fsync, rename = [], [], os.fsync, os.rename
+
+    def note(fd):
+        flushed.append(Path(os.readlink(f'/proc/self/fd/{fd}')).name)
+        fsync(fd)
+
+    def note_name(source, target):
+        named.append((Path(target).name, list(flushed)))
+        rename(source, target)
+    monkeypatch.setattr(os, 'fsync', note)
+    monkeypatch.setattr(os, 'rename', note_name)
+    save_checkpoint(tmp_path, 7, {'model': {'a': torch.ones(3)}, 'optimizer': {'a': torch.ones(3)}}, {})
+    [(name, before)] = named
+    files = {'model.safetensors', 'optimizer.safetensors', 'state.json', '.state.json.half', '.manifest.json.half'}
+    assert name == 'step-00000007' and files <= set(before)
+    after = flushed[len(before):]
+    assert after[0] == tmp_path.name and '.LATEST.half' in after and after[-1] == tmp_path.name
+
+
+def test_a_finished_run_keeps_as_many_checkpoints_as_asked_for(tmp_path):
+    for step in range(1, 5): save_checkpoint(tmp_path, step, {'model': {'a': torch.ones(3)}}, {})
+    remove_checkpoints(tmp_path, keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ['step-00000003', 'step-00000004']
+    remove_checkpoints(tmp_path, keep=1)
+    assert load_checkpoint(tmp_path).step == 4 and len(list_checkpoints(tmp_path)) == 1
+    remove_checkpoints(tmp_path, keep=9)
+    assert len(list_checkpoints(tmp_path)) == 1

@@ -22,9 +22,11 @@ from shutka.core.errors import Diverged, OutOfMemory, UserError
 from shutka.core.files import read_jsonl
 from shutka.core.hashes import make_rng
 from shutka.train.checkpoint import list_checkpoints, load_checkpoint
-from shutka.train.fit import fit, trim_log
+from shutka.train.fit import fit
 from shutka.train.phase import Phase
 from shutka.train.position import MOST_OVERFLOWS
+from shutka.train.rows import trim_log
+from shutka.train.saver import load_best
 from shutka.train.trainer import Session
 
 CHILD = {**os.environ, 'PYTHONPATH': str(Path(__file__).parent.parent), 'OMP_WAIT_POLICY': 'passive',
@@ -468,7 +470,8 @@ def test_patience_ends_a_phase_and_brings_back_its_best_weights(tmp_path):
     assert [(r['step'], r['end']) for r in rows if 'end' in r] == [(15, 'patience'), (50, 'steps')]
     model = Model()
     rows = run(tmp_path/'one', [replace(phase, check=wave(.1, .5, .4, .505, .3))], model)
-    assert model.head.weight.sum().item() == [r['weight'] for r in rows if 'weight' in r][1]
+    # .505 is no reason to wait longer, and yet better than .5
+    assert model.head.weight.sum().item() == [r['weight'] for r in rows if 'weight' in r][3]
 
 def test_less_may_be_better_and_the_best_checkpoint_stays(tmp_path):
     phase = replace(PHASES[0], every=5, check=wave(3., 1., 2., 2.5, 2.6), score='-score')
@@ -488,6 +491,116 @@ def test_patience_goes_on_where_a_kill_left_it(tmp_path):
         if row['step'] == 11: break
     rows = run(tmp_path, phases(scores[3:]), Model(seed=4))
     assert (rows[-1]['step'], rows[-1]['end']) == (15, 'patience')
+
+
+def weight(model): return model.head.weight.sum().item()
+
+def saved_best(folder):
+    "The sum of the weights that a run's newest checkpoint calls the best."
+    state = load_checkpoint(folder).state
+    return load_best(folder, state['best_saved'])['head.weight'].sum().item()
+
+@pytest.mark.parametrize('scores, best', [((.1, .5, .4, .3, .2), 1), ((.1, .2, .3, .4, .5), 4),
+                                          ((.5, .5, .5, .5, .5), 0), ((.3, .1, .2, .25, .28), 0)])
+@pytest.mark.parametrize('save_every', [0, 60])
+def test_a_phase_that_ends_with_its_steps_has_its_best_weights(tmp_path, scores, best, save_every):
+    model, phase = Model(), replace(PHASES[0], every=5, check=wave(*scores), score='score')
+    rows = run(tmp_path, [phase], model, save_every=save_every)
+    assert rows[-1]['end'] == 'steps'
+    assert weight(model) == [r['weight'] for r in rows if 'weight' in r][best]
+    found = load_checkpoint(tmp_path)
+    assert (found.state['best_step'], found.state['best']) == (5 * (best + 1), scores[best])
+    assert found.tensors('model')['head.weight'].sum().item() == weight(model) == saved_best(tmp_path)
+
+def test_a_phase_without_steps_ends_with_its_best_weights_too(tmp_path):
+    model, scores = Model(), iter([.1, .9])
+    phase = replace(PHASES[0], steps=0, every=4, score='score',
+                    check=lambda model: {'score': next(scores, .2), 'weight': weight(model)})
+    rows = run(tmp_path, [phase], model, clock=count().__next__, minutes=.5)
+    assert rows[-1]['end'] == 'minutes' and weight(model) == [r['weight'] for r in rows if 'weight' in r][1]
+
+def test_a_session_that_ends_resumes_from_the_last_weights_and_has_the_best_beside_them(tmp_path):
+    def phases(*scores): return [replace(PHASES[0], every=5, check=wave(*scores), score='score')]
+    calls = count(1).__next__
+    rows = run(tmp_path, phases(.1, .5, .4), stop=lambda: calls() == 17)
+    found = load_checkpoint(tmp_path)
+    assert [path.name for path in sorted(found.path.glob('*.safetensors'))] == [
+        'best.safetensors', 'model.safetensors', 'optimizer.safetensors']
+    assert saved_best(tmp_path) == [r['weight'] for r in rows if 'weight' in r][1]
+    rest = run(tmp_path, phases(.3, .2), model := Model(seed=8))
+    assert losses(rows + rest) == losses(run(tmp_path/'whole', PHASES[:1]))
+    assert weight(model) == saved_best(tmp_path) == [r['weight'] for r in rows if 'weight' in r][1]
+
+def test_the_best_weights_survive_a_kill_at_any_step(tmp_path):
+    "Scores are a function of the step, as real ones are."
+    scores = {4: .1, 8: .7, 12: .2, 16: .3, 20: .6, 24: .1, 25: .2}
+    def phases(step): return [replace(PHASES[0], every=4, score='score', patience=9,
+                                      check=lambda model: {'score': scores[step()], 'weight': weight(model)})]
+    def session(folder, stop, save_every):
+        done = [load_checkpoint(folder).step if load_checkpoint(folder) else 0]
+        rows, model = [], Model(seed=5 * bool(done[0]))   # in a later session only the checkpoint knows
+        after = lambda model, step: done.__setitem__(0, step + 1) or ema(model, step)
+        for row in fit(model, [replace(p, after_step=after) for p in phases(lambda: done[0])], folder,
+                       Session(save_every=save_every), clock=count().__next__):
+            rows.append(row)
+            if row['step'] == stop: break
+        return rows, model
+    rows, model = session(tmp_path/'whole', 0, 1e9)
+    best = [r['weight'] for r in rows if r['step'] == 8]
+    assert [weight(model)] == best
+    for stop in (3, 8, 9, 11, 17, 24, 25):
+        session(tmp_path/str(stop), stop, 7)
+        _, again = session(tmp_path/str(stop), 0, 7)
+        assert [weight(again)] == best == [saved_best(tmp_path/str(stop))], stop
+
+def test_a_later_phase_that_makes_it_worse_hands_on_what_it_was_given(tmp_path):
+    model = Model()
+    first = replace(PHASES[0], every=5, check=wave(.1, .2, .3, .4, .5), score='score')
+    rows = run(tmp_path, [first, replace(PHASES[1], check=wave(.5, .4, .3, .2, .1), score='score')], model)
+    assert weight(model) == [r['weight'] for r in rows if r['step'] == 25][0]
+    assert load_checkpoint(tmp_path).step == 60 and load_checkpoint(tmp_path).state['best_step'] == 25
+    better = run(tmp_path/'b', [replace(first, check=wave(.1, .2, .3, .4, .5)),
+                                replace(PHASES[1], check=wave(.5, .4, .3, .6, .1), score='score')], model := Model())
+    assert weight(model) == [r['weight'] for r in better if r['step'] == 55][0]
+
+def test_best_weights_that_are_lost_are_said_and_found_anew(tmp_path):
+    def phases(*scores): return [replace(PHASES[0], every=5, check=wave(*scores), score='score')]
+    calls = count(1).__next__
+    run(tmp_path, phases(.9, .5, .4), stop=lambda: calls() == 17, save_every=0)
+    (tmp_path/'step-00000005'/'model.safetensors').unlink()
+    with pytest.warns(UserWarning, match='the best weights, of step 5, are lost'):
+        rows = run(tmp_path, phases(.3, .2), model := Model())
+    assert weight(model) == [r['weight'] for r in rows if r['step'] == 20][0]
+
+@pytest.mark.parametrize('value', [None, 'high'])
+def test_a_score_that_is_no_number_is_refused(tmp_path, value):
+    "Patience once waited for it, and brought back the weights from before the first step."
+    phase = replace(PHASES[0], every=3, check=lambda model: {'score': value}, score='score', patience=2)
+    with pytest.raises(UserError, match='score must be a number in every check'): run(tmp_path, [phase])
+
+@pytest.mark.parametrize('value', [*BAD, -float('inf')])
+@pytest.mark.parametrize('score', ['', 'mrr', 'val_loss'])
+def test_a_check_that_is_not_finite_is_divergence(tmp_path, value, score):
+    phase = replace(PHASES[0], every=3, check=lambda model: {'mrr': .5, 'val_loss': value}, score=score)
+    with pytest.raises(Diverged, match=rf"phase 'head', after step 3: .* val_loss is {value}"): run(tmp_path, [phase])
+
+def test_a_check_of_weights_that_will_be_taken_back_is_left_out(tmp_path):
+    calls = count(1).__next__
+    def check(model): return {'mrr': float('nan') if calls() == 2 else .5}
+    phase = replace(PHASES[0], loss=breaking(float('nan'), 9), every=5, check=check, score='mrr')
+    rows = run(tmp_path, [phase])
+    assert [r['step'] for r in rows if 'mrr' in r] == [5, 15, 20, 25]
+
+def test_every_step_has_a_chance_of_its_own(tmp_path):
+    "The same batch, and weights that hardly move: only dropout makes the losses differ."
+    phase = replace(PHASES[0], batch=lambda step, rank, world: batch(0, rank, world), lr=1e-12, steps=12)
+    assert len({r['loss'] for r in run(tmp_path, [phase], Model(dropout=.5))}) == 12
+
+def test_nothing_is_saved_while_losses_are_bad(tmp_path):
+    kept = {}
+    for row in fit(Model(), [replace(PHASES[0], loss=breaking(float('nan'), 6, 7))], tmp_path, Session(save_every=0)):
+        kept[row['step']] = load_checkpoint(tmp_path).step   # what was saved before this row
+    assert (kept[7], kept[8], kept[9], kept[10]) == (6, 6, 6, 9)
 
 
 # A step that hangs

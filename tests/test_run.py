@@ -4,6 +4,7 @@ Each ends as if nothing had happened, or says why not. The trained program is `s
 `python -m shutka.train.run` with a small model.
 """
 import contextlib
+import errno
 import math
 import os
 import shutil
@@ -21,17 +22,21 @@ from small import change
 
 import shutka.train.launch as launcher
 import shutka.train.run as program
-from shutka.core.errors import BudgetReached, Diverged, OutOfMemory, UserError
-from shutka.core.files import read_json, read_jsonl
+from shutka.core.errors import BudgetReached, Diverged, OutOfMemory, Taken, UserError
+from shutka.core.files import read_json, read_jsonl, write_json
 from shutka.core.hashes import make_rng
+from shutka.faces import cli
 from shutka.models.text_jepa_files import load_model
 from shutka.serve.seats import open_seat
 from shutka.train.checkpoint import list_checkpoints, load_checkpoint
 from shutka.train.fit import fit
-from shutka.train.folder import lock_folder, prepare, update_result
+from shutka.train.folder import prepare, update_result
 from shutka.train.launch import launch
-from shutka.train.log import read_result
+from shutka.train.lock import hold_run, lock_folder
+from shutka.train.log import append_row, read_result
 from shutka.train.run import read_steps, run_training
+from shutka.train.summary import summarize_run
+from shutka.typescript.run import train
 from shutka.typescript.settings import TypescriptSettings
 
 HERE = Path(__file__).parent
@@ -471,7 +476,7 @@ def test_checkpoints_may_lie_elsewhere(small, tmp_path):
 
 
 def test_a_single_checkpoint_is_a_model_and_can_be_served(small, every_step, tmp_path):
-    recipe = small(ternary=.3)
+    recipe = small(ternary=.3, keep_checkpoints=9)
     assert run_training(recipe.settings.out) == 0
     expected = model_of(recipe).encode(['parse a date'])
     kinds = {}   # step -> (with order, ternary, encodes as the trained model does)
@@ -495,3 +500,234 @@ def test_a_run_may_start_from_another(small):
     assert run_training(again.settings.out) == 0
     vectors = [model_of(recipe).encode(['parse a date']) for recipe in (first, again)]
     assert abs(vectors[0] - vectors[1]).max() < 1e-6
+
+
+# --- what is saved is the best, and what is said is true of it ------------------------------------
+
+def best_row(recipe, key='mrr'): return max((r for r in rows_of(recipe) if key in r), key=lambda r: r[key])
+
+@pytest.mark.parametrize('patience', [0, 2])
+@pytest.mark.parametrize('lr', [2e-2, 3.])   # of the second one every step makes it worse
+def test_numbers_are_measured_on_what_was_saved_and_that_is_the_best(small, patience, lr):
+    recipe = small(steps=40, epochs=0, lr=lr, patience=patience)
+    assert run_training(recipe.settings.out) == 0
+    result, last = result_of(recipe), [r for r in rows_of(recipe) if 'mrr' in r][-1]
+    checked = recipe.build_training()[1][-1].check(model_of(recipe).eval())
+    assert {name: result['metrics'][name] for name in checked} == checked   # of the artefact
+    best = best_row(recipe)
+    assert (result['metrics']['mrr'], result['kept_step']) == (best['mrr'], best['step'])
+    assert result['steps'] == rows_of(recipe)[-1]['step']
+    if lr == 3.: assert best['mrr'] > last['mrr']
+    assert result['metrics']['loss'] == [r for r in rows_of(recipe) if r['step'] == best['step']][0]['loss']
+
+def test_a_session_that_is_over_saves_the_best_model_so_far_and_resumes_from_the_last(small):
+    recipe = small(steps=0, epochs=30, minutes=.4, lr=3.)
+    assert launch(recipe)['status'] == 'budget'
+    result, best = result_of(recipe), best_row(recipe)
+    assert (result['metrics']['mrr'], result['kept_step']) == (best['mrr'], best['step']) != (0, result['steps'])
+    found = newest_checkpoint(recipe)
+    assert found.step == result['steps'] and found.state['within']
+
+def test_a_report_is_about_the_saved_model(small):
+    recipe = small()
+    rows = [{'phase': 'words', 'step': n, 'loss': 1 / n, 'lr': .1, 'grad_norm': 1., 'seconds': 1. * n, 'memory_gb': 1.}
+            | ({'val_loss': {4: 2.007, 8: 2.140}[n]} if n in (4, 8) else {}) for n in range(1, 9)]
+    for row in rows: append_row(folder_of(recipe)/'log.jsonl', row)
+    run = read_json(folder_of(recipe)/'run.json')
+    run['data']['examples'] = 64   # four steps are an epoch
+    write_json(folder_of(recipe)/'run.json', run)
+    assert summarize_run(folder_of(recipe))['final_val_loss'] == 2.140   # nothing is saved yet
+    update_result(folder_of(recipe), status='trained', steps=8, kept_step=4, metrics={'val_loss': 2.007})
+    report = summarize_run(folder_of(recipe))
+    values = report['final_val_loss'], report['training']['final_val_loss'], report['training']['best_val_loss']
+    assert values == (2.007, 2.007, 2.007)
+    assert report['final_train_loss'] == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert report['training']['loss_history']['val'] == [2.007, 2.140] and report['epochs_completed'] == 2
+
+def test_a_finished_run_leaves_one_checkpoint(small, every_step):
+    recipe, more = small('one'), small('more', keep_checkpoints=3)
+    for each in (recipe, more): assert run_training(each.settings.out) == 0
+    [path] = list_checkpoints(recipe.settings.checkpoint_folder)
+    assert [f.name for f in sorted(path.iterdir())] == ['manifest.json', 'model.safetensors', 'state.json']
+    assert len(list_checkpoints(more.settings.checkpoint_folder)) == 3
+    update_result(recipe.settings.out, status='failed')   # as if the examination had failed
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert run_training(recipe.settings.out) == 0 and result_of(recipe)['status'] == 'trained'
+    assert result_of(recipe)['metrics'] == result_of(more)['metrics']
+
+
+# --- a log that was damaged -----------------------------------------------------------------------
+
+def empty(log): log.write_bytes(b'')
+
+def zeros_at_the_end(log):
+    data = log.read_bytes()
+    log.write_bytes(data[:len(data) // 2] + bytes(len(data) - len(data) // 2))
+
+def zeros_in_a_line(log):
+    lines = log.read_bytes().split(b'\n')
+    lines[2] = bytes(len(lines[2]))
+    log.write_bytes(b'\n'.join(lines))
+
+@pytest.mark.parametrize('damage', [empty, zeros_at_the_end, zeros_in_a_line, Path.unlink])
+@pytest.mark.parametrize('finished', [False, True])
+def test_a_damaged_log_beside_whole_checkpoints_stops_nothing(small, every_step, capsys, monkeypatch, damage, finished):
+    whole, recipe = small('whole'), small('hurt')
+    assert run_training(whole.settings.out) == 0
+    told = iter([()] * (99 if finished else 5) + [(1,)] * 9)
+    soon = type('Soon', (), {'__bool__': lambda self: bool(next(told))})()
+    assert run_training(recipe.settings.out, signals=soon) == (0 if finished else 4)
+    log = folder_of(recipe)/'log.jsonl'
+    before = {r['step']: r for r in rows_of(recipe)}
+    damage(log)
+    left = {r['step']: r for r in rows_of(recipe)}
+    assert len(left) < len(before)
+    update_result(recipe.settings.out, status='stopped')
+    monkeypatch.setattr(launcher, 'attempt_training', lambda out, *ignored: run_training(str(out)))
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match='was damaged: the rows of'): launch(recipe)
+    said = capsys.readouterr().out
+    assert 'resumes from step' in said and 'was damaged: the rows of' in said and 'goes on from its checkpoint' in said
+    assert result_of(recipe)['status'] == 'trained'
+    rows, expected = {r['step']: r for r in rows_of(recipe)}, {r['step']: r for r in rows_of(whole)}
+    assert rows.keys() >= left.keys() | (expected.keys() - before.keys())   # nothing that could be read is lost
+    for step, row in rows.items(): assert row['loss'] == expected[step]['loss'], step
+    known = {name: value for name, value in result_of(whole)['metrics'].items() if name != 'loss'}
+    assert known.items() <= result_of(recipe)['metrics'].items()
+
+
+# --- two commands at once -------------------------------------------------------------------------
+
+HELD = """
+import sys, time
+from shutka.train.lock import hold_run
+from shutka.typescript.settings import TypescriptSettings
+with hold_run(TypescriptSettings(out=sys.argv[1], checkpoint_dir=sys.argv[2])):
+    print('held', flush=True)
+    time.sleep(99)
+"""
+
+@contextlib.contextmanager
+def another_command(out, checkpoint_dir=''):
+    "Another process, somewhere between preparing and bundling."
+    process = subprocess.Popen([sys.executable, '-c', HELD, str(out), str(checkpoint_dir)], stdout=subprocess.PIPE,
+                               text=True, env=os.environ | {'PYTHONPATH': str(HERE.parent)})
+    try:
+        assert process.stdout.readline() == 'held\n'
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+def test_a_second_command_is_refused_before_it_touches_anything(tmp_path, pairs, capsys):
+    out = tmp_path/'run'
+    with another_command(out):
+        before = sorted(out.rglob('*'))
+        with pytest.raises(Taken, match='^another command is at work in .*run; wait for it, or choose another out$'):
+            train(TypescriptSettings(source=f'jsonl:{pairs}', steps=2, batch_size=16, out=out))
+        assert cli.run_command(['run', 'typescript', '-p', 'out', str(out)]) == 2
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
+        assert len(said) == 1 and 'another command is at work in' in said[0]
+        assert sorted(out.rglob('*')) == before   # no data, no executed notebook
+    with hold_run(TypescriptSettings(out=out)): pass   # the lock went with its process
+
+def test_a_checkpoint_dir_belongs_to_one_run(small, tmp_path):
+    shared = tmp_path/'shared'
+    with another_command(tmp_path/'first', shared):
+        with pytest.raises(Taken, match='choose another checkpoint_dir'):
+            with hold_run(TypescriptSettings(out=tmp_path/'second', checkpoint_dir=shared)): pass
+    first = small('first', checkpoint_dir=shared)   # prepared, and killed before its first checkpoint
+    assert not list_checkpoints(shared)
+    with pytest.raises(UserError, match='checkpoints of another run; choose another checkpoint_dir'):
+        small('second', checkpoint_dir=shared)
+    prepare(first, progress=lambda line: None)      # its own run goes on
+    assert run_training(first.settings.out) == 0
+    with pytest.raises(UserError, match='checkpoints of another run'): small('third', checkpoint_dir=shared)
+
+def test_commands_in_other_folders_do_not_wait(tmp_path):
+    with another_command(tmp_path/'one'), hold_run(TypescriptSettings(out=tmp_path/'two')): pass
+
+
+# --- a session on another machine -----------------------------------------------------------------
+
+@pytest.fixture
+def attached(small, every_step, tmp_path):
+    "The output of an earlier session: a run that was stopped after five steps, somewhere below an input folder."
+    recipe = small('run')
+    told = iter([()] * 5 + [(1,)] * 9)
+    soon = type('Soon', (), {'__bool__': lambda self: bool(next(told))})()
+    assert run_training(recipe.settings.out, signals=soon) == 4
+    (folder_of(recipe)/'notebook.ipynb').write_text('{}')
+    place = tmp_path/'input'/'shutka-typescript'
+    shutil.copytree(folder_of(recipe), place/'runs'/'typescript')
+    shutil.rmtree(folder_of(recipe))
+    return recipe, place
+
+def test_a_second_session_copies_the_run_and_goes_on(small, attached):
+    recipe, place = attached
+    whole, said = small('whole'), []
+    assert run_training(whole.settings.out) == 0
+    again = change(recipe, resume_from=str(place))
+    prepare(again, progress=said.append)
+    assert len(said) == 1 and 'was copied to' in said[0]
+    assert not (folder_of(again)/'notebook.ipynb').exists()
+    reached = newest_checkpoint(again).step
+    assert 0 < reached < 10 and run_training(again.settings.out) == 0
+    assert losses(again) == losses(whole)
+    assert result_of(again)['metrics'] == result_of(whole)['metrics']
+    prepare(again, progress=said.append)   # the same command once more leaves what is there alone
+    assert 'is not read' in said[-1] and newest_checkpoint(again).step == 10
+
+def test_what_is_copied_is_verified(attached, monkeypatch):
+    recipe, place = attached
+    again = change(recipe, resume_from=str(place))
+    newest = list_checkpoints(place/'runs'/'typescript'/'checkpoints')[-1]
+    flip(newest/'model.safetensors')
+    with pytest.warns(UserWarning, match='going back'): prepare(again, progress=lambda line: None)
+    shutil.rmtree(folder_of(again))
+    monkeypatch.setattr('shutka.train.adopt.filecmp.cmp', lambda *ignored, **more: False)
+    with pytest.raises(UserError, match='must be a copy of'): prepare(again, progress=lambda line: None)
+    assert not (folder_of(again)/'run.json').exists()
+
+@pytest.mark.parametrize('change_it, why', [
+    (dict(seed=3), 'seed was 0 and is 3'),
+    (dict(resume_from='nowhere'), 'is not there'),
+])
+def test_what_cannot_be_gone_on_with_is_refused(attached, change_it, why):
+    recipe, place = attached
+    again = change(recipe, **dict(resume_from=str(place)) | change_it)
+    with pytest.raises(UserError, match=why): prepare(again, progress=lambda line: None)
+    assert not folder_of(again).exists()
+
+def test_a_run_without_a_checkpoint_is_not_copied(attached):
+    recipe, place = attached
+    shutil.rmtree(place/'runs'/'typescript'/'checkpoints')
+    with pytest.raises(UserError, match='must hold a checkpoint to go on from'):
+        prepare(change(recipe, resume_from=str(place)), progress=lambda line: None)
+
+def test_checkpoints_that_lay_elsewhere_are_found(small, every_step, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = small('run', checkpoint_dir='ckpt')
+    assert run_training(recipe.settings.out, signals=[1]) == 4
+    place = tmp_path/'input'/'slug'
+    shutil.move(folder_of(recipe), place/'run')
+    shutil.move('ckpt', place/'ckpt')
+    again = change(recipe, resume_from=str(place))
+    prepare(again, progress=lambda line: None)
+    assert newest_checkpoint(again).step == 1 and run_training(again.settings.out) == 0 and len(rows_of(again)) == 10
+
+def test_a_folder_that_cannot_be_written_is_refused_with_advice(attached, monkeypatch):
+    "As nobody, since root may write everywhere but on a read-only disk."
+    recipe, place = attached
+    run = place/'runs'/'typescript'
+
+    def refuse(path, *more, **named):
+        if str(path).startswith(str(run)): raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return builtin(path, *more, **named)
+    builtin = open
+    monkeypatch.setattr('shutka.train.lock.open', refuse, raising=False)
+    advice = rf'must be a folder that can be written, and is not .*another folder, and set resume_from to {run}$'
+    with pytest.raises(UserError, match=advice): train(TypescriptSettings(out=str(run), steps=2))
+    assert cli.run_command(['run', 'typescript', '-p', 'out', str(run)]) == 2

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT_MANIFEST', 'write_manifest', 'find_damage', 'select_staying', 'name_checkpoint', 'list_checkpoints',
-           'save_checkpoint', 'Checkpoint', 'load_checkpoint']
+           'save_checkpoint', 'remove_checkpoints', 'Checkpoint', 'load_checkpoint']
 
 # %% ../../nbs/50_train/20_checkpoint.ipynb #f79d8afc
 import os
@@ -136,6 +136,14 @@ def save_checkpoint(
         raise UserError(f"a checkpoint must fit on the disk, and {folder/name} could not be written: {e}") from e
     _tidy(folder, step, keep, capacity, best)
     return folder/name
+
+# %% ../../nbs/50_train/20_checkpoint.ipynb #6f2aa2e9
+def remove_checkpoints(
+    folder: str | Path,   # of a finished run
+    keep: int,            # how many of the newest stay, at least one
+):
+    "Remove a run's older checkpoints."
+    for path in list_checkpoints(folder)[:-keep]: shutil.rmtree(path)
 
 # %% ../../nbs/50_train/20_checkpoint.ipynb #504b007a
 @dataclass(frozen=True)

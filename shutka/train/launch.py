@@ -19,16 +19,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ..core.errors import BudgetReached, Diverged, OutOfMemory, ShutkaError, Stuck, UserError
-from ..core.files import read_json, read_jsonl, write_json
+from ..core.errors import BudgetReached, Diverged, OutOfMemory, ShutkaError, Stuck, Taken, UserError
+from ..core.files import read_json, write_json
 from .checkpoint import load_checkpoint
 from .deadlines import find_training_end
-from .folder import Taken, lock_folder, update_result
+from .folder import update_result
+from .lock import lock_folder
 from .log import join_rows, read_new_rows, read_result
 from .machine import select_launch_variables
 from .phase import do_nothing
 from .plan import Plan
 from .recipe import Recipe, count_steps, plan_training
+from .rows import describe_log_damage, read_log
 from .run import CHECK_METRICS, note_error, read_micro_batches
 
 # %% ../../nbs/50_train/85_launch.ipynb #03fb0b69
@@ -146,10 +148,11 @@ def launch(
     status = read_result(out).get('status')
     if status in ('trained', 'ok'):
         print(f"{out} is complete: {status}")
-        show(list(read_jsonl(out/'log.jsonl', torn=True)), True)
+        show(read_log(out/'log.jsonl')[0], True)
         return read_result(out)
     with lock_folder(out): found = load_checkpoint(recipe.settings.checkpoint_folder)   # nobody else trains here
     if found: print(f"{out} resumes from step {found.step}")
+    if lost := describe_log_damage(out/'log.jsonl', found.step if found else 0): print(lost)
 
     value, until = read_json(out/'run.json'), find_training_end(plan.ends, plan.now)
     plan = replace(plan, steps=count_steps(recipe.settings, value['data']['examples']))

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from ..core.files import read_json
+from .rows import parse_row
 
 # %% ../../nbs/50_train/50_log.ipynb #8caebd70
 def read_new_rows(
@@ -27,7 +28,8 @@ def read_new_rows(
         if at and f.read(1) != b'\n': f.seek(0)   # the log was cut in the meantime
         text = f.read()
         whole = text[:text.rfind(b'\n') + 1]
-        return [json.loads(line) for line in whole.splitlines()], f.tell() - len(text) + len(whole)
+        rows = [row for line in whole.split(b'\n') if (row := parse_row(line))]
+        return rows, f.tell() - len(text) + len(whole)
 
 def join_rows(
     rows: list[dict],  # read so far

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_OVERFLOWS', 'MOST_NONFINITE', 'Position', 'identify_run', 'resume', 'judge_step', 'is_out_of_memory',
-           'count_examples', 'halve_micro_batches', 'check_early_stopping']
+           'count_examples', 'halve_micro_batches', 'check_early_stopping', 'is_patience_over']
 
 # %% ../../nbs/50_train/40_position.ipynb #72d1490a
 import gc
@@ -39,8 +39,10 @@ class Position:
     gone_back: list = field(default_factory=list)  # the steps that made the run go back; empty if none did
     best: float | None = None  # the best score of this phase
     best_step: int = 0    # ... the step it was measured at
-    best_at: float = 0    # ... `seconds` by then
-    waited: int = 0       # checks since
+    best_saved: int = 0   # ... the step of the checkpoint that holds its weights
+    best_at: float = 0    # ... `seconds` when it was measured
+    hurdle: float | None = None  # the score that patience counts from
+    waited: int = 0       # ... checks since
 
 def identify_run(
     seed: int,            # of every random draw
@@ -64,7 +66,8 @@ def resume(
     unpack_model(found.tensors('model'), model)
     scaled = found.state['scaler']  # empty if the run began on a CPU
     if scaler.is_enabled() and scaled: scaler.load_state_dict(scaled)
-    state = {'micro_batches': found.state.get('pieces', 1), **found.state}   # its name in version 0.2
+    state = found.state   # of version 0.2 it has another name for one field, and lacks two
+    state = {'micro_batches': state.get('pieces', 1), 'best_saved': state['best_step'], 'hurdle': state['best']} | state
     return Position(**{f.name: state[f.name] for f in fields(Position)})
 
 # %% ../../nbs/50_train/40_position.ipynb #05919d04
@@ -136,17 +139,20 @@ def check_early_stopping(
     metrics: dict,      # of a check; empty if there was none
     position: Position, # its best score is brought up to date
     phase: Phase,       # names the score, and says how long to wait
-    pause: float = 0,   # seconds of training between two bests, at least
 ) -> bool:              # whether the phase should end now
     "Compare a check with the best one so far; true when the patience of the phase is over."
-    if not metrics or not phase.score: return False
     score = read_score(metrics, phase)
-    too_soon = position.best is not None and position.seconds < position.best_at + pause
-    if too_soon and not phase.patience: return False
-    position.waited += 1
-    if is_better(score, position.best, phase):
+    if score is None: return False
+    if position.best is None or score > position.best:
         position.best = score
         position.best_step = position.step
         position.best_at = position.seconds
+    position.waited += 1
+    if is_better(score, position.hurdle, phase):
+        position.hurdle = score
         position.waited = 0
+    return is_patience_over(position, phase)
+
+def is_patience_over(position: Position, phase: Phase) -> bool:
+    "Whether a phase has waited long enough for a better score."
     return 0 < phase.patience <= position.waited

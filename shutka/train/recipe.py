@@ -36,7 +36,7 @@ from shutka.train.pace import (
 from .phase import Phase
 from .plan import Plan, make_plan
 from .requirements import find_missing
-from .settings import TrainSettings
+from .settings import TrainSettings, count_steps_per_epoch
 
 # %% ../../nbs/50_train/60_recipe.ipynb #01d2c507
 @runtime_checkable
@@ -128,7 +128,7 @@ def count_steps(
     examples: int = 0,        # to train on; 0 if not known yet
 ) -> int:                     # optimizer steps; 0: as many as the time allows, or not known yet
     "The steps of a run: the fewer of `steps` and `epochs`."
-    bounds = settings.steps, math.ceil(settings.epochs * examples / settings.batch_size)
+    bounds = settings.steps, settings.epochs * count_steps_per_epoch(examples, settings.batch_size)
     return min((steps for steps in bounds if steps), default=0)
 
 # %% ../../nbs/50_train/60_recipe.ipynb #30b5fd0f

@@ -62,17 +62,22 @@ def make_heading(
 def make_tiles(
     report: dict,       # from `summarize_run`
     steps: list[dict],  # rows of steps
+    result: dict,       # result.json
 ) -> str:               # HTML
     "The few numbers one looks for first; those that were not measured are left out."
+    # Once a model is saved, what is said is measured on it; before, the last check of the log has to do.
+    saved = result.get('metrics', {}) if 'kept_step' in result else None
+    check = 'last check' if saved is None else f"of the saved model, step {result['kept_step']:,}"
+    last = lambda key: take_last(select_values(steps, key)) if saved is None else saved.get(key)
     peak, epochs = report['hardware']['peak_gpu_memory_mb'], report['epochs_completed']
     stretch = 'the last stretch between checks' if epochs is None else 'the last epoch'
     found = [(take_last(select_values(steps, 'step')), ',', 'steps'),
              (epochs, ',', 'whole epochs'),
              (report['final_train_loss'], '.3f', f'loss, mean of {stretch}'),
-             (report['final_val_loss'], '.3f', 'validation loss, last check'),
-             (report['final_perplexity'], '.1f', 'perplexity, last check'),
-             (take_last(select_values(steps, 'mrr')), '.3f', 'MRR on unseen files, last check'),
-             (take_last(select_values(steps, 'effective_rank')), '.0f', 'effective rank, last check'),
+             (report['final_val_loss'], '.3f', f'validation loss, {check}'),
+             (report['final_perplexity'], '.1f', f'perplexity, {check}'),
+             (last('mrr'), '.3f', f'MRR on unseen files, {check}'),
+             (last('effective_rank'), '.0f', f'effective rank, {check}'),
              (report['timing']['total_minutes'], '.1f', 'minutes of training'),
              (average(select_values(steps, 'tokens_s')), ',.0f', 'tokens/s, mean over the run'),
              (None if peak is None else peak / 1000, '.1f', 'GB of GPU memory, at most')]
@@ -182,7 +187,7 @@ def make_report_page(
     elif status == 'running': command = shlex.join(['shutka', 'watch', str(out)])
     elif command is None: command = find_resume_command(run, out)
     name, facts = report['model_name'], run.get('data') or {}
-    body = [make_heading(name, status, result.get('error'), command), make_tiles(report, steps)]
+    body = [make_heading(name, status, result.get('error'), command), make_tiles(report, steps, result)]
     if any(select_values(steps, key) for key in LEARNING_PANELS | PACE_PANELS):
         what = 'curves of the run over its steps, and of the machine over minutes'
         body += ['<h2>How it went</h2>', html_figure(plot_run(steps + samples), what)]

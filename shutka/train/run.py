@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHECK_METRICS', 'read_micro_batches', 'make_session', 'limit_time', 'is_check', 'read_steps', 'train_folder',
-           'save_trained', 'load_weights', 'open_checkpoint', 'open_trained', 'note_error', 'is_first',
-           'report_failure', 'give_up', 'translate_error', 'is_in_group', 'leave', 'run_training']
+           'save_trained', 'measure_trained', 'find_phase', 'load_weights', 'open_checkpoint', 'open_trained',
+           'note_error', 'is_first', 'report_failure', 'give_up', 'translate_error', 'is_in_group', 'leave',
+           'run_training']
 
 # %% ../../nbs/50_train/80_run.ipynb #d6c5c701
 import contextlib
@@ -24,21 +25,25 @@ from pathlib import Path
 import psutil
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from accelerate.utils import gather_object
-from torch import nn
+from torch import Tensor, nn
 
-from ..core.errors import BudgetReached, Diverged, OutOfMemory, ShutkaError, Stuck, UserError
-from ..core.files import read_json, read_jsonl, write_json
+from ..core.errors import BudgetReached, Diverged, OutOfMemory, ShutkaError, Stuck, Taken, UserError
+from ..core.files import read_json, write_json
 from ..models.opening import Opened, find_model, open_model
-from .checkpoint import Checkpoint, load_checkpoint
-from .fit import fit, trim_log
-from .folder import Taken, lock_folder, update_result
+from .checkpoint import Checkpoint, load_checkpoint, remove_checkpoints
+from .fit import fit
+from .folder import update_result
 from .hardware import log_hardware
+from .lock import lock_folder
 from .log import append_row
 from .machine import choose_precision, inspect_machine
 from .phase import Phase
 from .position import is_out_of_memory
 from .recipe import Recipe, count_micro_batches, load_recipe
+from .rows import read_log, trim_log
+from .saver import load_best
 from .step import join_processes
 from .trainer import Session
 from .weights import unpack_model
@@ -83,7 +88,7 @@ def is_check(row: dict) -> bool:
 
 def read_steps(log: Path) -> list[dict]:
     "The rows of a log that are steps; none if there is no log yet."
-    return [row for row in read_jsonl(log, torn=True) if 'step' in row] if log.exists() else []
+    return [row for row in read_log(log)[0] if 'step' in row]
 
 # %% ../../nbs/50_train/80_run.ipynb #dd47088d
 def train_folder(
@@ -109,25 +114,46 @@ def train_folder(
             checks.append(row)
             if why := recipe.halt_reason(checks): raise Diverged(f"training was halted at step {row['step']}: {why}")
     if end == 'stopped': return 'stopped'
+    del model   # its place on the device is needed for the one that is saved
+    if main: save_trained(recipe, phases)
+    # without a row the run was finished before
+    last = next((phase for phase in phases if end and phase.name == row['phase']), phases[-1])
+    if end == 'minutes' and last.steps: return 'budget'
+    if main: remove_checkpoints(checkpoints, recipe.settings.keep_checkpoints)
+    return 'trained'
 
-    last = phases[-1]   # also if there was no row, since the run was finished before
-    if end: last = next((phase for phase in phases if phase.name == row['phase']), last)
-    if main: save_trained(recipe, last)
-    return 'budget' if end == 'minutes' and last.steps else 'trained'
+def save_trained(recipe: Recipe, phases: list[Phase]):
+    "Write the best model that the last checkpoint knows of, and what is measured of it."
+    out, folder = Path(recipe.settings.out), recipe.settings.checkpoint_folder
+    found = load_checkpoint(folder)
+    phase, state = phases[find_phase(found)], found.state
+    judged = state['best'] is not None and 'best_saved' in state   # version 0.2 kept the last weights
+    beside = judged and state['within']   # between two phases the model has the best weights
+    trained = load_weights(recipe, load_best(folder, state['best_saved']) if beside else found.tensors('model'), phase)
+    recipe.save(trained)
 
-def save_trained(recipe: Recipe, phase: Phase):
-    "Write the model of the last checkpoint, which is of this phase, and what the last steps said of it."
-    out = Path(recipe.settings.out)
-    recipe.save(load_weights(recipe, load_checkpoint(recipe.settings.checkpoint_folder), phase))
-    rows = read_steps(out/'log.jsonl')
-    last = next((row for row in reversed(rows) if is_check(row)), {}) | rows[-1]
-    metrics = {name: last[name] for name in ('loss', *CHECK_METRICS, 'mean_cosine') if name in last}
-    update_result(out, steps=last['step'], seconds=last['seconds'], metrics=metrics)
+    kept = state['best_step'] if judged else found.step
+    row = next((row for row in read_steps(out/'log.jsonl') if row['step'] == kept), {})
+    metrics = {name: row[name] for name in ('loss',) if name in row} | measure_trained(trained, phase)
+    update_result(out, steps=found.step, kept_step=kept, seconds=round(state['seconds'], 3), metrics=metrics)
 
-def load_weights(recipe: Recipe, found: Checkpoint, phase: Phase) -> nn.Module:
-    "What was trained, as it was at a checkpoint of this phase."
+def measure_trained(trained: nn.Module, phase: Phase) -> dict:
+    "What the check of a phase says of a model, on the device that trained it."
+    trained.to(PartialState().device).eval()
+    with torch.no_grad(): return phase.check(trained)
+
+def find_phase(found: Checkpoint) -> int:
+    "The index of the phase whose weights a checkpoint holds: between two phases, of the first."
+    return max(0, found.state['phase'] - (found.state['within'] == 0))
+
+def load_weights(
+    recipe: Recipe,
+    tensors: dict[str, Tensor],   # of a checkpoint
+    phase: Phase,                 # of that checkpoint
+) -> nn.Module:
+    "What was trained, as it was at a checkpoint."
     model = recipe.build_model()
-    unpack_model(found.tensors('model'), model)
+    unpack_model(tensors, model)
     phase.start(model)
     return model
 
@@ -139,9 +165,8 @@ def open_checkpoint(
     folder = Path(folder)
     recipe = load_recipe(folder.parent.parent)
     found = load_checkpoint(folder.parent, read_json(folder/'state.json')['step'])
-    phase = found.state['phase'] - (found.state['within'] == 0)   # between two phases it is still of the first
     phases = recipe.build_training()[1]
-    return recipe.open_trained(load_weights(recipe, found, phases[max(0, phase)]))
+    return recipe.open_trained(load_weights(recipe, found.tensors('model'), phases[find_phase(found)]))
 
 def open_trained(
     path: str | Path,      # a bundle, a folder of a model, of a run or of a checkpoint, or a name on a hub

@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['CHECK_KEYS', 'MOST_SAMPLES', 'read_run', 'count_epoch_steps', 'split_epochs', 'select_values', 'average', 'take_last',
-           'summarize_training', 'summarize_machine', 'summarize_run']
+           'summarize_training', 'summarize_kept', 'summarize_machine', 'summarize_run']
 
 # %% ../../nbs/50_train/70_summary.ipynb #44004d24
 import math
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..core.files import read_json, read_jsonl
+from ..core.files import read_json
 from .log import read_result
+from .rows import read_log
+from .settings import count_steps_per_epoch
 
 # %% ../../nbs/50_train/70_summary.ipynb #fd6cddda
 def read_run(
@@ -21,8 +23,7 @@ def read_run(
     "What a run folder says; log and result may be missing. Raises `UserError` without run.json."
     out = Path(out)
     if not (out/'run.json').exists(): raise UserError(f"{out} is no run folder: it has no run.json")
-    log = out/'log.jsonl'
-    rows = list(read_jsonl(log, torn=True)) if log.exists() else []
+    rows = read_log(out/'log.jsonl')[0]
     steps = [row for row in rows if 'step' in row]
     samples = [row for row in rows if 'cpu_percent' in row]
     return read_json(out/'run.json'), steps, samples, read_result(out)
@@ -32,19 +33,19 @@ CHECK_KEYS = 'val_loss', 'mrr', 'effective_rank', 'perplexity'  # a row with one
 
 def count_epoch_steps(
     run: dict,          # run.json
-) -> float | None:      # steps per epoch; None if the run does not know
+) -> int | None:        # steps per epoch; None if the run does not know
     "How many steps a run takes to see each example once."
     examples, batch = run.get('data', {}).get('examples'), run['settings'].get('batch_size')
-    return examples / batch if examples and batch else None
+    return count_steps_per_epoch(examples, batch) if examples and batch else None
 
 def split_epochs(
     steps: list[dict],          # rows of steps
-    per_epoch: float | None,    # steps per epoch, if known
+    per_epoch: int | None,      # steps per epoch, if known
 ) -> list[list[dict]]:          # in order; none is empty
     "The rows of each epoch, or else between checks."
     parts, before, checked = [], None, False
     for row in steps:
-        epoch = int((row['step'] - 1) // per_epoch) if per_epoch else None
+        epoch = (row['step'] - 1) // per_epoch if per_epoch else None
         if not parts or checked or epoch != before: parts.append([])
         parts[-1].append(row)
         before = epoch
@@ -91,6 +92,20 @@ def summarize_training(
                               'max': max(rates, default=None),
                               'history': [take_last(select_values(part, 'lr')) for part in parts]}}
 
+# %% ../../nbs/50_train/70_summary.ipynb #fa2ed74a
+def summarize_kept(
+    steps: list[dict],          # rows of steps
+    per_epoch: int | None,      # steps per epoch, if known
+    result: dict,               # result.json
+) -> dict:                      # the final numbers of a report; empty if no model was saved
+    "What is known of the model that was saved."
+    if 'kept_step' not in result: return {}
+    parts = split_epochs([row for row in steps if row['step'] <= result['kept_step']], per_epoch)
+    metrics = result.get('metrics', {})
+    return {'final_train_loss': average(select_values(parts[-1], 'loss')) if parts else None,
+            'final_val_loss': metrics.get('val_loss'),
+            'final_perplexity': metrics.get('perplexity')}
+
 # %% ../../nbs/50_train/70_summary.ipynb #c9389b59
 MOST_SAMPLES = 500  # hardware rows in a report
 
@@ -118,10 +133,11 @@ def summarize_run(
     out: str | Path,  # a run folder, at any time
 ) -> dict:            # plain values; what was not measured is None
     "What a run did, under the names of `training_report.json`; raises `UserError` without run.json."
-    run, steps, samples, _ = read_run(out)
+    run, steps, samples, result = read_run(out)
     per_epoch, seconds = count_epoch_steps(run), take_last(select_values(steps, 'seconds'))
     epochs = steps[-1]['step'] / per_epoch if steps and per_epoch else None
     parts = summarize_training(steps, split_epochs(steps, per_epoch))
+    parts['training'] |= summarize_kept(steps, per_epoch, result)
     name = '-'.join(str(part).lower() for part in (run.get('recipe'), run['settings'].get('size')) if part)
     return {'model_name': name,
             'config': run['settings'],

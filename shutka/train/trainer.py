@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from numbers import Real
 
 import psutil
 import torch
@@ -18,10 +19,10 @@ from accelerate.utils import gather_object, send_to_device
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from ..core.errors import OutOfMemory, UserError, make_unknown_error
+from ..core.errors import Diverged, OutOfMemory, UserError, make_unknown_error
 from ..models.recompute import MicroBatches
 from .optimizer import OPTIMIZERS, make_optimizer, select_learners
-from .phase import Phase, do_nothing, lr_at, progress_at
+from .phase import Phase, do_nothing, is_check_due, lr_at, progress_at
 from shutka.train.position import (
     MOST_NONFINITE,
     Position,
@@ -122,19 +123,25 @@ def try_gradients(
 # %% ../../nbs/50_train/42_trainer.ipynb #78cc8c4e
 def check_model(
     trainer: Trainer,  # whose model is asked
-) -> dict:             # metrics of rank 0, in every process
-    "What a check says, with dropout off and without gradients; raises `OutOfMemory`."
+    broken: bool = False,  # a batch may have broken the weights, and the run may go back yet
+) -> dict:             # metrics of rank 0, in every process; empty if broken weights gave no numbers
+    "What a check says, with dropout off and without gradients; raises `OutOfMemory`, or `Diverged` for no number."
     model, phase = trainer.model, trainer.phase
+    where = f"phase {phase.name!r}, after step {trainer.position.step}"
     model.eval()
     try:
         with torch.no_grad(): metrics = phase.check(model)
     except (RuntimeError, MemoryError) as e:
         if not is_out_of_memory(e): raise
-        where = f"phase {phase.name!r}, after step {trainer.position.step}"
         raise OutOfMemory(f"{where}: memory did not suffice for a check ({e})") from e
     if trainer.session.shard: model.reshard()   # or an optimizer made now would see weights that are not its own
     model.train()
-    return gather_object([metrics])[0]
+    metrics = gather_object([metrics])[0]
+    void = {name: value for name, value in metrics.items() if isinstance(value, Real) and not math.isfinite(value)}
+    if not void: return metrics
+    if broken: return {}
+    told = ', '.join(f'{name} is {value}' for name, value in void.items())
+    raise Diverged(f"{where}: what a check measures must be finite, {told} (a smaller lr may help)")
 
 # %% ../../nbs/50_train/42_trainer.ipynb #c2f88e30
 _PROCESS = psutil.Process()
@@ -187,10 +194,10 @@ def run_steps(
         if done() >= 1: end = 'steps' if position.within == phase.steps else 'minutes'
         elif stopped: end = 'stopped'
         over = end in ('steps', 'minutes')
-        due = phase.every and position.within % phase.every == 0
-        metrics = check_model(trainer) if over or due else {}
+        due = over or is_check_due(phase, position.within)
+        metrics = check_model(trainer, broken=bool(position.bad) and not over) if due else {}
         counted = {} if position.bad else metrics  # a score beside a loss that is no number does not count
-        early = check_early_stopping(counted, position, phase, trainer.session.save_every / 4)
+        early = check_early_stopping(counted, position, phase)
         if early and not end: end = 'patience'
         trainer.watchdog.rest()
         yield make_step_row(trainer, numbers, took) | {'lr': lr} | metrics | ({'end': end} if end else {})

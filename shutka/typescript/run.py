@@ -16,6 +16,7 @@ from ..export.result import Result
 from ..train.folder import prepare
 from ..train.launch import launch
 from ..train.live import Live
+from ..train.lock import hold_run
 from ..train.machine import Machine
 from ..train.plan import Plan
 from ..train.recipe import plan_training, plan_with_pace
@@ -48,12 +49,13 @@ def train(
     recipe = Typescript(settings)
     plan = plan_training(recipe)
     print(plan)
-    print_pairs(prepare(recipe)['data'])
-    launch(recipe, plan, show=show or Live(settings.out))
-
-    value = evaluate_run(settings.out)
-    write_bundle(settings.out)
-    write_report(settings.out)
+    with hold_run(settings):
+        print_pairs(prepare(recipe)['data'])
+        launch(recipe, plan, show=show or Live(settings.out))
+        value = evaluate_run(settings.out)
+        write_bundle(settings.out)
+        write_report(settings.out)
     tables = {'How well it finds code': retrieval_table(value['rows']),
+              'How well its memory answers short questions': retrieval_table(value.get('questions', [])).strip(),
               'The shape of its space': shape_table(value['representation'])}
     return Result(Path(settings.out), tables)
