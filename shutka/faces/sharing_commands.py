@@ -21,6 +21,7 @@ def kaggle():
     "Run notebooks on Kaggle's free GPUs."
 
 @kaggle.command('push', examples=('shutka kaggle push typescript -p source npm:zod --dry-run',
+                                  'shutka kaggle push typescript -p source npm:zod --resume',
                                   'shutka kaggle push git_history -p repo /kaggle/input/project --dataset ada/project'))
 @click.argument('name')
 @given_option
@@ -33,6 +34,7 @@ def kaggle():
               help='Put the output of a notebook beside it. Repeat the option for several.')
 @click.option('--competition', 'competitions', multiple=True, metavar='SLUG',
               help='Put the files of a competition beside it. Repeat the option for several.')
+@click.option('--resume', is_flag=True, help="Go on with the run in the notebook's last output.")
 @click.option('--internet/--no-internet', default=True, show_default=True, help='Give the session a network, or none.')
 @click.option('--gpu/--no-gpu', default=True, show_default=True, help='Ask for two T4s, or only for a CPU.')
 @click.option('--public', is_flag=True, help='Show the notebook to everybody.')
@@ -40,16 +42,27 @@ def kaggle():
 @click.option('--user', metavar='USER', help="Owner of the notebook.  [default: the owner of Kaggle's credentials]")
 @click.option('-o', 'output', metavar='FOLDER', help='Write the folder to be sent there.  [default: runs/kaggle/SLUG]')
 @click.option('--dry-run', 'dry', is_flag=True, help='Write and show what would be sent; send nothing.')
-def kaggle_push(name, given, file, public, slug, user, output, dry, **settings):
+def kaggle_push(name, given, file, public, slug, user, output, dry, resume, **settings):
     "Send a notebook to Kaggle and start it. NAME and parameters are those of shutka run."
-    from shutka.export.kaggle import Kernel, find_account, make_install_line, push_kernel, write_kernel
+    from shutka.export.kaggle import (
+        Kernel,
+        attach_last_output,
+        find_account,
+        make_install_line,
+        push_kernel,
+        write_kernel,
+    )
     from shutka.faces.notebooks import check_settings, convert_parameters, find_notebook, read_parameters
     path = find_notebook(name)
     known = read_parameters(path)
     values = convert_parameters(known, read_given(file, given))
-    check_settings(name, {p.name: p.default for p in known} | values)
     slug = slug or 'shutka-' + re.sub(r'[^a-z0-9]+', '-', path.stem.lower()).strip('-')
+    everything = {p.name: p.default for p in known} | values
+    check_settings(name, everything)
     kernel = Kernel(user=user or find_account(), slug=slug, private=not public, **settings)
+    if resume:
+        kernel, more = attach_last_output(kernel, everything)
+        values |= more
     folder = Path(output or Path('runs')/'kaggle'/slug)
     sent, metadata = write_kernel(folder, path, values, kernel)
     click.echo(f"{metadata.read_text()}the notebook is {sent}, and begins with\n{make_install_line(kernel.wheels)}")
