@@ -1,5 +1,6 @@
 "Reading a stranger's repository runs nothing of theirs, and what comes out depends on hashes alone."
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl
+from shutka.data.documents import LARGEST_BYTES, TooLarge
 from shutka.data.git import Repository, list_commit_files, open_git, read_blobs
 from shutka.data.pairs import Report
 from shutka.faces import cli
@@ -17,6 +19,7 @@ from shutka.history.walk import walk_history
 from shutka.instructions.collection import collect_instructions
 from shutka.instructions.commit_pairs import open_commits
 
+PACKAGE = Path(__file__).parents[1]/'shutka'
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith('GIT_')}
 CLEAN |= {'GIT_CONFIG_GLOBAL': os.devnull, 'GIT_CONFIG_SYSTEM': os.devnull}
 ME = ['-c', 'user.name=A', '-c', 'user.email=a@example.org', '-c', 'protocol.file.allow=always']
@@ -332,4 +335,28 @@ def test_messages_and_names_in_any_bytes(repo, tmp_path, message):
 def test_one_process_hands_out_all_blobs(repo):
     opened = Repository(repo)
     ids = list_commit_files(opened, 'main')
-    assert [len(b) for b in read_blobs(opened, ids.values())] == [len((repo/path).read_bytes()) for path in ids]
+    assert [fetch() for fetch in read_blobs(opened, ids.values())] == [(repo/path).read_bytes() for path in ids]
+
+
+def test_what_no_person_has_written_is_passed_over(repo, tmp_path):
+    "A blob that claims to be large is not taken into memory; those behind it are read."
+    (repo/'big.ts').write_bytes(b' ' * (LARGEST_BYTES + 1))
+    (repo/'package.json').write_bytes(b' ' * 3 * LARGEST_BYTES)
+    commit(repo, 'Give the product of two numbers', times=TIMES)
+    source = open_git(f'git:{repo}', str(repo))
+    assert sorted(d['path'] for d in source) == ['add.ts', 'less.ts', 'times.ts']
+    assert len(source.skipped) == 1 and 'big.ts: large' in source.skipped[0]
+    report = Report()
+    assert 'times' not in [p['name'] for p in open_commits(str(repo), report)] and report.left_out['large'] == 1
+    ids = [git(repo, 'rev-parse', f'main:{name}') for name in ('big.ts', 'times.ts')]
+    big, small = read_blobs(Repository(repo), ids)
+    assert small() == TIMES.encode()
+    with pytest.raises(TooLarge): big()
+
+
+def test_git_is_called_in_one_place():
+    "Whoever reads a repository goes through `Repository`; only what makes one runs git as it is."
+    calls = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in PACKAGE.rglob('*.py')}
+    assert [name for name, text in calls.items() if re.search(r"\['git', ", text)] == ['data/git.py']
+    own = [name for name, text in calls.items() if 'run_git' in text or 'build_git_call' in text]
+    assert sorted(own) == ['_modidx.py', 'data/git.py', 'history/example.py']

@@ -12,15 +12,19 @@ import shutil
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError
 from shutka.data.documents import (
     BUILD_FOLDERS,
     LANGUAGES,
+    LARGEST_BYTES,
     Source,
+    TooLarge,
     check_has_code,
+    check_size,
     find_package,
     parse_package_name,
     read_documents,
@@ -228,7 +232,7 @@ def list_commit_files(
 def read_blobs(
     repository: Repository,
     ids: Iterable[str],    # of blobs, as in `list_commit_files`
-) -> Iterator[bytes]:      # their contents, one at a time
+) -> Iterator[Callable[[], bytes]]:   # functions that return their contents, or raise `TooLarge`
     "The contents of blobs, from one git process; raises `UserError` for one that is not there."
     call = repository.build_call('cat-file', '--batch')
     with subprocess.Popen(**call, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as batch:
@@ -238,10 +242,19 @@ def read_blobs(
             header = batch.stdout.readline().split()   # id, type and size, or id and 'missing'
             if len(header) != 3:
                 raise UserError(f"{repository.name}: git has no content for {i}; {repository.advice}")
-            yield batch.stdout.read(int(header[2]))
+            size = int(header[2])
+            if size <= LARGEST_BYTES: yield partial(bytes, batch.stdout.read(size))
+            else:
+                for start in range(0, size, 1 << 20): batch.stdout.read(min(1 << 20, size - start))
+                yield partial(check_size, size)
             batch.stdout.read(1)  # the line end after each blob
 
 # %% ../../nbs/10_data/14_git.ipynb #bd31573d
+def _read_name(fetch: Callable[[], bytes]) -> str:
+    "The name in a package.json, '' if it has none."
+    try: return parse_package_name(fetch())
+    except TooLarge: return ''
+
 def open_git(
     spec: str,   # 'git:REPO[@REV]'
     place: str,  # the same without 'git:'
@@ -253,13 +266,13 @@ def open_git(
 
     manifests = [path for path in blobs if PurePosixPath(path).name == 'package.json']
     contents = read_blobs(repository, [blobs[path] for path in manifests])
-    names = {str(PurePosixPath(path).parent): parse_package_name(c) for path, c in zip(manifests, contents)}
+    names = {str(PurePosixPath(path).parent): _read_name(fetch) for path, fetch in zip(manifests, contents)}
     code = [PurePosixPath(path) for path in blobs if PurePosixPath(path).suffix in LANGUAGES]
     otherwise = repository.name.removesuffix('.git'), PurePosixPath()   # bare repositories are often called NAME.git
 
     def listing():
-        for path, blob in zip(code, read_blobs(repository, (blobs[str(path)] for path in code))):
+        for path, fetch in zip(code, read_blobs(repository, (blobs[str(path)] for path in code))):
             package, inside = find_package(path, lambda folder: names.get(str(folder), ''), otherwise)
-            yield package, inside, lambda: blob
+            yield package, inside, fetch
 
     return Source(spec, resolved, lambda skipped: read_documents(listing(), resolved, skipped))

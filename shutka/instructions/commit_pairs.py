@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError
-from ..data.documents import BUILD_FOLDERS, LANGUAGES, decode_text
+from ..data.documents import BUILD_FOLDERS, LANGUAGES, TooLarge, decode_text
 from ..data.git import Repository, decode_any, read_blobs, resolve_commit
 from ..data.pairs import Report, stream_pairs
 from ..data.records import Document, Pair
@@ -166,6 +166,7 @@ def make_commit_pairs(
         before = [read_document(path, blob) for path, blob, _ in commit.files if blob]
         after = [read_document(path, blob) for path, _, blob in commit.files if blob]
     except UnicodeError: raise LeftOut('unreadable', source) from None
+    except TooLarge: raise LeftOut('large', source) from None
     report = Report()  # of this commit alone, to see whether a file is broken
     changed = find_changed_functions(stream_pairs(before, report), stream_pairs(after, report))
     if report.skipped: raise LeftOut('broken', source)
@@ -187,7 +188,7 @@ def open_commits(
 
         def read(blob: str) -> bytes:
             asked.append(blob)
-            return next(blobs)
+            return next(blobs)()
 
         commits = stream_code_commits(repository, commit)
         yield from make_pairs(commits, lambda found: make_commit_pairs(found, read, written), report)
