@@ -80,9 +80,12 @@ def serve_app(app):
     "An app on a free port, in a thread; gives its address."
     import uvicorn
 
+    from shutka.serve.connections import configure_server
     from shutka.serve.server import listen
     listening = listen('127.0.0.1', 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level='error', timeout_graceful_shutdown=1))
+    config = configure_server(app)
+    config.timeout_graceful_shutdown = 1
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={'sockets': [listening]})
     thread.start()
     try: yield f'http://127.0.0.1:{listening.getsockname()[1]}'

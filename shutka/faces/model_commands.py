@@ -7,6 +7,7 @@ __all__ = ['bundle', 'EvaluateGroup', 'evaluate', 'retrieval', 'suites', 'encode
 
 # %% ../../nbs/90_faces/60_model_commands.ipynb #9f06e5d0
 import json
+import os
 from io import BytesIO
 from pathlib import Path
 
@@ -27,9 +28,12 @@ from ..core.files import write_atomic, write_json
               help="Write the bundle there.  [default: the run's folder, or RUN itself if it is a bundle]")
 def bundle(run, folder, output):
     "Pack a finished run into one zip. RUN is its folder; with --bank it may be a bundle."
-    from shutka.export.bundle import rebundle, write_bundle
-    if folder and Path(run).is_file(): click.echo(rebundle(run, folder, output or run))
-    else: click.echo(write_bundle(run, output, folder))
+    from shutka.export.bundle import rebundle, warn_of_secrets, write_bundle
+    from shutka.models.archive import read_bundle
+    with_bank = folder and Path(run).is_file()
+    made = rebundle(run, folder, output or run) if with_bank else write_bundle(run, output, folder)
+    warn_of_secrets(read_bundle(made), lambda line: click.echo(line, err=True))
+    click.echo(made)
 
 # %% ../../nbs/90_faces/60_model_commands.ipynb #22a0e108
 class EvaluateGroup(ShutkaGroup):
@@ -128,7 +132,7 @@ def encode(model, text, file, side, output):
               help='Listen at this address; beyond this machine a key must be set.')
 @click.option('--port', default=8000, show_default=True, type=click.IntRange(0, 65535),
               help='Listen at this port; 0 takes a free one.')
-@click.option('--api-key', 'key', envvar='SHUTKA_API_KEY', metavar='KEY',
+@click.option('--api-key', 'key', metavar='KEY',
               help='Ask for this key; better set SHUTKA_API_KEY.')
 @click.option('--name', default='shutka-v2', show_default=True, help='Name of the model, as clients ask for it.')
 @click.option('--cors', 'origins', multiple=True, metavar='ORIGIN',
@@ -140,4 +144,5 @@ def serve(model, bank, host, port, key, name, origins):
     Hugging Face.
     """
     from shutka.serve.server import serve_model
+    if key is None: key = os.environ.get('SHUTKA_API_KEY')
     serve_model(model, bank, host, port, key, name, origins, say=click.echo)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_BODY_BYTES', 'PUBLIC_PATHS', 'convert_error', 'respond_with_error', 'handle_errors', 'is_loopback',
-           'check_request', 'Gate', 'add_guard']
+           'check_api_key', 'check_request', 'Gate', 'add_guard']
 
 # %% ../../nbs/80_serve/50_guard.ipynb #4f6a3efc
 import hmac
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from ..core.errors import UserError
+from ..memory.tables import BankBusy
 from .engine import EngineBusy
 from .prompts import PromptTooLong
 from .requests import ApiError
@@ -30,6 +31,7 @@ def convert_error(error: Exception) -> ApiError:
         case ApiError(): return error
         case PromptTooLong(): return ApiError(400, str(error), code='context_length_exceeded')
         case EngineBusy(): return ApiError(429, str(error), code='busy', headers={'Retry-After': '1'})
+        case BankBusy(): return ApiError(503, str(error), code='bank_busy', headers={'Retry-After': '1'})
         case UserError(): return ApiError(400, str(error))
         case HTTPException(): return ApiError(error.status_code, error.detail, headers=dict(error.headers or {}))
         case RequestValidationError():
@@ -62,6 +64,17 @@ def is_loopback(
     if host == 'localhost': return True
     try: return ipaddress.ip_address(host.removeprefix('[').removesuffix(']')).is_loopback
     except ValueError: return False
+
+def check_api_key(
+    key: str | None,   # None: there is none
+):
+    "Raise `UserError` for a key that everybody could bring, or nobody."
+    if key is None: return
+    if not key:
+        raise UserError("an API key must not be empty; to serve this machine without a key, "
+                        "leave out --api-key and SHUTKA_API_KEY")
+    if not key.isascii() or not key.isprintable() or ' ' in key:
+        raise UserError("an API key must be printable ASCII without blanks, since it travels in a header")
 
 def check_request(
     path: str,
@@ -115,7 +128,8 @@ def add_guard(
     key: str | None,           # that requests must bring
     origins: list[str] = [],   # of web pages that may read answers
 ):
-    "Put a gate before an app, and give its errors one shape."
+    "Put a gate before an app, and give its errors one shape; raises `UserError` for a key that locks nothing."
+    check_api_key(key)
     handle_errors(app)
     app.add_middleware(Gate, key=key)
     if origins: app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=['*'], allow_headers=['*'])
