@@ -162,7 +162,6 @@ class TextJEPA(nn.Module):
         cosines = embedding @ F.normalize(self.words.vectors.weight.detach(), dim=1).T
         return torch.cat([embedding, cosines[:, rows] * (rows > 0)], dim=1)
 
-    @torch.no_grad()
     def encode(
         self,                  # left in the mode it is in
         texts: Sequence[str],  # n texts
@@ -172,9 +171,19 @@ class TextJEPA(nn.Module):
         "The embedding of each text; raises `UserError` for another side, or for one text instead of a list."
         if side not in ('code', 'words'): raise UserError(f"side must be 'code' or 'words', got {side!r}")
         if isinstance(texts, str): raise UserError(f"texts must be a list of texts, got the single one {texts!r:.40}")
-        function, longest = (self.embed, self.config.target) if side == 'code' else (self.predict, self.config.source)
+        longest = self.config.target if side == 'code' else self.config.source
+        return self.encode_words([hash_words(text, self.config.rows, longest) for text in texts], side, batch)
+
+    @torch.no_grad()
+    def encode_words(
+        self,                   # left in the mode it is in
+        ids: list[np.ndarray],  # of the words of n texts, from `hash_words`
+        side: str = 'code',     # or 'words'
+        batch: int = 128,       # rows at a time
+    ) -> np.ndarray:            # (n, d) float32 of length one
+        "The embedding of each text whose words are hashed already."
+        function = self.embed if side == 'code' else self.predict
         # Sorted by length, rows that are computed together have little padding; `out` keeps the order of the texts.
-        ids = [hash_words(text, self.config.rows, longest) for text in texts]
         out = np.zeros((len(ids), self.config.width), np.float32)
         order = np.argsort([len(i) for i in ids], kind='stable')
         device = self.narrow.weight.device

@@ -12,7 +12,15 @@ import torch
 
 from ..core.errors import UserError
 from .engine import SeparateStates
-from .prompts import DEFAULT_LENGTH, GAP_MARKS, Prompt, check_length, split_at_gap
+from shutka.serve.prompts import (
+    DEFAULT_LENGTH,
+    GAP_MARKS,
+    Prompt,
+    catch_panics,
+    check_length,
+    check_text_length,
+    split_at_gap,
+)
 
 # %% ../../nbs/80_serve/22_causal_seat.ipynb #9aeabeb7
 class TokenizerDecoder:
@@ -54,6 +62,7 @@ class CausalSeat(SeparateStates):
         self.tokenizer = tokenizer
         self.encoder = None   # makes no vectors
         self.refusal = None   # can write
+        self.edits = bool(tokenizer.chat_template)   # was made to follow instructions about code it is shown
         self.length = model.config.get_text_config().max_position_embeddings or DEFAULT_LENGTH
         self.memories = 2     # memories that a prompt takes at most
         self.vocabulary = len(tokenizer)
@@ -61,13 +70,18 @@ class CausalSeat(SeparateStates):
         ends = ends if isinstance(ends, list) else [ends]
         self.end_tokens = {tokenizer.eos_token_id, *ends} - {None}
         known = tokenizer.get_vocab().keys()
+        self.longest = max(map(len, known))   # letters of a token
         self.marks = next((marks for marks in GAP_MARKS if not set(marks) - known), None)
 
     # what the routes need
 
+    def check_size(self, texts: Sequence[str]):
+        "Raise `PromptTooLong` for the texts of a prompt that is too long whatever its tokens are."
+        check_text_length(texts, self.length, self.longest)
+
     def tokenize(self, text: str) -> list[int]:
-        "Return the tokens of a text."
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        "Return the tokens of a text; raises `UserError` for one that the tokenizer cannot split."
+        with catch_panics(): return self.tokenizer.encode(text, add_special_tokens=False)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         "Return the text of tokens."
@@ -79,17 +93,19 @@ class CausalSeat(SeparateStates):
         memories: Sequence[str],              # code that was found, the best first
     ) -> Prompt:
         "Return the prompt for an answer; raises `PromptTooLong`, and `UserError` if the template refuses the chat."
+        self.check_size([text for _, text in messages])
         turns = [{'role': role, 'content': text} for role, text in messages]
         asked = [turn for turn in turns if turn['role'] == 'user']
         if asked: asked[-1]['content'] = _quote_memories(memories) + asked[-1]['content']
         if not self.tokenizer.chat_template:
             text = ''.join(f"{turn['role']}: {turn['content']}\n" for turn in turns)
-            return self._make_prompt(text + 'assistant:')
+            return self._make_prompt(text + 'assistant:', len(memories) * bool(asked))
         from jinja2 import TemplateError
         try: text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         except TemplateError as e:
             raise UserError(f"the model's chat template refuses these messages: {e}") from None
-        return self._make_prompt(text, special=False)   # the template has put special tokens in
+        # the template has put special tokens in
+        return self._make_prompt(text, len(memories) * bool(asked), special=False)
 
     def make_code_prompt(
         self,
@@ -98,20 +114,21 @@ class CausalSeat(SeparateStates):
         memories: Sequence[str],  # code that was found, the best first
     ) -> Prompt:
         "Return the prompt for code; raises `PromptTooLong`, and `UserError` if the model cannot fill a gap."
+        self.check_size([before, after or ''])
         if after is None: before, after = split_at_gap(before) or (before, None)
         front = ''.join(f'{memory[:SNIPPET_LENGTH]}\n\n' for memory in memories)
-        if after is None: return self._make_prompt(front + before)
+        if after is None: return self._make_prompt(front + before, len(memories))
         if self.marks is None:
             raise UserError("this model cannot fill a gap: its tokenizer has no marks for one; "
                             "send a prompt without suffix")
         prefix, suffix, middle = self.marks
-        return self._make_prompt(f'{prefix}{front}{before}{suffix}{after}{middle}')
+        return self._make_prompt(f'{prefix}{front}{before}{suffix}{after}{middle}', len(memories))
 
-    def _make_prompt(self, text: str, special: bool = True) -> Prompt:
-        ids = self.tokenizer.encode(text, add_special_tokens=special)
+    def _make_prompt(self, text: str, memories: int, special: bool = True) -> Prompt:
+        with catch_panics(): ids = self.tokenizer.encode(text, add_special_tokens=special)
         ids = ids or [self.tokenizer.eos_token_id or 0]   # a model must read something
         check_length(len(ids), self.length)
-        return Prompt(ids=tuple(ids))
+        return Prompt(ids=tuple(ids), memories=memories)
 
     # what the engine needs
 

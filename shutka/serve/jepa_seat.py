@@ -20,7 +20,10 @@ from .engine import Utf8Decoder
 from shutka.serve.prompts import (
     DEFAULT_LENGTH,
     Prompt,
+    catch_panics,
     check_length,
+    check_text_length,
+    extract_code,
     extract_question,
     find_user_text,
     select_cursor_lines,
@@ -68,6 +71,7 @@ class JepaSeat:
         self.memories = layout.memories            # memories that a prompt takes at most
         self.vocabulary = layout.encoding.n_vocab  # tokens that there are
         self.refusal = None                        # why it cannot write
+        self.edits = False                         # has not learned to rewrite code that it is shown
         if model.decoder: self._prepare_writing()
         else:
             self.refusal = ("this model has no decoder: it was trained to find code, not to write it; "
@@ -82,6 +86,7 @@ class JepaSeat:
         end = config.token('end')
         self.end_tokens = {end}
         self.spelled = [_spell(self.layout.encoding, token) for token in range(self.vocabulary)]
+        self.longest = max(len(spelled) for spelled in self.spelled if spelled)   # bytes
         muted = [token for token, spelled in enumerate(self.spelled) if spelled is None]
         muted += range(config.vocabulary, end)   # the special tokens, which the end is the last of
         self.muted = torch.zeros(end + 1)        # to be added to logits
@@ -89,9 +94,13 @@ class JepaSeat:
 
     # what the routes need
 
+    def check_size(self, texts: Sequence[str]):
+        "Raise `PromptTooLong` for the texts of a prompt that is too long whatever its tokens are."
+        check_text_length(texts, self.length, self.longest)
+
     def tokenize(self, text: str) -> list[int]:
-        "Return the tokens of a text."
-        return self.layout.tokens(text)
+        "Return the tokens of a text; raises `UserError` for one that the encoding cannot split."
+        with catch_panics(): return self.layout.tokens(text)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         "Return the text of tokens; raises `UserError` for a number that stands for nothing."
@@ -104,9 +113,23 @@ class JepaSeat:
         memories: Sequence[str],              # code that was found, the best first
     ) -> Prompt:
         "Return the prompt for code that answers the last message of the user; raises `PromptTooLong`."
-        check_length(sum(len(self.tokenize(text)) for _, text in messages), self.length)
+        texts = [text for _, text in messages]
+        self.check_size(texts)
+        check_length(sum(len(self.tokenize(text)) for text in texts), self.length)
         question = extract_question(find_user_text(messages))
-        return self._make_prompt(question, [self.layout.special('code')], memories)
+        pieces, unread = self._cut_code(extract_code(messages))
+        return self._make_prompt(question, [self.layout.special('code')], memories, pieces, unread)
+
+    def _cut_code(
+        self,
+        blocks: list[str],             # of the client, the most important first
+    ) -> tuple[list[list[int]], int]:  # tokens of each piece, and how many tokens are in none
+        "Cut code into pieces as long as a memory, at most as many as a prompt takes."
+        size = self.layout.memory
+        pieces = []
+        for tokens in map(self.tokenize, blocks):
+            pieces += [tokens[at:at + size] for at in range(0, len(tokens), size)]
+        return pieces[:self.memories], sum(map(len, pieces[self.memories:]))
 
     def make_code_prompt(
         self,
@@ -115,19 +138,36 @@ class JepaSeat:
         memories: Sequence[str],  # code that was found, the best first
     ) -> Prompt:
         "Return the prompt for code that goes on, or fills a gap; raises `PromptTooLong`."
+        self.check_size([before, after or ''])
         if after is None: before, after = split_at_gap(before) or (before, None)
+        unread = 0
         if after is None: asked = [self.layout.special('code'), *self.tokenize(before)]
-        else: asked = encode_gap(self.layout, before, after)
-        return self._make_prompt(select_cursor_lines(before, after or ''), asked, memories)
+        else:
+            most = self.layout.code // 2   # tokens on each side of a gap
+            unread = sum(max(0, len(self.tokenize(text)) - most) for text in (before, after))
+            asked = encode_gap(self.layout, before, after)
+        return self._make_prompt(select_cursor_lines(before, after or ''), asked, memories, (), unread)
 
-    def _make_prompt(self, question: str, asked: list[int], memories: Sequence[str]) -> Prompt:
-        ids = [*encode_memories(self.layout, memories), *asked]
+    def _make_prompt(
+        self,
+        question: str,                # whose words are told
+        asked: list[int],             # tokens of the code to go on with
+        memories: Sequence[str],      # of the bank, the best first
+        pieces: Sequence[list[int]],  # tokens of the client's own code, to look at
+        unread_tokens: int,           # of the client's code
+    ) -> Prompt:
+        memories = memories[:self.memories - len(pieces)]
+        most = 2 * self.longest * self.layout.memory   # letters; a memory's tokens come from fewer of them
+        with catch_panics(): looked_up = encode_memories(self.layout, [memory[:most] for memory in memories])
+        own = [token for piece in pieces for token in (self.layout.special('memory'), *piece)]
+        ids = [*own, *looked_up, *asked]
         check_length(len(ids), self.length)
         found = split_words(question)
         config = self.model.config
         told = hash_words(question, config.rows, config.source) if found else ()
         unread = max(0, len(found) - config.source)
-        return Prompt(ids=tuple(ids), words=tuple(map(int, told)), unread=unread)
+        return Prompt(ids=tuple(ids), words=tuple(map(int, told)), unread=unread, unread_tokens=unread_tokens,
+                      memories=len(memories))
 
     # what the engine needs
 

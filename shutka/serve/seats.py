@@ -47,7 +47,7 @@ def open_memory(
     folder: Path,                # made if missing
     content: dict[str, bytes],   # of the bundle
 ) -> Bank:
-    "Open the bank of a served model; raises `UserError` if another process writes to it."
+    "Open the bank of a served model, to which others may write meanwhile; raises `UserError` for what is no bank."
     return Bank(folder) if seat.encoder is None else open_bank(content, folder, seat.encoder)
 
 def search_memories(
@@ -56,5 +56,6 @@ def search_memories(
     k: int,               # how many at most
 ) -> list:                # hits, the best first
     "Return what a bank has for a question; nothing for a question without words."
+    question = question[-4000:]   # first of all, for what follows takes time for every letter
     if not bank or not k or not split_words(question): return []
-    return bank.search(question[-4000:], k)
+    return bank.search(question, k)
