@@ -23,6 +23,7 @@ from as_nobody import NOBODY
 from serving import CODE, make_bundle, make_model, make_seat, save_gpt, serve_app, wait_until
 
 from shutka.memory.bank import Bank
+from shutka.memory.tables import hold_writer_lock
 from shutka.serve.api import make_app
 from shutka.serve.service import Service
 
@@ -116,6 +117,24 @@ def test_seeds_and_several_answers(client):
     assert chat(client, temperature=2., top_p=1e-9).choices[0].message.content == cold
 
 
+def test_who_wants_several_answers_or_a_share_draws(client):
+    text = lambda **more: [choice.message.content for choice in chat(client, seed=5, **more).choices]
+    assert text(n=3) == text(n=3, temperature=1.) != text(n=3, temperature=0.)
+    assert text(top_p=.9) == text(top_p=.9, temperature=1.) and text(top_p=1.) == text(temperature=1.)
+    assert text() == text(temperature=0.) != text(temperature=1.)
+    asked = {'input': 'how many days has a month?', 'max_output_tokens': 12}
+    response = lambda **more: client.responses.create(model='shutka-v2', **asked, **more).output_text
+    assert response() == text()[0] != response(top_p=1.)
+
+
+def test_a_dozen_stop_texts(client):
+    text = chat(client, max_tokens=40).choices[0].message.content
+    stops = [f'never {i}' for i in range(11)]
+    answer = chat(client, max_tokens=40, stop=[*stops, text[9:14]])
+    assert answer.choices[0].message.content == text[:text.index(text[9:14])]
+    assert chat(client, max_tokens=40, stop=[*stops, 'n' * 256]).choices[0].message.content == text
+
+
 def test_stop_texts_across_tokens(client):
     text = chat(client, max_tokens=40).choices[0].message.content
     for at in range(3, len(text) - 8, 7):
@@ -127,9 +146,14 @@ def test_stop_texts_across_tokens(client):
         assert ''.join(c.choices[0].delta.content or '' for c in chunks) == before
 
 
-def test_budgets(client):
+def test_budgets(client, service, monkeypatch):
     assert chat(client, max_tokens=9, max_completion_tokens=2).usage.completion_tokens == 2
-    assert chat(client, max_tokens=None).usage.completion_tokens == 256
+    monkeypatch.setattr(service.seat, 'length', 300)   # whoever says nothing gets what the window leaves
+    for text in ('days', 'const a = 1'):
+        for answer in (client.completions.create(model='shutka-v2', prompt=text), chat(client, max_tokens=None),
+                       client.completions.create(model='shutka-v2', prompt=text, max_tokens=1000)):
+            assert answer.usage.total_tokens == 300 and answer.choices[0].finish_reason == 'length'
+    assert client.responses.create(model='shutka-v2', input='days').usage.total_tokens == 300
 
 
 def test_log_probabilities(client):
@@ -174,13 +198,146 @@ def test_vectors(client, service):
     np.testing.assert_allclose([row.embedding for row in plain.data], expected, atol=1e-6)
     short = client.embeddings.create(model='shutka-v2', input=CODE[0], dimensions=5).data[0].embedding
     np.testing.assert_allclose(short, expected[0, :5] / np.linalg.norm(expected[0, :5]), atol=1e-6)
-    tokens = [service.seat.tokenize(text) for text in CODE]
-    rows = client.embeddings.create(model='shutka-v2', input=tokens).data
-    np.testing.assert_allclose([row.embedding for row in rows], expected, atol=1e-6)
     asked = client.embeddings.create(model='shutka-v2', input='days', extra_body={'input_type': 'query'})
     (predicted,) = service.seat.encoder.encode(['days'], side='words')
     np.testing.assert_allclose(asked.data[0].embedding, predicted, atol=1e-6)
     with pytest.raises(openai.BadRequestError): client.embeddings.create(model='shutka-v2', input=['a', ''])
+
+
+def test_usage_counts_what_the_encoder_reads(client, service):
+    count = lambda **more: client.embeddings.create(model='shutka-v2', **more).usage.prompt_tokens
+    assert count(input='a.b.c') == 3 and count(input=['parseDate(now)', 'x']) == 4
+    window = service.seat.model.config.target
+    assert count(input='word ' * 1000) == window == count(input=['word ' * window])
+
+
+def test_a_text_that_is_cut_is_told(client, url, service):
+    window, long = service.seat.model.config.target, 'word ' * 1000
+    ask = lambda path, **body: httpx.post(f'{url}/v1/{path}', json=body)
+    for encoding in ('float', 'base64'):
+        told = ask('embeddings', input=['a', long, 'word ' * window], encoding_format=encoding).json()['x_shutka']
+        assert told == {'truncation': {'inputs': [1], 'words': window}}
+    assert 'x_shutka' not in ask('embeddings', input=['a', 'word ' * window]).json()
+    ranked = ask('rerank', query='a', documents=['b', long]).json()
+    assert ranked['x_shutka'] == {'truncation': {'query': False, 'documents': [1], 'words': window}}
+    for path, body in [('embeddings', {'input': ['a', long]}), ('rerank', {'query': 'a', 'documents': [long]}),
+                       ('rerank', {'query': long, 'documents': ['a']})]:
+        answer = ask(path, truncation=False, **body)
+        assert (answer.status_code, answer.json()['error']['code']) == (400, 'context_length_exceeded')
+    # a gap shows the decoder only what is near to it, and a question of many words is not read to its end
+    gap = client.completions.create(model='shutka-v2', prompt='const a = 1;\n' * 100, suffix='b', max_tokens=1)
+    assert gap.x_shutka['unread_tokens'] == len(service.seat.tokenize('const a = 1;\n' * 100)) - 384 // 2
+    asked = [{'role': 'user', 'content': 'word ' * 200}]
+    answer = client.chat.completions.create(model='shutka-v2', messages=asked, max_tokens=1)
+    assert answer.x_shutka['unread_words'] == 200 - service.seat.model.config.source
+
+
+def test_code_in_a_question_reaches_the_model(client, url):
+    def ask(code, before=()):
+        messages = [*before, {'role': 'user', 'content': f'Sort this.\n```ts a.ts\n{code}\n```'}]
+        return client.chat.completions.create(model='shutka-v2', messages=messages, max_tokens=12)
+
+    first, second = 'users.push(1)', 'const queue = visit(days)'
+    assert ask(first).choices[0].message.content != ask(second).choices[0].message.content
+    assert len(ask(first).x_shutka['memories']) == 1   # one place was taken
+    # of an earlier turn, too, and by the Responses API
+    earlier = [{'role': 'user', 'content': f'```\n{code}\n```'} for code in (first, second)]
+    turns = [[one, {'role': 'assistant', 'content': 'Yes.'}] for one in earlier]
+    texts = [ask('sum(1)', before).choices[0].message.content for before in turns]
+    assert texts[0] != texts[1] and ask('sum(1)', turns[0]).x_shutka['memories'] == []
+    responses = [client.responses.create(model='shutka-v2', input=[*before, {'role': 'user', 'content': 'Sort.'}],
+                                         max_output_tokens=12).output_text for before in turns]
+    assert responses[0] != responses[1]
+    long = ask('\n'.join(f'const a{i} = {i}' for i in range(200)))
+    assert long.x_shutka['unread_tokens'] > 500 and long.x_shutka['memories'] == []
+
+
+def test_continue_is_told_only_what_is_true(tmp_path):
+    from shutka.serve.seats import open_seat
+    from shutka.serve.server import list_roles
+    save_gpt(tmp_path)
+    roles = lambda seat: list_roles(not seat.refusal, seat.edits, seat.encoder is not None)
+    seat = open_seat(tmp_path)[0]
+    assert roles(seat) == ['chat', 'autocomplete', 'edit', 'apply']
+    prompts = [seat.make_chat_prompt([('user', f'Sort.\n```\n{code}\n```')], []).ids for code in ('a', 'b')]
+    assert prompts[0] != prompts[1]   # it reads the section
+    assert roles(make_seat(make_model())) == ['chat', 'autocomplete', 'embed', 'rerank']
+    assert roles(make_seat(make_model(decoder=False))) == ['embed', 'rerank']
+
+
+# --- the Responses API
+
+def test_a_response(client):
+    text = chat(client).choices[0].message.content
+    ask = lambda given, **more: client.responses.create(model='shutka-v2', input=given, max_output_tokens=12, **more)
+    question = ASK[0]['content']
+    answer = ask(question, metadata={'a': 'b'}, store=False)
+    assert answer.output_text == text and answer.id.startswith('resp_') and answer.metadata == {'a': 'b'}
+    assert (answer.status, answer.incomplete_details.reason) == ('incomplete', 'max_output_tokens')
+    assert answer.usage.output_tokens == 12 and answer.usage.total_tokens == answer.usage.input_tokens + 12
+    assert answer.x_shutka['memories']
+    assert ask([{'role': 'user', 'content': [{'type': 'input_text', 'text': question}]}]).output_text == text
+    # an output is the input of the next turn
+    turns = [{'role': 'user', 'content': question}, *answer.output, {'role': 'user', 'content': 'sum numbers'}]
+    assert ask(turns, instructions='Be brief.').output_text == ask('sum numbers').output_text
+
+
+def test_a_response_as_a_stream(client):
+    ask = dict(model='shutka-v2', input=ASK[0]['content'], max_output_tokens=12)
+    whole = client.responses.create(**ask)
+    events = list(client.responses.create(**ask, stream=True))
+    kinds = [event.type.removeprefix('response.') for event in events]
+    n = kinds.count('output_text.delta')
+    assert n > 1 and kinds == ['created', 'in_progress', 'output_item.added', 'content_part.added',
+                               *['output_text.delta'] * n,
+                               'output_text.done', 'content_part.done', 'output_item.done', 'incomplete']
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert ''.join(event.delta for event in events if event.type.endswith('text.delta')) == whole.output_text
+    last = events[-1].response
+    assert (last.output_text, last.usage, last.status) == (whole.output_text, whole.usage, whole.status)
+    assert len({event.response.id for event in events if hasattr(event, 'response')}) == 1
+    with client.responses.stream(**ask) as stream:
+        deltas = [event.delta for event in stream if event.type == 'response.output_text.delta']
+    assert ''.join(deltas) == whole.output_text
+
+
+def test_a_response_that_ends_by_itself_is_complete(client, service, monkeypatch):
+    monkeypatch.setattr(service.seat, 'end_tokens', set(range(service.seat.vocabulary)))
+    with client.responses.stream(model='shutka-v2', input='days') as stream: last = stream.get_final_response()
+    assert (last.status, last.output_text, last.incomplete_details) == ('completed', '', None)
+    assert last.usage.output_tokens == 0
+
+
+@pytest.mark.parametrize('more', [
+    {'previous_response_id': 'resp_1'}, {'conversation': 'conv_1'}, {'background': True}, {'truncation': 'auto'},
+    {'tools': [], 'tool_choice': 'required'}, {'text': {'format': {'type': 'json_object'}}},
+    {'include': ['message.output_text.logprobs']}, {'top_logprobs': 3}, {'prompt': {'id': 'pmpt_1'}},
+    {'input': [{'type': 'function_call_output', 'call_id': 'a', 'output': 'b'}]},
+    {'input': [{'role': 'user', 'content': [{'type': 'input_image', 'image_url': 'x'}]}]},
+])
+def test_what_a_response_cannot_be(client, more):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(**{'model': 'shutka-v2', 'input': 'a'} | more)
+    assert caught.value.code == 'unsupported_value' and caught.value.param in more
+
+
+@pytest.mark.parametrize('more', [
+    {'logprobs': False, 'top_logprobs': 0}, {'top_logprobs': 0},
+    {'messages': [{'role': 'assistant', 'content': [{'type': 'refusal', 'refusal': 'No.'}]}, *ASK]},
+    {'messages': [{'role': 'assistant', 'content': None, 'refusal': 'No.'}, *ASK]},
+    {'stop': [str(i) for i in range(64)]},
+])
+def test_what_a_chat_may_hold(client, more):
+    answer = client.chat.completions.create(**{'model': 'shutka-v2', 'messages': ASK, 'max_tokens': 2} | more)
+    assert answer.choices[0].logprobs is None
+
+
+def test_ranking_under_all_its_addresses(url):
+    ask = {'query': 'days of a month', 'documents': CODE, 'top_n': 2}
+    answers = [httpx.post(url + path, json=ask).json() for path in ('/v1/rerank', '/v2/rerank', '/rerank')]
+    assert all(answer['results'] == answer['data'] and answer['usage']['total_tokens'] > 20 for answer in answers)
+    (best,) = {tuple(row['index'] for row in answer['results']) for answer in answers}
+    assert len(best) == 2
 
 
 @pytest.mark.parametrize('more, error, code', [
@@ -189,7 +346,9 @@ def test_vectors(client, service):
     ({'messages': []}, openai.BadRequestError, None),
     ({'temperature': 3}, openai.BadRequestError, None),
     ({'temperature': '1'}, openai.BadRequestError, None),
-    ({'stop': list('abcde')}, openai.BadRequestError, None),
+    ({'stop': ['a'] * 65}, openai.BadRequestError, None),
+    ({'stop': 'a' * 257}, openai.BadRequestError, None),
+    ({'top_logprobs': 2}, openai.BadRequestError, 'unsupported_value'),
     ({'tools': [], 'tool_choice': 'required'}, openai.BadRequestError, 'unsupported_value'),
     ({'response_format': {'type': 'json_schema', 'json_schema': {}}}, openai.BadRequestError, 'unsupported_value'),
     ({'frequency_penalty': .5}, openai.BadRequestError, 'unsupported_value'),
@@ -245,6 +404,41 @@ def test_memory_is_used_by_the_next_question(url, client):
     assert httpx.request('DELETE', f'{url}/v1/memory', json={'ids': [newer]}).json()['ids'] == [newer]
     assert newer not in [memory['id'] for memory in ask()]
     assert httpx.put(f'{url}/v1/memory', json={'id': newer, 'texts': 'a'}).status_code == 404
+
+
+@pytest.mark.parametrize('method, place, body, param', [
+    ('POST', '', {'texts': 'const a = 1', 'meta': {'source': 'dir:src'}}, 'meta'),
+    ('PUT', '', {'id': 1, 'texts': 'const a = 1', 'how': 'words'}, 'how'),
+    ('DELETE', '', {'ids': [1], 'where': {'source': 'dir:other'}}, 'where'),
+    ('DELETE', '?where=none', {'ids': [1]}, 'where'),
+    ('POST', '?dry=true', {'texts': 'const a = 1'}, 'dry'),
+    ('GET', '/search?query=sum&where=none', None, 'where'),
+])
+def test_unknown_fields_of_our_own_routes_change_nothing(url, service, method, place, body, param):
+    before = service.bank.operations(1)
+    answer = httpx.request(method, f'{url}/v1/memory{place}', json=body)
+    assert answer.status_code == 400 and answer.json()['error']['param'] == param
+    assert service.bank.operations(1) == before
+
+
+def test_others_write_while_it_serves(url, service):
+    question = [{'role': 'user', 'content': 'fibonacci by doubling'}]
+    with Bank(service.bank.folder, service.bank.encoder) as other:
+        (new,) = other.add('const fibonacci = (n) => doubling(n)')
+        answer = httpx.post(f'{url}/v1/chat/completions', json={'messages': question, 'max_tokens': 1}).json()
+        assert answer['x_shutka']['memories'][0]['id'] == new
+        (newer,) = httpx.post(f'{url}/v1/memory', json={'texts': 'const a = 1'}).json()['ids']
+        other.delete([new, newer])
+    assert httpx.request('DELETE', f'{url}/v1/memory', json={'ids': [newer]}).status_code == 404
+
+
+def test_a_writer_that_does_not_end_is_told(url, service, monkeypatch):
+    monkeypatch.setattr(service.bank.store, 'wait', .1)
+    with hold_writer_lock(service.bank.folder):
+        for method, body in [('POST', {'texts': 'a'}), ('PUT', {'id': 1, 'texts': 'a'}), ('DELETE', {'ids': [1]})]:
+            answer = httpx.request(method, f'{url}/v1/memory', json=body)
+            assert (answer.status_code, answer.json()['error']['code']) == (503, 'bank_busy')
+        assert httpx.get(f'{url}/v1/memory/search?query=days').json()['data']   # reading does not wait
 
 
 # --- many at once
@@ -424,10 +618,10 @@ def test_openai_for_node(url, tmp_path):
                     'models': ['shutka-v2']}
 
 
-def hurried(body):
+def hurried(body, path: str):
     "The same request for two tokens, where it asks for more."
-    if not isinstance(body, dict) or 'messages' not in body and 'prompt' not in body: return
-    for name in ('max_tokens', 'max_completion_tokens'):
+    if not isinstance(body, dict) or not path.endswith(('completions', 'responses')): return
+    for name in ('max_output_tokens',) if path.endswith('responses') else ('max_tokens', 'max_completion_tokens'):
         if isinstance(body.get(name, 3), int) and body.get(name, 3) > 2: body[name] = 2
 
 
@@ -445,14 +639,14 @@ def test_no_input_breaks_it(url):
             @settings(max_examples=10, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
                       suppress_health_check=list(HealthCheck))
             def ask(case):
-                hurried(case.body)
+                hurried(case.body, case.path)
                 answer = case.call()
                 seen.setdefault(case.path, set()).add(answer.status_code)
                 assert answer.status_code < 500, (case.body, answer.text)
                 if answer.status_code < 400: return
                 assert json.loads(answer.text)['error'].keys() == {'message', 'type', 'param', 'code'}
             ask()
-    assert len(seen) == 10 and {200, 400} <= seen['/v1/chat/completions'] & seen['/v1/embeddings']
+    assert len(seen) == 13 and {200, 400} <= seen['/v1/chat/completions'] & seen['/v1/embeddings']
 
 
 # --- as a program
@@ -521,6 +715,9 @@ def test_another_user_serves_it_in_another_folder(tmp_path):
 
 @pytest.mark.parametrize('words, error', [
     (['--host', '0.0.0.0'], 'must have a key'),
+    (['--api-key', ''], 'must not be empty'),
+    (['--api-key', '', '--host', '0.0.0.0'], 'must not be empty'),
+    (['--api-key', 'a b'], 'printable ASCII'),
     (['--port', '1', '--host', '203.0.113.1', '--api-key', 'a'], 'must be free'),
 ])
 def test_shutka_serve_refuses(tmp_path, words, error):
@@ -529,3 +726,27 @@ def test_shutka_serve_refuses(tmp_path, words, error):
     ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'serve', 'my.zip', *words], cwd=tmp_path, env=env,
                          capture_output=True, text=True)
     assert ran.returncode == 2 and error in ran.stderr
+
+
+def test_an_empty_variable_is_no_key(tmp_path):
+    (tmp_path/'my.zip').write_text('')
+    ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', 'serve', 'my.zip'], cwd=tmp_path,
+                         env=os.environ | {'SHUTKA_API_KEY': ''}, capture_output=True, text=True)
+    assert ran.returncode == 2 and 'must not be empty' in ran.stderr
+
+
+def test_the_command_line_writes_to_a_bank_that_is_served(tmp_path):
+    path = make_bundle(tmp_path/'my.zip', memories=True)
+    process, printed = start_server(path, '--port', 0, folder=tmp_path)
+    try:
+        url = find_address(printed)
+        words = ['memory', 'add', 'const quicksort = partition', '--bank', 'my.memory', '--model', 'my.zip']
+        ran = subprocess.run([sys.executable, '-m', 'shutka.faces.cli', *words], cwd=tmp_path, capture_output=True,
+                             text=True)
+        assert ran.returncode == 0, ran.stderr
+        found = httpx.get(f'{url}/memory/search', params={'query': 'quicksort', 'k': 1}, timeout=20).json()['data']
+        assert found[0]['text'] == 'const quicksort = partition'
+        assert 'edit' not in printed.split('roles: ')[1].split(']')[0]
+    finally:
+        process.kill()
+        process.wait()

@@ -13,8 +13,8 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 
 from .engine import Engine, Job, Piece
-from .requests import ApiError, format_error
-from .responses import Choice, EventFormatter, format_event
+from .requests import ApiError
+from .responses import Choice, EventFormatter
 
 # %% ../../nbs/80_serve/55_delivery.ipynb #bca26714
 class PieceQueue:
@@ -58,7 +58,7 @@ async def stream_events(pieces: PieceQueue, formatter: EventFormatter) -> AsyncI
     for event in formatter.format_first(): yield event
     async for i, piece in pieces.read():
         if piece.end == 'error':
-            yield format_event(format_error(500, FAILED))
+            for event in formatter.format_failure(FAILED): yield event
             return
         for event in formatter.format_piece(i, piece): yield event
     for event in formatter.format_last(): yield event

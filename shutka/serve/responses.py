@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .engine import Piece, Token
+from .requests import format_error
 
 # %% ../../nbs/80_serve/40_responses.ipynb #96eeb04b
 _LEAST_LOGPROB = -9999.
@@ -206,6 +207,10 @@ class EventFormatter:
         if self.head.include_usage: yield self._format([], usage=self.head.count_usage(self.choices))
         yield DONE
 
+    def format_failure(self, message: str) -> Iterator[bytes]:
+        "Yield what comes instead of the rest if the model fails."
+        yield format_event(format_error(500, message))
+
     def _format(self, choices: list[dict], **more) -> bytes:
         # who asks for the usage finds the field in every chunk
         if self.head.include_usage: more = {'usage': None} | more
@@ -225,10 +230,12 @@ def format_embeddings(
     packed: bool,          # in base64
     model: str,            # its name
     tokens: int,           # that were read
+    x_shutka: dict = {},   # what else there is to say; {}: nothing
 ) -> bytes:                # JSON, put together here, so that nothing looks for quotes in base64
     "Return vectors as an answer."
     if packed: rows = (b'"%b"' % base64.b64encode(v) for v in vectors.astype('<f4'))
     else: rows = (json.dumps(v).encode() for v in vectors.astype(float).tolist())
     data = b','.join(b'{"object":"embedding","index":%d,"embedding":%b}' % one for one in enumerate(rows))
     usage = b'{"prompt_tokens":%d,"total_tokens":%d}' % (tokens, tokens)
-    return b'{"object":"list","data":[%b],"model":%b,"usage":%b}' % (data, json.dumps(model).encode(), usage)
+    more = b',"x_shutka":' + json.dumps(x_shutka).encode() if x_shutka else b''
+    return b'{"object":"list","data":[%b],"model":%b,"usage":%b%b}' % (data, json.dumps(model).encode(), usage, more)

@@ -31,7 +31,7 @@ class Service:
         self.engine = None if self.seat.refusal else Engine(self.seat, self.slots, self.queue_size)
 
     def close(self):
-        "Stop writing, and let others write to the bank."
+        "Stop writing, and close the bank."
         if self.engine: self.engine.close()
         if self.bank: self.bank.close()
 
