@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHAPE_FORMATS', 'UNKNOWN_SEEN', 'make_encoder', 'compare_model', 'measure_representation', 'shape_table',
-           'is_seen_known', 'name_pools', 'print_seen', 'read_pools', 'evaluate_run']
+           'is_seen_known', 'name_pools', 'print_seen', 'read_pools', 'knows_bundled', 'evaluate_run']
 
 # %% ../../nbs/60_evaluate/20_comparison.ipynb #f954dc4b
 from pathlib import Path
@@ -15,13 +15,14 @@ from ..core.hashes import sha256
 from ..core.metrics import measure_space
 from ..core.page import markdown_table
 from ..data.parts import FEWEST_QUESTIONS
+from .questions import evaluate_bundled_questions
 from .retrieval import Encode, Pool, evaluate_retrieval, make_pool, select_distinct
 from ..models.adaptation import adapt_to_collection, make_untrained
 from ..models.text_jepa import TextJEPA
 from ..models.text_jepa_files import load_model
 from ..train.folder import update_result
 from ..train.log import read_result
-from ..train.recipe import load_recipe
+from ..train.recipe import Recipe, load_recipe
 
 # %% ../../nbs/60_evaluate/20_comparison.ipynb #ad94582b
 def make_encoder(
@@ -102,6 +103,12 @@ def read_pools(
     return pools
 
 # %% ../../nbs/60_evaluate/20_comparison.ipynb #77ef6bd4
+def knows_bundled(
+    recipe: Recipe,   # of a run
+) -> bool:
+    "Whether a run reads the bundled corpus, whose questions it can be asked."
+    return 'bundled:typescript' in recipe.list_sources()
+
 def evaluate_run(
     out: str | Path,  # a trained run folder
 ) -> dict:            # result.json
@@ -116,4 +123,6 @@ def evaluate_run(
         shape = measure_representation(model, pool)
         shapes[pool.name] = {name: float(f'{value:.4g}') for name, value in shape.items()}
     note = '' if is_seen_known(read_json(Path(out)/'run.json')) else UNKNOWN_SEEN
-    return update_result(out, examined=mark, rows=compare_model(model, pools, note), representation=shapes)
+    found = {'rows': compare_model(model, pools, note), 'representation': shapes}
+    if knows_bundled(load_recipe(out)): found['questions'], found['fusion'] = evaluate_bundled_questions(model)
+    return update_result(out, examined=mark, **found)
