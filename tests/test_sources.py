@@ -171,7 +171,7 @@ def test_a_range_is_resolved_and_an_exact_version_kept(tmp_path, npm, monkeypatc
 
 
 NPM = '''#!/bin/sh
-echo "$*" >> asked
+echo "$*" >> "$ASKED"
 for a in "$@"; do case "$a" in
   --pack-destination=*) to="${a#*=}";;
   none@*) echo '{"error": {"code": "E404", "summary": "Not Found"}}'; exit 1;;
@@ -186,6 +186,7 @@ echo '[{"version": "1.0.0"}]'
 def test_many_packages_with_one_call(tmp_path, monkeypatch):
     monkeypatch.setenv('SHUTKA_CACHE', str(tmp_path/'cache'))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('ASKED', str(tmp_path/'asked'))   # npm is started in a folder of its own
     put(tmp_path/'bin/npm', NPM).chmod(0o755)
     monkeypatch.setenv('PATH', f'{tmp_path}/bin{os.pathsep}{os.environ["PATH"]}')
     put(tmp_path/'cache/npm/old@1.0.0.tgz', 'old')
@@ -326,3 +327,119 @@ def test_a_mix_keeps_its_order(tmp_path):
     assert lines == [f'dir:{tmp_path}/d: 1 pairs', f'jsonl:{tmp_path}/p.jsonl: 1 pairs']
     assert (report.pairs, report.documented) == (2, 2)
     assert list(read_jsonl(tmp_path/'p.jsonl')) == pairs
+
+
+# what is too large
+
+def sparse(path: Path, size: int):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'wb') as f: f.truncate(size)
+
+class Zeros:
+    "A file of many zeros that takes no room."
+    def __init__(self, size): self.left = size
+    def read(self, n):
+        n = min(n, self.left)
+        self.left -= n
+        return bytes(n)
+
+@pytest.fixture
+def little_memory():
+    "A process that may have half a gigabyte more than it has now."
+    import resource
+    now = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (now + (512 << 20), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+def test_a_sparse_file_of_gigabytes_is_left_out(tmp_path, little_memory):
+    from shutka.memory.snippets import collect_snippets
+    put(tmp_path/'src/a.ts')
+    for name in ('b.ts', 'c.tsx', 'd.d.ts'): sparse(tmp_path/'src'/name, 6_000_000_000)
+    sparse(tmp_path/'src/package.json', 6_000_000_000)
+    report = Report()
+    assert [p['path'] for p in collect_pairs(f'dir:{tmp_path}/src', report)] == ['a.ts']
+    assert report.left_out == {'large': 3} and '3 large' in str(report) and 'src/b.ts: large: ' in report.skipped[0]
+    assert [about['path'] for _, about in collect_snippets(f'dir:{tmp_path}/src')] == ['a.ts']
+    (tmp_path/'src/a.ts').unlink()
+    with pytest.raises(UserError, match='gives no pair to learn from .*3 large'): open_source(f'dir:{tmp_path}/src')
+
+def test_a_package_that_unpacks_to_gigabytes(tmp_path, monkeypatch, little_memory):
+    monkeypatch.setenv('SHUTKA_CACHE', str(tmp_path))
+    (tmp_path/'npm').mkdir()
+    with tarfile.open(tmp_path/'npm/kit@1.0.0.tgz', 'w:gz', compresslevel=1) as tar:
+        for name, size in (('large.ts', 700_000_000), ('a.ts', len(CODE))):
+            info = tarfile.TarInfo(f'package/{name}')
+            info.size = size
+            tar.addfile(info, Zeros(size) if name == 'large.ts' else BytesIO(CODE.encode()))
+    report = Report()
+    assert [p['path'] for p in collect_pairs('npm:kit@1.0.0', report)] == ['a.ts']
+    assert report.left_out == {'large': 1}
+
+@pytest.mark.parametrize('kind', [b'0', b'x', b'L'])   # a file, a header of its own length, a long name
+def test_a_member_that_claims_fifty_gigabytes(tmp_path, monkeypatch, kind, little_memory):
+    monkeypatch.setenv('SHUTKA_CACHE', str(tmp_path))
+    info = tarfile.TarInfo('package/a.ts')
+    info.size, info.type = 50_000_000_000, kind
+    import gzip
+    (tmp_path/'npm').mkdir()
+    with gzip.open(tmp_path/'npm/kit@1.0.0.tgz', 'wb') as f: f.write(info.tobuf(tarfile.GNU_FORMAT) + CODE.encode())
+    with pytest.raises(UserError, match='is damaged'): list(open_source('npm:kit@1.0.0'))
+
+def test_a_line_without_an_end_is_refused(tmp_path, little_memory):
+    sparse(tmp_path/'x.jsonl', 6_000_000_000)
+    with pytest.raises(UserError, match=r'x\.jsonl:1: a line must be shorter'): open_source(f'jsonl:{tmp_path}/x.jsonl')
+
+def test_a_manifest_behind_a_link_is_not_read(tmp_path):
+    put(tmp_path/'other/package.json', '{"name": "secret"}'), put(tmp_path/'src/a.ts'), put(tmp_path/'src/b/b.ts')
+    os.symlink(tmp_path/'other/package.json', tmp_path/'src/package.json')
+    os.symlink('../../other/package.json', tmp_path/'src/b/package.json')
+    assert {d['package'] for d in open_source(f'dir:{tmp_path}/src')} == {'src'}
+
+
+# what no file can hold
+
+@pytest.mark.parametrize('given, kept', [
+    (r'\ud83d', '\ufffd'), (r'\udc00 \ud83d\ude00 \ud83d', '\ufffd \U0001f600 \ufffd'), (b'\xed\xa0\xbd', None)])
+def test_half_a_character_costs_nobody_anything(tmp_path, given, kept):
+    good = dict(kind='document', text=CODE, path='a.ts', package='p', source='s', language='typescript')
+    lines = [json.dumps(good | {'path': path}).encode() for path in ('a.ts', 'HALF', 'c.ts')]
+    lines[1] = lines[1].replace(b'HALF', given if isinstance(given, bytes) else given.encode())
+    put(tmp_path/'x.jsonl', b'\n'.join(lines))
+    assert write_jsonl(tmp_path/'out.jsonl', open_source(f'jsonl:{tmp_path}/x.jsonl')) == 3
+    found = list(read_jsonl(tmp_path/'out.jsonl'))[1]['path']
+    assert found == kept if kept else '\ufffd' in found
+
+@pytest.mark.parametrize('line, words', [
+    ('[' * 100_000, 'nested too deeply'), ('{"a":' * 100_000, 'nested too deeply'),
+    ('{"kind": "pair", "start": ' + '9' * 5_000 + '}', 'not valid JSON: Exceeds the limit')])
+def test_json_that_ends_the_parser_is_refused_by_line(tmp_path, line, words):
+    put(tmp_path/'x.jsonl', '\n' + line)
+    with pytest.raises(UserError, match=rf'^{tmp_path}/x\.jsonl:2: .*{words}') as e:
+        open_source(f'jsonl:{tmp_path}/x.jsonl')
+    assert len(str(e.value)) < 300
+
+@pytest.mark.parametrize('field, value', [('start', 10**30), ('end', -2**70), ('start', 2**63)])
+def test_a_number_that_no_table_can_hold_is_refused(tmp_path, field, value):
+    [pair] = collect_pairs(f'dir:{put(tmp_path/"src/a.ts").parent}', Report())
+    write_jsonl(tmp_path/'x.jsonl', [pair, pair | {field: value}])
+    with pytest.raises(UserError, match=rf"x\.jsonl:2: pair\['{field}'\] must"): list(open_source(f'jsonl:{tmp_path}/x.jsonl'))
+
+@pytest.mark.parametrize('value', [[7], [['zod']], [None]])
+def test_imports_are_names(tmp_path, value):
+    [pair] = collect_pairs(f'dir:{put(tmp_path/"src/a.ts").parent}', Report())
+    write_jsonl(tmp_path/'x.jsonl', [pair | {'imports': value}])
+    with pytest.raises(UserError, match=r"x\.jsonl:1: pair\['imports'\] must"): open_source(f'jsonl:{tmp_path}/x.jsonl')
+
+@pytest.mark.parametrize('name', ['\\ud800kit', '[' * 100_000, '9' * 5_000])
+def test_a_strange_manifest_costs_nobody_anything(tmp_path, name):
+    put(tmp_path/'src/package.json', f'{{"name": "{name}"}}' if name[0] == '\\' else f'{{"name": {name}')
+    put(tmp_path/'src/a.ts')
+    assert write_jsonl(tmp_path/'out.jsonl', open_source(f'dir:{tmp_path}/src')) == 1
+
+def test_a_folder_with_strange_bytes(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b'/\xff')
+    os.mkdir(folder)
+    put(Path(folder)/'a.ts')
+    assert write_jsonl(tmp_path/'out.jsonl', open_source(f'dir:{folder}')) == 1

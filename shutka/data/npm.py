@@ -7,6 +7,7 @@ __all__ = ['parse_npm_spec', 'is_exact_release', 'find_cache_folder', 'fetch_tar
            'open_npm']
 
 # %% ../../nbs/10_data/16_npm.ipynb #1c2f3203
+import gzip
 import json
 import os
 import re
@@ -15,11 +16,11 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError
-from .documents import LANGUAGES, Source, check_has_code, read_documents
+from .documents import LANGUAGES, LARGEST_BYTES, Source, check_has_code, check_size, read_documents
 
 # %% ../../nbs/10_data/16_npm.ipynb #b5a531f9
 _NAME = r'((?:@\w[\w.~-]*/)?\w[\w.~-]*)'
@@ -81,13 +82,19 @@ def _run_npm_pack(
     "Let npm download packages; raises `UserError` in npm's own words."
     npm = shutil.which('npm')
     if npm is None: raise UserError("npm: sources need npm, which is not installed: install Node.js, which brings it")
-    command = [npm, 'pack', *wanted, '--json', '--silent', '--ignore-scripts',
-               '--fetch-retries=1', '--fetch-retry-mintimeout=1000',   # milliseconds
-               f'--pack-destination={folder}']
-    try:
-        done = subprocess.run(command, capture_output=True, encoding='utf-8', errors='replace', timeout=600)
-    except subprocess.TimeoutExpired:
-        raise UserError(f"npm did not finish fetching {', '.join(wanted)} within 10 minutes") from None
+    asked = os.environ.get('SHUTKA_NPMRC')
+    if asked and not Path(asked).is_file(): raise UserError(f"npm's settings, {asked}, must be a file that is there")
+    with tempfile.TemporaryDirectory() as own:
+        if asked: shutil.copyfile(asked, Path(own)/'.npmrc')
+        command = [npm, 'pack', *wanted, '--json', '--silent', '--ignore-scripts',
+                   '--fetch-retries=1', '--fetch-retry-mintimeout=1000',   # milliseconds
+                   f'--prefix={own}',   # or npm would look for a project above this folder
+                   f'--pack-destination={Path(folder).resolve()}']
+        try:
+            done = subprocess.run(command, cwd=own, capture_output=True, encoding='utf-8', errors='replace',
+                                  timeout=600)   # seconds
+        except subprocess.TimeoutExpired:
+            raise UserError(f"npm did not finish fetching {', '.join(wanted)} within 10 minutes") from None
     if done.returncode: raise _explain_refusal(', '.join(wanted), done.stdout)
     return json.loads(done.stdout)
 
@@ -127,16 +134,31 @@ def prefetch_tarballs(
             os.replace(tarball, path)
 
 # %% ../../nbs/10_data/16_npm.ipynb #a1756b72
+class _Unpacked(gzip.GzipFile):
+    "What a tarball holds; no more than a source file's size is read at once."
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= LARGEST_BYTES:
+            raise tarfile.ReadError(f"a part of it must have at most {LARGEST_BYTES:,} bytes, and has {size}")
+        return super().read(size)
+
+def _make_reader(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
+    "A function that returns a member's bytes, or raises `TooLarge`."
+    def read() -> bytes:
+        check_size(member.size)
+        return tar.extractfile(member).read()
+    return read
+
 def read_tarball(
     tarball: Path,          # from `fetch_tarball`
-) -> Iterator[tuple]:       # (path, function that returns the file's bytes)
+) -> Iterator[tuple]:       # (path, function that returns the file's bytes, or raises `TooLarge`)
     "The files of a tarball, in its order, bundled dependencies left out; raises `UserError` if it is damaged."
     try:
-        with tarfile.open(tarball, 'r|gz') as tar:
+        with _Unpacked(tarball) as unpacked, tarfile.open(fileobj=unpacked, mode='r:') as tar:
             for member in tar:
+                tar.members = []   # it would remember each
                 path = member.name.partition('/')[2]
-                if member.isfile() and 'node_modules' not in path.split('/'): yield path, tar.extractfile(member).read
-    except (tarfile.TarError, EOFError, zlib.error) as e:
+                if member.isfile() and 'node_modules' not in path.split('/'): yield path, _make_reader(tar, member)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as e:
         raise UserError(f"{tarball} is damaged ({e}): delete it, and it will be downloaded again") from None
 
 # %% ../../nbs/10_data/16_npm.ipynb #3b1bf41d

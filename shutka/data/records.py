@@ -45,6 +45,13 @@ FUNCTION_FORMS = {'function', 'method', 'arrow'}  # forms of a pair that are ask
 KINDS = {'document': Document, 'pair': Pair}  # the kinds of record, by the value of their `kind` field
 
 # %% ../../nbs/10_data/10_records.ipynb #f07ea826
+_MEANT = {str: 'str', int: 'int of at most 64 bits', list: 'list of str'}   # the types of a schema, in words
+
+def _is_storable(value) -> bool:
+    "Whether a table can hold a value of one of these types."
+    if isinstance(value, int): return -2**63 <= value < 2**63
+    return not isinstance(value, list) or all(isinstance(one, str) for one in value)
+
 def check_record(
     record: dict,     # as it came in
     where: str = '',  # what to call its place in an error, e.g. 'pairs.jsonl:12'
@@ -60,9 +67,9 @@ def check_record(
     for name, value in record.items():
         if name not in schema: raise UserError(f"{place}{make_unknown_error(f'field of a {kind}', name, schema)}")
         # `isinstance` would take True for a number
-        if type(value) is not schema[name]:
+        if type(value) is not schema[name] or not _is_storable(value):
             found = f"{type(value).__name__} {value!r:.60}"
-            raise UserError(f"{place}{kind}[{name!r}] must be {schema[name].__name__}, got {found}")
+            raise UserError(f"{place}{kind}[{name!r}] must be {_MEANT[schema[name]]}, got {found}")
     return record
 
 # %% ../../nbs/10_data/10_records.ipynb #a02df1ba

@@ -6,11 +6,11 @@
 __all__ = ['open_jsonl', 'wrap_function', 'open_hub']
 
 # %% ../../nbs/10_data/18_rows.ipynb #f1884aae
-import json
 import re
 from pathlib import Path
 
 from ..core.errors import UserError
+from ..core.files import parse_json, read_lines
 from .documents import Source
 from .records import check_record
 
@@ -24,13 +24,10 @@ def open_jsonl(
     if not path.is_file(): raise UserError(f"{spec}: {place} does not exist or is not a file")
 
     def read(skipped):
-        with open(path, 'rb') as f:
-            for number, line in enumerate(f, 1):
-                if not line.strip(): continue
-                try: record = json.loads(line)
-                except ValueError as e: raise UserError(f"{place}:{number}: not valid JSON: {e}") from None
-                if not isinstance(record, dict): raise UserError(f"{place}:{number}: each line must be a JSON object")
-                yield check_record(record, f'{place}:{number}')
+        for number, line in read_lines(path):
+            record = parse_json(line, f'{place}:{number}')
+            if not isinstance(record, dict): raise UserError(f"{place}:{number}: each line must be a JSON object")
+            yield check_record(record, f'{place}:{number}')
 
     return Source(spec, spec, read)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.errors import UserError, make_unknown_error
-from .documents import Source, open_bundled, open_folder
+from .documents import Source, count_skipped, open_bundled, open_folder
 from .git import open_git
 from .npm import open_npm
 from .rows import open_hub, open_jsonl
@@ -43,8 +43,10 @@ def open_source(
     scheme, place = check_spec(spec)
     source = OPENERS[scheme](spec, place)
     if next(iter(source), None) is None:
-        first = f"; the first of {len(source.skipped)} skipped: {source.skipped[0]}" if source.skipped else ''
-        raise UserError(f"{spec} holds no record that can be read{first}")
+        if not source.skipped: raise UserError(f"{spec} holds no record that can be read")
+        reasons = ', '.join(f'{n} {why}' for why, n in sorted(count_skipped(source.skipped).items()))
+        raise UserError(f"{spec} gives no pair to learn from (files left out: {reasons}), as it holds no record that "
+                        f"can be read; the first of {len(source.skipped)} skipped: {source.skipped[0]}")
     return source
 
 # %% ../../nbs/10_data/20_sources.ipynb #71e8b5df
