@@ -71,7 +71,7 @@ def update(bank, draw):
 
 def delete(bank, draw):
     live = bank.store.live().tolist()
-    some = draw.sample(live, min(len(live), draw.randint(0, 60 if len(live) > 100 else 9)))
+    some = draw.sample(live, min(len(live), draw.randint(1, 60 if len(live) > 100 else 9)))
     say(begins='delete', delete=some)
     bank.delete(some)
 
@@ -280,7 +280,7 @@ def works(folder, seed, point):
 
     def goes_on(kind):
         nonlocal bank
-        if kind == 'update' and not len(bank): kind = 'add'
+        if kind in ('update', 'delete') and not len(bank): kind = 'add'
         do('delete' if kind == 'add' and len(bank) > 120 else kind, bank, draw)
         if kind == 'close': bank = opened(folder)
 

@@ -20,7 +20,7 @@ from shutka.core.errors import UserError
 from shutka.memory import bank as module
 from shutka.memory.bank import Bank, attach
 from shutka.memory.encoder import fingerprint
-from shutka.memory.fusion import fuse
+from shutka.memory.fusion import choose_weight, fuse, measure_fusion
 from shutka.memory.hits import highlight_words
 from shutka.memory.index import Index
 from shutka.text.words import hash_words
@@ -237,11 +237,148 @@ def test_searches_refused(bank, wrong, why):
     with pytest.raises(UserError, match=why): bank.search(**wrong)
 
 
+UNSPACED = ['/** 日付を文字列に変換する。 */ function a() {}', '/** 将日期转换为字符串 */ function b() {}',
+            '/** แปลงวันที่เป็นข้อความ */ function c() {}', '/** parse日付 */ function d() {}',
+            '/** Café für Größe */ function e() {}']
+
+
+@pytest.mark.parametrize(('query', 'found'), [
+    ('日付', [1, 4]), ('文字列', [1]), ('日期', [2]), ('字符串', [2]), ('วันที่', [3]), ('ข้อความ', [3]),
+    ('期', [2]), ('付', [1, 4]), ('parse', [4]), ('日付の変換', [1, 4]), ('変換する', [1]), ('火星', []), ('串符', []),
+    ('cafe\u0301', [5]), ('gro\u0308ße', [5]), ('GRÖSSE', []), ('fu\u0308r', [5])])
+def test_words_without_blanks_and_letters_in_two_spellings(tmp_path, query, found):
+    "Neighbours are found in a run of characters, and both spellings of an accent, whoever wrote which."
+    import unicodedata
+    for form in ('NFC', 'NFD'):
+        with Bank(tmp_path/form) as bank:
+            bank.add([unicodedata.normalize(form, text) for text in UNSPACED])
+            assert sorted(hit.id for hit in bank.search(query)) == found and bank.verify() == []
+            assert all('<mark>' in hit.card(query) for hit in bank.search(query))
+            assert bank.get([5])[0].text == unicodedata.normalize(form, UNSPACED[4])  # the text itself is as it was
+
+
+def test_words_of_an_older_bank_are_mended_by_compact(tmp_path):
+    with Bank(tmp_path/'bank') as bank:
+        bank.add(UNSPACED)
+        with bank.store.writing() as db:  # as it was spelled before: runs were words
+            db.execute("UPDATE words SET text = 'function a 日付を文字列に変換する' WHERE rowid = 1")
+        assert 'bank.compact mends that' in bank.verify()[0]
+        bank.compact()
+        assert bank.verify() == [] and [hit.id for hit in bank.search('文字列')] == [1]
+
+
+@pytest.mark.parametrize('how', ['words', 'dense', 'hybrid'])
+def test_types_and_bare_names_leave_room_for_functions(bank, how):
+    "A library names a thing in many ways; the function that does it is among the hits, if it answers at all."
+    texts = [f'interface Retry{name}Options {{ retry: number }}' for name in 'ABCDEF'] + ['type RetryDelay = number']
+    about = [{'kind': 'interface', 'name': f'Retry{name}Options'} for name in 'ABCDEF'] + [
+        {'kind': 'type', 'name': 'RetryDelay'}]
+    texts += ['const retry = () => delay', '/** Delay. */ const delay = () => retry()', 'export interface Retry {}']
+    about += [{'kind': 'arrow', 'name': 'retry'}, {'kind': 'arrow', 'name': 'delay'},
+              {'kind': 'declaration', 'name': 'Retry'}]
+    long = f"function attempt(task) {{ for (const delay of delays) retry(task, delay); {'log(task, delay) ' * 5} }}"
+    bank.add([*texts, long, 'function unrelated(a) { return a }'],
+             [*about, {'kind': 'function', 'name': 'attempt'}, {'kind': 'function', 'name': 'unrelated'}])
+    for k in (4, 6):
+        hits = bank.search('retry delay options', k, how)
+        answers = [hit.id for hit in hits if hit.metadata['kind'] == 'function']
+        assert len(hits) == k and [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        if how != 'dense': assert 11 in answers and 12 not in answers
+    assert bank.search('retry delay options', 1, how)[0].id == bank.search('retry delay options', 12, how)[0].id
+    assert len(bank.search('retry delay options', 12, 'dense')) == 12
+    only = bank.search('retry options', 5, how, where={'kind': 'interface'})
+    assert len(only) == 5 and {hit.metadata['kind'] for hit in only} == {'interface'}
+
+
+# fusion
+
+@pytest.mark.parametrize('k', [1, 3, 10])
+def test_each_side_gives_more_candidates_than_are_asked_for(tmp_path, k):
+    "A memory that neither side has among its k best may be the best of both together."
+    class Axes:
+        fingerprint = 'axes'
+        def encode(self, texts, side='code'):
+            return np.array([[float(t.split()[1]) / 100, 1] if t[:1] == 'm' else [1, 0] for t in texts], np.float32)
+
+    with Bank(tmp_path/'bank', Axes()) as bank:
+        near = [f'm {100 + n} other words' for n in range(k)]             # best by meaning, no word in common
+        said = [f'm 0 {"question " * 3} x{n}' for n in range(k)]               # best by words, far by meaning
+        bank.add([*near, *said, f'm 85 question question {"y " * 3}', *[f'm -10 z{n}' for n in range(40)]])
+        right = 2 * k + 1
+        sides = [[hit.id for hit in bank.search('question', k, how)] for how in ('words', 'dense')]
+        assert not any(right in side for side in sides), sides
+        assert bank.search('question', k)[0].id == right
+
+
+class Backwards(Hashed):
+    "An encoder that finds what is least alike."
+    def __init__(self):
+        super().__init__()
+        self.fingerprint = 'backwards'
+
+    def encode(self, texts, side='code'): return super().encode(texts) * (-1 if side == 'words' else 1)
+
+
+def test_the_weight_is_chosen_by_questions(tmp_path):
+    "A bad encoder gets no say, a good one gets it all; the choice is kept, and searches are what was measured."
+    given = texts(60)
+    for encoder, expected in ((Backwards(), 0), (Hashed(), .5)):
+        folder = tmp_path/encoder.fingerprint
+        with Bank(folder, encoder) as bank:
+            ids = bank.add(given)
+            asked = [(' '.join(text.split()[1:5]), i) for i, text in zip(ids, given)]
+            chosen = bank.choose_fusion(asked)
+            assert chosen.questions == 60 and chosen.mrr >= max(chosen.words, chosen.dense)
+            ranks = {how: np.mean([1 / (1 + [hit.id for hit in bank.search(query, 60, how)].index(i))
+                                   for query, i in asked]) for how in module.SEARCH_MODES}
+            assert ranks['hybrid'] >= max(ranks['words'], ranks['dense']) - .01
+            assert ranks['hybrid'] == pytest.approx(chosen.mrr, abs=.01)
+            if not expected: assert chosen.weight < .3 and ranks['words'] > ranks['dense'] + .2
+        with Bank(folder, encoder, readonly=True) as bank:
+            assert bank._weight() == chosen.weight
+            before = bank.store.last_operation()
+        with Bank(folder, encoder) as bank:
+            bank.reencode(Hashed(5))
+            assert bank._weight() == .5 and bank.store.last_operation() == before + 1  # chosen for another encoder
+
+
+@pytest.mark.parametrize(('asked', 'why'), [
+    ([], 'at least one question'), ([('date', 9)], 'id 9'), ([('date', 2)], 'memory 2 was deleted'),
+    ([(' ', 1)], 'a question must be a text'), ([('date', True)], 'an id must be a whole number')])
+def test_questions_refused(bank, asked, why):
+    bank.add(['let a', 'let b'])
+    bank.delete(2)
+    with pytest.raises(UserError, match=why): bank.choose_fusion(asked)
+    assert bank.store.meta('fusion') is None
+
+
+def test_a_bank_of_words_has_no_fusion(tmp_path):
+    with Bank(tmp_path/'bank') as bank:
+        bank.add('let a')
+        with pytest.raises(UserError, match=r'Bank\(folder, encoder\)'): bank.choose_fusion([('let', 1)])
+
+
+def test_weights():
+    assert fuse({1: 2.}, {1: .5, 2: .25}, 0) == {1: 1, 2: 0} and fuse({1: 2.}, {2: .5}, 1) == {2: 1, 1: 0}
+    assert fuse({1: 2.}, {2: .5}, .25) == {1: .75, 2: .25}
+    even = [({1: 1.}, {1: 1.}, 1)]
+    assert choose_weight(even).weight == .5 and choose_weight(even).mrr == 1
+    assert choose_weight([({}, {}, 1)]).mrr == 0
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        cases = [({i: draw.random() for i in draw.choice(30, 20, False)}, {i: draw.random() for i in range(30)}, 3)
+                 for _ in range(5)]
+        chosen = choose_weight(cases)
+        assert chosen.mrr >= max(chosen.words, chosen.dense) and measure_fusion(cases, chosen.weight) == chosen.mrr
+        by_words = [sorted(lexical, key=lexical.get, reverse=True) for lexical, _, _ in cases]
+        assert chosen.words == pytest.approx(np.mean([1 / (1 + o.index(3)) if 3 in o else 0 for o in by_words]))
+
+
 def test_shares():
     assert fuse({}, {}) == {}
     assert fuse({1: 2.}, {}) == {1: .5}
     assert list(fuse({5: 1., 3: 1.}, {})) == [3, 5]
-    assert fuse({}, {1: -.2, 2: -.1}) == {1: 0, 2: 0}
+    assert fuse({}, {1: -.2, 2: -.1}) == {1: 0, 2: 0} and fuse({}, {1: 0., 2: -.1}) == {1: 0, 2: 0}
 
 
 # the index
@@ -264,7 +401,10 @@ def test_another_process_is_seen_by_a_reader(tmp_path):
             with pytest.raises(UserError, match='bank.reencode'): reader.search('date')
             reader.encoder = Hashed(1)
             agrees(reader)
-        with pytest.raises(UserError, match='another process'): Bank(tmp_path/'bank')
+        with Bank(tmp_path/'bank', wait=0) as second:  # who has a bank open does not keep others from writing
+            assert second.delete(2).deleted == [2]
+        with writer.store.alone(), pytest.raises(UserError, match='is being written by process'):
+            Bank(tmp_path/'bank', wait=0)
 
 
 @pytest.mark.parametrize('what', ['missing', 'damaged', 'another bank', 'an older database', 'a newer database'])
@@ -378,6 +518,35 @@ def test_a_model_that_learns_is_another_encoder(tmp_path, model):
         agrees(bank)
 
 
+class Meddles(Hashed):
+    "An encoder, and others who change the bank while it reads."
+    def __init__(self, seed, meddle):
+        super().__init__(seed)
+        self.meddle = meddle
+
+    def encode(self, texts, side='code'):
+        vectors = super().encode(texts, side)
+        self.meddle(len(texts))
+        return vectors
+
+
+def test_reencode_while_others_write(bank, monkeypatch):
+    "What others delete needs no vector, and what they add gets one; who is faster with the same encoder is welcome."
+    monkeypatch.setattr(module, 'ENCODE_BATCH', 10)
+    bank.add(texts(30))
+    with Bank(bank.folder, Hashed(), wait=0) as other:
+        todo = [lambda: other.delete([1, 2, 25]), lambda: other.add(texts(2, seed=1)), lambda: other.compact(0)]
+        bank.reencode(Meddles(1, lambda n: n > 1 and todo and todo.pop(0)()))
+        assert not todo and len(bank) == 29
+        agrees(bank)
+        done = []
+        faster = Meddles(2, lambda n: n > 1 and not done and done.append(other.reencode(Hashed(2))))
+        bank.reencode(faster)
+        assert done == [29] and bank.verify() == []
+        bank.encoder = Hashed(2)
+        agrees(bank)
+
+
 def test_reencode_goes_on_where_it_was(bank, monkeypatch):
     monkeypatch.setattr(module, 'ENCODE_BATCH', 10)
     bank.add(given := texts(45))
@@ -419,6 +588,34 @@ def test_the_first_embedding_has_the_encoders_dimension(bank):
     with pytest.raises(UserError, match=r'shape \(16,\)'): bank.add_memory(np.ones((1, 3)), 'let x')
     assert bank.store.last_operation() == 0
     bank.add('let x')
+
+
+@pytest.mark.parametrize('call, why', [
+    (lambda bank: bank.delete([]), 'at least one id must be given to be deleted, got none'),
+    (lambda bank: bank.delete(iter(())), 'at least one id must be given'),
+    (lambda bank: bank.delete_memory({}), 'at least one id must be given'),
+    (lambda bank: bank.delete(True), 'an id must be a whole number, got True'),
+    (lambda bank: bank.delete([1, False]), 'an id must be a whole number, got False'),
+    (lambda bank: bank.delete(None), 'ids must be whole numbers, got None'),
+    (lambda bank: bank.update(True, 'let x'), 'an id must be a whole number, got True'),
+    (lambda bank: bank.undo(True), 'an operation must be a whole number, got True'),
+    (lambda bank: bank.add([]), 'at least one text must be given, got none'),
+    (lambda bank: bank.add(7), 'texts must be a str, or a list of them, got 7'),
+    (lambda bank: bank.update(1, []), 'at least one text must be given, got none'),
+    (lambda bank: bank.add_memory(np.ones((0, D)), []), 'at least one text must be given, got none'),
+    (lambda bank: bank.search('let', k=True), 'k must be a whole number, got True')])
+def test_nothing_to_do_is_refused(bank, call, why):
+    "An operation that changes nothing would be what the next undo takes back; and True is not the first memory."
+    bank.add(['let a', 'let b'])
+    with pytest.raises(UserError, match=why): call(bank)
+    assert len(bank) == 2 and bank.store.last_operation() == 1
+
+
+def test_an_empty_file_is_refused(bank, tmp_path):
+    (tmp_path/'empty.jsonl').write_text('')
+    with pytest.raises(UserError, match='must hold at least one memory, and holds none'):
+        bank.import_(tmp_path/'empty.jsonl')
+    assert bank.store.last_operation() == 0
 
 
 @pytest.mark.parametrize('embeddings, why', [

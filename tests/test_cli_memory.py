@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
 import sys
 import types
 import warnings
@@ -14,7 +15,7 @@ from shutka.core.errors import UserError
 from shutka.faces import cli
 
 ADD = '/** Adds two numbers. */\nexport function add(a: number, b: number) { return a + b; }\n'
-WRITES = ('add', 'delete', 'update', 'sync', 'undo', 'reencode')
+WRITES = ('add', 'delete', 'update', 'sync', 'undo', 'reencode', 'forget', 'compact')
 DAYS = ('/** Counts the days of a month. */\n'
         'export function days(y: number, m: number) { return new Date(y, m, 0).getDate(); }\n')
 
@@ -154,6 +155,44 @@ def test_sync_of_several_tells_apart(shutka, capsys):
     assert out.count('1 added') == len(out.splitlines()) == 2 and err == 'left out broken.ts: line 1 does not parse\n'
 
 
+def test_what_people_changed(shutka, capsys):
+    Path('src/days.ts').write_text(DAYS)
+    shutka('sync', 'dir:src')
+    shutka('update', '1', 'function add() {} // mind the sign')
+    shutka('delete', '2')
+    Path('src/add.ts').write_text(ADD.replace('a + b', 'b + a'))
+    Path('src/days.ts').write_text(DAYS + DAYS.replace('days(', 'more('))
+    assert cli.run_command(['memory', 'sync', 'dir:src', '--bank', 'b']) == 0
+    out, err = capsys.readouterr()
+    assert 'left out as deleted by hand: 1 (days.ts days)' in err and 'overwrite takes the new text): 1 (add.ts' in err
+    assert '1 added, 0 changed, 0 deleted, 1 unchanged' in out and 'mind the sign' in live()[0] and len(live()) == 2
+    assert ': 1 added, 1 changed, 0 deleted, 1 unchanged' in shutka('sync', 'dir:src', '--overwrite')
+    assert not any('sign' in text for text in live()) and len(live()) == 3
+
+
+def test_forget(shutka):
+    shutka('sync', 'dir:src')
+    shutil.rmtree('src')
+    assert f'`shutka memory forget dir:{Path("src").resolve()}`' in shutka('sync', 'dir:src', code=2)
+    assert shutka('forget', 'dir:src', '--dry').startswith('would be: dir:/') and len(live()) == 1
+    assert ': 0 added, 0 changed, 1 deleted, 0 unchanged (operation 2); 0 memories in b' in shutka('forget', 'dir:src')
+    assert "unknown source 'dir:src'" in shutka('forget', 'dir:src', code=2)
+    assert '1 came back' in shutka('undo') and len(live()) == 1
+    assert 'holds no memory bank' in shutka('forget', 'dir:src', '--dry', code=2, bank='nowhere')
+
+
+def test_compact(shutka):
+    shutka('add', *[f'text {n} ' + 'x' * 5000 for n in range(20)])
+    shutka('delete', *map(str, range(1, 20)))
+    size = Path('b/bank.sqlite').stat().st_size
+    told = shutka('compact')
+    assert re.match(r'0 deleted texts and 0 vectors went, [\d,]+ bytes freed \(operation 3\); 1 memory', told)
+    told = shutka('compact', '--keep', '0')
+    assert told.startswith('19 deleted texts and 0 vectors went, ') and Path('b/bank.sqlite').stat().st_size < size / 2
+    assert 'compacted away' in shutka('undo', '2', code=2) and shutka('verify').startswith('no fault')
+    assert shutka('compact', '--keep', '-1', code=2)
+
+
 def test_with_a_model(shutka, bundles):
     told = shutka('add', 'parse a date', 'sort the rows', '--model', 'one.zip')
     assert told == 'added memories 1 to 2 (operation 1); 2 memories in b\n'
@@ -227,12 +266,26 @@ def test_bank_must_be_given(capsys):
     assert '--bank' in capsys.readouterr().err
 
 
-def test_two_writers(shutka):
+def test_two_writers(shutka, monkeypatch):
     from shutka.memory.bank import Bank
     with Bank('b') as bank:
         bank.add('parse a date')
-        assert 'written by another process' in shutka('add', 'x', code=2)
-        assert '1 of 1' in shutka('search', 'date')
+        assert 'added memory 2' in shutka('add', 'x')  # who has it open does not keep others from writing
+        assert 'memory 2 is now memory 3' in shutka('update', '2', 'sorted') and len(bank) == 2
+        with bank.store.alone():
+            monkeypatch.setattr(Bank.__init__, '__defaults__', (None, False, 0))
+            assert 'is being written by process ' in shutka('add', 'x', code=2)
+            assert '1 of 2' in shutka('search', 'date')
+
+
+def test_four_at_once(shutka):
+    "Each waits its turn, on a bank that none of them finds there."
+    command = 'import sys; from shutka.faces.cli import run_command; sys.exit(run_command(sys.argv[1:]))'
+    start = [sys.executable, '-c', command, 'memory', 'add', '--bank', 'b']
+    running = [subprocess.Popen([*start, f'text {n}'], stderr=subprocess.PIPE, text=True) for n in range(4)]
+    said = [(process.communicate()[1], process.returncode) for process in running]
+    assert said == [('', 0)] * 4 and sorted(live()) == [f'text {n}' for n in range(4)]
+    assert shutka('verify') == 'no fault in 4 memories; operations: 4\n'
 
 
 def test_faults(shutka):

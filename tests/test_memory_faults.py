@@ -75,7 +75,10 @@ class Model:
                 if by <= len(self.log) - told['keep']: self.items[i][0] = ''
         if kind == 'encoder': self.encoder, self.has_vectors = told['to'], True
         for i, (text, about) in zip(added, told.get('add', [])):
-            self.items[i], self.has_vectors = [text, self.items[told['delete'][0]][1] if about is None else about], True
+            if about is None:  # an update keeps the metadata, and marks what a sync had found
+                about = self.items[told['delete'][0]][1]
+                if 'path' in about: about = about | {'corrected': True}
+            self.items[i], self.has_vectors = [text, about], True
         self.log.append(operation)
         self.undone[len(self.log)] = False
         for i in added: self.deleted_by.pop(i, None)
@@ -205,6 +208,80 @@ def test_killed(tmp_path, capsys, kills):
     for (point, what), n in sorted(during.items(), key=str): print(f'{n:5} at: {point}; during: {what or "nothing"}')
 
 
+TOGETHER = '''
+import json, random, sys
+sys.path.insert(0, sys.argv[1])
+from memory_child import Bank, UserError, Words, text
+folder, seed = sys.argv[2:]
+draw, encoder = random.Random(int(seed)), Words(0)
+while True:
+    with Bank(folder, encoder) as bank:
+        for _ in range(draw.randint(1, 12)):
+            live, what = bank.store.live().tolist(), draw.random()
+            try:
+                if what < .2 and live: o = bank.delete(draw.sample(live, min(len(live), draw.randint(1, 4))))
+                elif what < .4 and live: o = bank.replace(draw.choice(live), text(draw))
+                elif what < .5: o = bank.undo()
+                elif what < .53: o = bank.compact(200)
+                else: o = bank.apply('add', [(text(draw), {'source': 'git:a'})] * draw.randint(1, 3))
+            except UserError as e:  # another one was faster
+                assert any(word in str(e) for word in ('was deleted', 'undo', 'compacted')), e
+                continue
+            print(json.dumps([o.id, o.kind, o.added, o.deleted]), flush=True)
+            if what > .95: bank.search(text(draw), 3)
+'''
+
+
+@pytest.mark.parametrize('kills', [8, pytest.param(200, marks=pytest.mark.faults)])
+def test_several_writers_are_killed(tmp_path, kills):
+    "Three processes change one bank and are killed in turn: each loses nothing that was acknowledged to it."
+    folder, draw, said, seeds = tmp_path/'bank', random.Random(0), {}, iter(range(10**6))
+    begin = [sys.executable, '-c', TOGETHER, Path(__file__).parent, folder]
+
+    def start():
+        path = tmp_path/f'said {(seed := next(seeds))}'
+        with open(path, 'w') as out: return subprocess.Popen([*begin, str(seed)], stdout=out), path
+
+    running, acknowledged = [start() for _ in range(3)], []
+    try:
+        for kill in range(kills):
+            process, path = running.pop(0)
+            until = time.monotonic() + 60
+            while path.stat().st_size < 500 * (kill < 3) + 1 and process.poll() is None and time.monotonic() < until:
+                time.sleep(.02)
+            time.sleep(draw.uniform(0, .2))
+            assert process.poll() is None, path
+            process.kill()
+            process.wait()
+            acknowledged.append(path)
+            running.append(start())
+    finally:
+        for process, path in running:
+            process.kill()
+            process.wait()
+            acknowledged.append(path)
+    writers = 0
+    for path in acknowledged:
+        lines = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
+        writers += bool(lines)
+        for number, *operation in lines:
+            assert number not in said, 'two were told the same number'
+            said[number] = operation
+    with Bank(folder, Words(0)) as bank:
+        log = {o.id: [o.kind, o.added, o.deleted] for o in bank.operations(-1)}
+        assert sorted(log) == list(range(1, len(log) + 1)) and said.items() <= log.items()
+        live = set()
+        for number in sorted(log):
+            _, added, deleted = log[number]
+            assert not live & set(added) and live >= set(deleted), number
+            live = live - set(deleted) | set(added)
+        assert bank.store.live().tolist() == sorted(live) and bank.verify() == []
+        agrees(bank, held(bank))
+    assert writers >= 3 and len(log) - len(said) <= kills + 3  # a kill costs one acknowledgement at most
+    leaves_nothing_behind(folder)
+    print(f'{kills} kills of {writers} writers, {len(said)} acknowledged operations, 0 lost')
+
+
 def leaves_nothing_behind(folder):
     "The next build and the next close remove what the killed left."
     with Bank(folder) as bank:
@@ -262,6 +339,8 @@ def held(bank): return {i.id: (i.text, i.metadata) for i in bank.get(bank.store.
 def fills_up(folder, limited):
     "Every change on a full disk is made, or refused by name without a trace. With space again all goes on."
     draw, ballast = random.Random(0), folder/'ballast'
+    (place := folder/'src').mkdir()
+    (place/'a.ts').write_text('/** Gives number 123456789. */\nexport function give() { return 123456789; }\n')
     if not limited: ballast.write_bytes(bytes(3_000_000))
     with Bank(folder/'bank', Words(0)) as bank:
         with bank.store.reading() as db: db.execute('PRAGMA wal_autocheckpoint = 0')
@@ -280,10 +359,6 @@ def fills_up(folder, limited):
                     assert 'could not be written, and is as it was' in str(e)
                     break
                 assert held(bank) == before | {i: (given, {'source': 'git:b'})}
-        (place := folder/'src').mkdir()
-        with suppress(OSError):
-            function = '/** Gives number 123456789. */\nexport function give() { return 123456789; }\n'
-            (place/'a.ts').write_text(function)
         before, log, files = held(bank), bank.store.last_operation(), sorted((folder/'bank'/'index').iterdir())
         assert len(before) > 42
         changes = {
@@ -444,7 +519,7 @@ def test_a_damaged_log_of_the_database(tmp_path):
             live = list(states[-1])
             if n % 3: bank.add(short(draw, 5), {'source': 'git:a'})
             elif live: bank.update(draw.choice(live), short(draw, 1))
-            else: bank.delete([])
+            else: bank.store.apply('nothing')
             states.append(held(bank))
             if n in (6, 13): bank.rebuild()
         data = (folder/'bank.sqlite-wal').read_bytes()

@@ -7,6 +7,7 @@ what was acknowledged.
 """
 import json
 import math
+import os
 import random
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from contextlib import suppress
 
 import numpy as np
@@ -74,6 +76,8 @@ REFUSED = {
     'twice the same': (dict(delete=[1, 2, 1]), 'each id must come once'),
     'endless id': (dict(delete=[10**5000]), 'an id must fit into 64 bits, got one of 16610 bits'),
     'half an id': (dict(delete=[1.5]), 'an id must be a whole number, got 1.5'),
+    'true as id': (dict(delete=[True]), 'an id must be a whole number, got True'),
+    'false among ids': (dict(delete=[1, False]), 'an id must be a whole number, got False'),
     'a text as id': (dict(delete=['1']), "an id must be a whole number, got '1'"),
     'no list of ids': (dict(delete=None), 'ids must be whole numbers, got None'),
     'empty text': (dict(add=[('', {}, [1, 2])]), 'must not be empty'),
@@ -118,6 +122,8 @@ def test_readers_and_closed_stores_change_nothing(store):
     (lambda store: store.use_encoder('x', 2.), 'dimension must be a whole number, got 2.0'),
     (lambda store: store.history(10**30), 'an operation must fit into 64 bits'),
     (lambda store: store.history('1'), 'an operation must be a whole number'),
+    (lambda store: store.compact(True), 'keep must be a whole number, got True'),
+    (lambda store: store.undo(True), 'an operation must be a whole number, got True'),
     (lambda store: store.compact(-1), 'keep must be 0 or more, got -1'),
     (lambda store: store.compact(10**30), 'keep must fit into 64 bits, got 10{30}$'),
     (lambda store: store.compact(1.5), 'keep must be a whole number, got 1.5'),
@@ -341,10 +347,13 @@ def test_damaged_pages_are_named_or_harmless(tmp_path):
 # many at a time
 
 def test_one_writer_many_readers(store):
-    with pytest.raises(UserError, match='being written by another process'): Store(store.folder)
-    script = f'from shutka.memory.store import Store; Store({str(store.folder)!r})'
-    ran = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
-    assert 'being written by another process' in ran.stderr
+    script = f'from shutka.memory.store import Store; Store({str(store.folder)!r}, wait=0)'
+    with store.alone():
+        with pytest.raises(UserError, match=r'written by process \d+ \(this one\), and still was after 0 seconds'):
+            Store(store.folder, wait=0)
+        ran = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+        assert f'being written by process {os.getpid()}, and still' in ran.stderr
+    assert subprocess.run([sys.executable, '-c', script]).returncode == 0
     with Store(store.folder, readonly=True) as one, Store(store.folder, readonly=True) as two:
         with one.reading():
             assert one.live().tolist() == [1, 2]
@@ -356,7 +365,85 @@ def test_one_writer_many_readers(store):
         with pytest.raises(RuntimeError, match='inside'): add(store, 'five')
     store.close()
     store.close()
+    with pytest.raises(UserError, match='was closed'): add(store, 'five')
     with Store(store.folder) as again: assert again.live().tolist() == [1, 2, 4]
+
+
+def test_a_writer_waits_and_says_for_whom(store):
+    "While another process writes; the readers of this one go on, and one warning says who it is."
+    child = 'import sys, time; from shutka.memory.store import Store\n' \
+            'with Store(sys.argv[1]) as store, store.alone(): print("here", flush=True); time.sleep(1.2)\n'
+    process = subprocess.Popen([sys.executable, '-c', child, store.folder], stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    ids, said = [], []
+
+    def write():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            ids.extend(add(store, 'four'))
+        said.extend(str(warning.message) for warning in caught)
+    thread = threading.Thread(target=write)
+    began = time.monotonic()
+    thread.start()
+    while thread.is_alive() and time.monotonic() < began + .6: assert store.live().tolist() == [1, 2]
+    thread.join()
+    assert time.monotonic() > began + .6 and ids == [4] and process.wait() == 0
+    assert said == [f'waiting for process {process.pid}, which writes to {store.folder}']
+
+
+def test_who_only_has_a_bank_open_keeps_nobody_waiting(store):
+    "Two of one process take turns, without a wait and without losing anything."
+    with Store(store.folder, wait=0) as second, Store(store.folder, readonly=True) as reader:
+        for n in range(5):
+            add(store, f'one {n}')
+            add(second, f'two {n}')
+            assert len(reader) == len(store) == len(second) == 4 + 2 * n
+        store.compact()
+        second.set_meta('a', 1)
+        assert store.meta('a') == 1 and second.verify() == []
+
+
+def test_alone(store):
+    "What is seen inside stays so; it may be nested, and not be begun while something is read."
+    with Store(store.folder, wait=0) as second:
+        with store.alone(), store.alone():
+            seen = store.last_operation()
+            with pytest.raises(UserError, match='still was after 0 seconds'): add(second, 'four')
+            with store.reading(): assert store.last_operation() == seen
+            add(store, 'five')
+        add(second, 'six')
+        with store.reading(), pytest.raises(RuntimeError, match='inside'):
+            with store.alone(): pass
+        with pytest.raises(ZeroDivisionError):
+            with store.alone(): 1 / 0
+        add(second, 'seven')
+
+
+@pytest.mark.parametrize('how', ['removed', 'moved', 'replaced', 'emptied'])
+def test_a_folder_that_is_gone_takes_no_changes(store, how, tmp_path):
+    "SQLite would write into a file that has no name any more, and acknowledge it. Nothing appears in its place."
+    if how == 'moved': store.folder.rename(tmp_path/'elsewhere')
+    elif how == 'emptied': (store.folder/'bank.sqlite').unlink()
+    else: shutil.rmtree(store.folder)
+    if how == 'replaced':
+        with Store(store.folder) as other: add(other, 'other')
+    for change in (lambda: add(store, 'four'), lambda: store.apply('delete', delete=[1]), store.undo, store.compact,
+                   lambda: store.set_meta('a', 1), lambda: store.use_encoder('second', 3)):
+        with pytest.raises(UserError, match='must still hold the bank that was opened, and it was removed or replaced'):
+            change()
+    assert store.folder.exists() == (how in ('replaced', 'emptied'))
+    assert (store.folder/'bank.sqlite').exists() == (how == 'replaced')
+    if how == 'moved':
+        with Store(tmp_path/'elsewhere') as moved: assert moved.live().tolist() == [1, 2] and moved.verify() == []
+
+
+def test_another_working_folder_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Store('bank') as store:
+        (tmp_path/'other').mkdir()
+        monkeypatch.chdir(tmp_path/'other')
+        add(store, 'one')
+        assert store.live().tolist() == [1] and not (tmp_path/'other'/'bank').exists()
 
 
 def test_threads_share_a_store(tmp_path):

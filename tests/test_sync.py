@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import shutka.memory.sync as sync_module
 from shutka.core.errors import UserError
 from shutka.core.hashes import sha256
 from shutka.memory.bank import Bank
-from shutka.memory.changes import Changes, read_known_sources
+from shutka.memory.changes import Changes, Removed, read_known_sources, set_aside
+from shutka.memory.memories import Memory
 from shutka.memory.snippets import collect_snippets, open_source_files
 from shutka.memory.sync import plan_sync
 
@@ -187,18 +189,283 @@ def test_a_folder_and_files_that_cannot_be_read(bank, tmp_path):
     check_counts(bank, before, changes)
 
 
-def test_corrections_stay_until_their_file_changes(bank, tmp_path):
-    put(tmp_path/'app/a.ts', f('a')), put(tmp_path/'app/b.ts', f('b'))
+def test_two_syncs_at_once_add_a_source_once(bank, tmp_path, monkeypatch):
+    "What was planned counts only if nobody wrote meanwhile; what was encoded is not encoded again."
+    put(tmp_path/'app/a.ts', f('a') + f('b'))
+    with Bank(bank.folder, Encoder(), wait=0) as other:
+        encode, lines = bank.encoder.encode, []
+
+        def meddle(texts, side='code'):
+            bank.encoder.encode = encode
+            assert other.sync(f'dir:{tmp_path}/app', progress=quiet).counts == {'added': 2}
+            return encode(texts, side)
+        bank.encoder.encode = meddle
+        changes = bank.sync(f'dir:{tmp_path}/app', progress=lines.append)
+        assert changes.counts == {'unchanged': 2} and names(bank) == ['a', 'b']
+        assert lines[0] == 'the bank was changed meanwhile; the source is compared again'
+        assert bank.store.last_operation() == 1
+
+        put(tmp_path/'app/a.ts', f('a') + f('b') + f('c'))
+        bank.encoder.new()
+
+        def refused(texts, side='code'):
+            with pytest.raises(UserError, match='is being written by process'): other.add('another')
+            return encode(texts, side)
+        monkeypatch.setattr(sync_module, 'FREE_ATTEMPTS', 0)  # the last attempt keeps others waiting
+        bank.encoder.encode = refused
+        assert bank.sync(f'dir:{tmp_path}/app', progress=quiet).counts == {'added': 1, 'unchanged': 2}
+        assert names(bank) == ['a', 'b', 'c'] and len(bank.encoder.new()) == 1
+
+
+# what people changed
+
+def find(bank, name): return next(i for i, (_, about) in items(bank).items() if about.get('name') == name)
+
+
+def names_of(bank, source):
+    return sorted(about['name'] for _, about in items(bank).values() if about['source'] == source)
+
+
+def texts(bank, name): return [text for text, about in items(bank).values() if about.get('name') == name]
+
+
+@pytest.fixture
+def app(bank, tmp_path):
+    "A folder that is in the bank, with functions a and b in one file; a was corrected and is marked, b deleted."
+    put(tmp_path/'app/a.ts', f('a') + f('b') + f('c')), put(tmp_path/'app/d.ts', f('d'))
     bank.sync(f'dir:{tmp_path}/app', progress=quiet)
-    i, (text, about) = next(iter(items(bank).items()))
-    bank.update(i, text + '// mind the sign')
-    before = items(bank)
-    put(tmp_path/'app/b.ts', f('b', 'a + b + 1'))
-    bank.sync(f'dir:{tmp_path}/app', progress=quiet)
-    assert any('mind the sign' in text for text, _ in items(bank).values())
-    put(tmp_path/'app/a.ts', f('a', 'a + b + 2'))
-    bank.sync(f'dir:{tmp_path}/app', progress=quiet)
-    assert len(before) == 2 == len(bank.store) and not any('mind the sign' in text for text, _ in items(bank).values())
+    bank.update(find(bank, 'a'), 'function a() {} // mind the sign')
+    bank.delete(find(bank, 'b'))
+    assert items(bank)[find(bank, 'a')][1]['corrected'] is True and names(bank) == ['a', 'c', 'd']
+    return tmp_path/'app'
+
+
+def test_what_people_changed_stays(bank, app):
+    "When the rest of the file changes, and it is said."
+    put(app/'a.ts', f('a') + f('b') + f('c', 'a + b + 1') + f('e'))
+    before, lines = items(bank), []
+    changes = bank.sync(f'dir:{app}', progress=lines.append)
+    assert names(bank) == ['a', 'c', 'd', 'e'] and texts(bank, 'a') == ['function a() {} // mind the sign']
+    assert lines[:2] == [f'dir:{app}: kept as corrected by hand: 1 (a.ts a)',
+                         f'dir:{app}: left out as deleted by hand: 1 (a.ts b)']
+    check_counts(bank, before, changes)
+    assert changes.counts == {'changed': 1, 'added': 1, 'unchanged': 2}
+    assert bank.sync(f'dir:{app}', progress=lines.append).counts == {'unchanged': 4} and len(lines) == 4
+
+
+def test_what_the_source_changed_too_is_said_until_it_is_settled(bank, app):
+    put(app/'a.ts', f('a', 'a - b') + f('b', 'b - a') + f('c'))
+    for _ in range(2):
+        lines = []
+        assert not bank.sync(f'dir:{app}', progress=lines.append)
+        assert lines[1] == (f'dir:{app}: changed since it was corrected or deleted by hand '
+                            '(overwrite takes the new text): 2 (a.ts a, a.ts b)')
+        assert texts(bank, 'a') == ['function a() {} // mind the sign'] and not texts(bank, 'b')
+    bank.undo(bank.store.last_operation())  # b is not deleted any more, so its new text comes
+    assert bank.sync(f'dir:{app}', progress=quiet).counts['changed'] == 1 and 'b - a' in texts(bank, 'b')[0]
+    changes = bank.sync(f'dir:{app}', progress=quiet, overwrite=True)
+    assert changes.counts['changed'] == 1 and 'a - b' in texts(bank, 'a')[0]
+    assert not any(about.get('corrected') for _, about in items(bank).values())
+    assert bank.sync(f'dir:{app}', progress=quiet).counts == {'unchanged': 4}
+    bank.undo()
+    assert texts(bank, 'a') == ['function a() {} // mind the sign']
+
+
+def test_overwrite_brings_everything_back_once(bank, app):
+    "From a file that did not change; what is deleted afterwards stays deleted again."
+    changes = bank.sync(f'dir:{app}', progress=quiet, overwrite=True)
+    assert names(bank) == ['a', 'b', 'c', 'd'] and 'sign' not in texts(bank, 'a')[0] and changes.counts['added'] == 1
+    put(app/'a.ts', f('a') + f('b', 'b * a'))
+    assert bank.sync(f'dir:{app}', progress=quiet).counts == {'changed': 1, 'deleted': 1, 'unchanged': 2}
+    bank.delete(find(bank, 'b'))
+    put(app/'a.ts', f('a', 'a / b') + f('b', 'b * a'))
+    bank.sync(f'dir:{app}', progress=quiet)
+    assert names(bank) == ['a', 'd']
+
+
+def test_a_correction_that_the_source_adopts_is_none_any_more(bank, app):
+    put(app/'a.ts', f('a', 'b - a') + f('c'))
+    bank.update(find(bank, 'a'), next(text for text, about in collect_snippets(f'dir:{app}') if about['name'] == 'a'))
+    lines = []
+    changes = bank.sync(f'dir:{app}', progress=lines.append)
+    assert len(lines) == 1 and changes.counts == {'unchanged': 3} and not bank.encoder.new()[6:]
+    assert 'corrected' not in items(bank)[find(bank, 'a')][1]
+    put(app/'a.ts', f('a', 'b / a') + f('c'))
+    assert bank.sync(f'dir:{app}', progress=quiet).counts == {'changed': 1, 'unchanged': 2}
+
+
+def test_a_correction_goes_with_its_function_and_comes_back_as_the_source_has_it(bank, app):
+    put(app/'a.ts', f('c'))
+    lines = []
+    assert bank.sync(f'dir:{app}', progress=lines.append).counts == {'deleted': 1, 'unchanged': 2}
+    assert lines[0] == f'dir:{app}: corrected by hand, and deleted with the source: 1 (a.ts a)'
+    put(app/'a.ts', f('a') + f('b') + f('c'))
+    bank.sync(f'dir:{app}', progress=quiet)
+    assert names(bank) == ['a', 'c', 'd'] and 'sign' not in texts(bank, 'a')[0]
+
+
+def test_a_deleted_correction_does_not_bring_back_what_it_replaced(bank, app):
+    bank.delete(find(bank, 'a'))
+    put(app/'a.ts', f('a') + f('b') + f('c', 'a + b + 1'))
+    bank.sync(f'dir:{app}', progress=quiet)
+    assert names(bank) == ['c', 'd']
+    i, = bank.update(find(bank, 'c'), ['one half', 'the other'])[:1]
+    bank.update(i, 'one half, again')
+    put(app/'a.ts', f('a') + f('b') + f('c', 'a + b + 1') + f('e'))
+    bank.sync(f'dir:{app}', progress=quiet)
+    assert names(bank) == ['c', 'c', 'd', 'e'] and set(texts(bank, 'c')) == {'one half, again', 'the other'}
+
+
+def test_of_two_of_one_name_only_the_deleted_one_is_left_out():
+    "Two overloads, say: which one was deleted is told by its text, and if that is not known it is the last one."
+    def about(i): return {'path': 'a.ts', 'name': 'f', **({} if i is None else {'corrected': True})}
+    def memory(i, text, corrected=None): return Memory(i, text, about(corrected), 0., False)
+    new = [('one', about(None)), ('two', about(None)), ('three', about(None))]
+    gone = Removed('delete', False, sha256('two'))
+    for old, removed, expected in (
+            ([memory(1, 'one'), memory(3, 'three')], [gone], ['one', 'three']),
+            ([memory(1, 'one'), memory(3, 'before')], [gone], ['one', 'three']),
+            ([memory(1, 'one')], [gone, Removed('delete', False, '')], ['one']),
+            ([memory(1, 'one')], [gone, gone, gone], ['one']),
+            ([memory(4, 'better', True)], [Removed('update', False, sha256('three'))], ['one', 'two']),
+            ([memory(4, 'better', True)], [], ['two', 'three']),   # a correction that came in an export
+            ([memory(4, 'two', True)], [Removed('update', False, sha256('one'))], ['one', 'two', 'three']),
+            ([], [Removed('update', False, sha256('one'))], ['one', 'two', 'three']),
+            ([], [Removed('update', False, sha256('one')), Removed('delete', True, '')], ['two', 'three'])):
+        aside, compared, left = set_aside(old, new, {('a.ts', 'f'): removed})
+        assert [text for text, _ in left] == expected, (old, removed)
+        assert {i.id for i in aside.kept} == {4} & {i.id for i in old if i.text == 'better'}
+        assert len(compared) + len(aside.kept) == len(old)
+
+
+def test_corrections_go_on_into_the_next_version(bank, pack):
+    for version in '123': pack(f'kit@{version}.0.0', a_ts=f('a') + f('b') + f(f'c{version}'))
+    bank.sync('npm:kit@1.0.0', progress=quiet)
+    bank.update(find(bank, 'a'), 'function a() {} // mind the sign')
+    bank.delete(find(bank, 'b'))
+    for version in '23':
+        lines, _ = [], bank.encoder.new()
+        before = items(bank)
+        changes = bank.sync(f'npm:kit@{version}.0.0', progress=lines.append)
+        assert names(bank) == ['a', f'c{version}'] and bank.store.counts() == {('npm:kit', f'{version}.0.0'): 2}
+        assert texts(bank, 'a') == ['function a() {} // mind the sign'] and len(bank.encoder.new()) == 1
+        assert lines[0] == 'npm:kit: kept as corrected by hand: 1 (a.ts a)' and 'deleted by hand' in lines[1]
+        check_counts(bank, before, changes)
+    bank.sync('npm:kit@3.0.0', progress=quiet)
+    assert names(bank) == ['a', 'c3']
+    bank.sync('npm:kit@3.0.0', progress=quiet, overwrite=True)  # the version that is there is read again
+    assert names(bank) == ['a', 'b', 'c3'] and 'sign' not in texts(bank, 'a')[0]
+
+
+def test_deletions_are_remembered_after_a_compaction_and_without_a_live_memory(bank, app):
+    bank.delete(list(items(bank)))
+    bank.compact(0)
+    put(app/'a.ts', f('a') + f('b') + f('c', 'a + b + 1'))
+    lines = []
+    assert not bank.sync(f'dir:{app}', progress=lines.append) and 'left out as deleted by hand: 4' in lines[0]
+    last = bank.store.last_operation()
+    assert not bank.sync(f'dir:{app}', progress=quiet) and bank.store.last_operation() == last
+    bank.forget(f'dir:{app}', progress=quiet)
+    assert bank.sync(f'dir:{app}', progress=quiet).counts == {'added': 4}
+
+
+def test_memories_of_nobodys_source_are_not_marked(bank):
+    about = {'source': 'git:app', 'path': 'a.ts', 'name': 'a'}
+    for given, more, marked in ((about, None, True), ({'source': 'me'}, None, False), ({}, None, False),
+                                (about, about | {'line': 7}, True), (about, {'mine': 1}, False)):
+        i, = bank.add('let x', given)
+        i, = bank.update(i, 'let y', more)
+        assert bank.get(i)[0].metadata.get('corrected', False) is marked
+    i, = bank.update_memory(bank.add('let x', about)[0], np.ones((1, 8)), 'let z')
+    assert bank.get(i)[0].metadata == about | {'corrected': True}
+
+
+# sources that are gone
+
+def test_a_source_that_became_empty(bank, repo, tmp_path):
+    "Its memories go, and that is said before; the next time there is nothing to say."
+    put(tmp_path/'app/a.ts', f('a') + f('b'))
+    for spec, empty, n in ((f'dir:{tmp_path}/app', lambda: (tmp_path/'app/a.ts').rename(tmp_path/'app/a.py'), 2),
+                           (f'git:{repo}', lambda: [git(repo, 'rm', '-qr', '.'), put(repo/'x.py', ''), commit(repo)],
+                            4)):
+        bank.sync(spec, progress=quiet)
+        empty()
+        lines = []
+        assert bank.sync(spec, dry=True, progress=quiet).counts == {'deleted': n} and len(bank.store) == n
+        assert bank.sync(spec, progress=lines.append).counts == {'deleted': n}
+        assert lines[0].endswith(f' holds nothing to read any more: {n} deleted') and len(bank.store) == 0
+        last = bank.store.last_operation()
+        assert not bank.sync(spec, progress=lines.append) and bank.store.last_operation() == last and len(lines) == 3
+        bank.undo()
+        assert len(bank.store) == n
+        bank.undo(bank.store.last_operation())
+
+
+def test_a_package_that_became_empty(bank, pack, tmp_path):
+    pack('kit@1.0.0', a_ts=f('a')), pack('kit@2.0.0', index_js='x'), pack('kit@3.0.0', a_d_ts='declare function (('),
+    pack('kit@4.0.0', a_ts='export const a = 1;\n'), pack('other@1.0.0', a_ts=f('o'))
+    bank.sync('npm:kit@1.0.0', progress=quiet)
+    with pytest.raises(UserError, match='1 of its 1 files do not parse'): bank.sync('npm:kit@3.0.0')
+    assert len(bank.store) == 1
+    for version in '24':
+        lines = []
+        assert bank.sync(f'npm:kit@{version}.0.0', progress=lines.append).counts == {'deleted': 1}
+        assert lines[0] == f'npm:kit@{version}.0.0 holds nothing to read any more: 1 deleted'
+        last = bank.store.last_operation()
+        assert not bank.sync(f'npm:kit@{version}.0.0', progress=quiet) and bank.store.last_operation() == last
+        bank.undo()
+        assert len(bank.store) == 1
+    path = lockfile(tmp_path/'app', kit='1.0.0', other='1.0.0')
+    bank.sync(str(path), progress=quiet)
+    lockfile(tmp_path/'app', kit='2.0.0', other='1.0.0')
+    lines = []
+    bank.sync(str(path), progress=lines.append)
+    assert bank.store.counts() == {('npm:other', '1.0.0'): 1}
+    assert 'npm:kit@2.0.0 holds nothing to read any more: 1 deleted' in lines
+
+
+def test_a_source_that_vanished_says_how_to_forget_it(bank, repo, tmp_path, pack):
+    put(tmp_path/'app/a.ts', f('a')), pack('kit@1.0.0', a_ts=f('k'))
+    path = lockfile(tmp_path/'locks', kit='1.0.0')
+    for spec in (f'dir:{tmp_path}/app', f'git:{repo}', str(path)): bank.sync(spec, progress=quiet)
+    (tmp_path/'app').rename(tmp_path/'moved'), repo.rename(tmp_path/'moved repo'), path.unlink()
+    n = len(bank.store)
+    for spec, name, what in ((f'dir:{tmp_path}/x/../app', f'dir:{tmp_path}/app', '1 of its memories'),
+                             (f'git:{repo}@HEAD', f'git:{repo}', '4 of its memories'),
+                             (str(path), str(path), f'the libraries of {path}')):
+        with pytest.raises(UserError, match='must be there to be followed, and is not; the bank keeps') as e:
+            bank.sync(spec, progress=quiet)
+        assert what in str(e.value) and str(e.value).endswith(f'`shutka memory forget {name}` deletes them')
+    assert len(bank.store) == n
+    with pytest.raises(UserError, match='does not exist'): bank.sync(f'dir:{tmp_path}/never', progress=quiet)
+    for spec in (f'dir:{tmp_path}/x/../app', f'git:{repo}@HEAD', str(path)):
+        before, lines = len(bank.store), []
+        changes = bank.forget(spec, dry=True, progress=quiet)
+        assert len(bank.store) == before and bank.forget(spec, progress=lines.append).delete == changes.delete
+        assert len(bank.store) == before - len(changes.delete) < before and 'deleted' in lines[0]
+    assert len(bank.store) == 0
+    for _ in range(3): bank.undo()
+    assert len(bank.store) == n
+
+
+def test_what_is_forgotten_is_unknown(bank, pack, tmp_path):
+    "A later lockfile decides alone; a correction is forgotten as well; whoever asks for it again gets all of it."
+    pack('kit@1.0.0', a_ts=f('a') + f('b')), pack('other@1.0.0', a_ts=f('o'))
+    bank.sync('npm:kit@1.0.0', progress=quiet)
+    bank.update(find(bank, 'a'), 'corrected')
+    bank.add('mine', {'source': 'me'})
+    assert bank.forget('npm:kit@9', progress=quiet).source == 'npm:kit'
+    assert bank.store.counts() == {('me', None): 1} and bank.store.operations(1)[0].kind == 'forget'
+    with pytest.raises(UserError, match="unknown source 'npm:kat' .known: me"): bank.forget('npm:kat')
+    path = lockfile(tmp_path, kit='1.0.0', other='1.0.0')
+    bank.sync(str(path), progress=quiet)
+    assert names_of(bank, 'npm:kit') == ['a', 'b'] and 'corrected' not in texts(bank, 'a')
+    lockfile(tmp_path, other='1.0.0')
+    bank.sync(str(path), progress=quiet)  # nobody asks for the kit by name any more
+    assert bank.store.counts() == {('me', None): 1, ('npm:other', '1.0.0'): 1}
+    bank.forget('me', progress=quiet)
+    assert bank.store.counts() == {('npm:other', '1.0.0'): 1}
+    with pytest.raises(UserError, match='unknown source'): bank.forget('me')
 
 
 def test_a_bank_whose_log_knows_nothing(bank, tmp_path):

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['bank_option', 'model_option', 'memory', 'open_bank_folder', 'count_memories', 'report_change', 'find_bank_model',
            'LazyModel', 'use_model', 'show_encoding', 'read_additions', 'add', 'search', 'delete', 'update', 'sync',
-           'undo', 'list_bank_facts', 'align_columns', 'stats', 'verify', 'reencode', 'export', 'qdrant']
+           'forget', 'undo', 'list_bank_facts', 'align_columns', 'stats', 'verify', 'compact', 'reencode', 'export',
+           'qdrant']
 
 # %% ../../nbs/90_faces/70_memory_commands.ipynb #30dae46f
 import json
@@ -188,7 +189,7 @@ def search(query, k, how, where, folder, model):
 @click.argument('ids', nargs=-1, required=True, type=int, metavar='ID...')
 @bank_option
 def delete(ids, folder):
-    "Delete memories by their ids: all of them, or none if one is not there."
+    "Delete memories by their ids: all of them, or none if one is not there. A sync does not bring them back."
     with open_bank_folder(folder) as bank:
         made = bank.delete(ids)
         report_change(bank, made.id, f"deleted {len(made.deleted):,}")
@@ -201,11 +202,11 @@ def delete(ids, folder):
 @bank_option
 @model_option
 def update(old, text, folder, model):
-    "Replace the text of a memory. Its metadata stay; it gets a new id."
+    "Replace the text of a memory. Its metadata stay; it gets a new id. A sync leaves it alone."
     with open_bank_folder(folder) as bank:
-        metadata = bank.get(old)[0].metadata
+        bank.get(old)  # before a model is loaded for nothing
         use_model(bank, model)
-        made = bank.apply('update', [(text, metadata)], [old])
+        made = bank.replace(old, text)
         report_change(bank, made.id, f"memory {old} is now memory {made.added[0]}", model)
 
 # %% ../../nbs/90_faces/70_memory_commands.ipynb #6cb70343
@@ -214,10 +215,11 @@ def update(old, text, folder, model):
     'shutka memory sync package-lock.json --dry --bank memory'))
 @click.argument('spec', nargs=-1, required=True)
 @click.option('--dry', is_flag=True, help='Only say what would change.')
+@click.option('--overwrite', is_flag=True, help='Take the word of the source also where people corrected or deleted.')
 @bank_option
 @model_option
-def sync(spec, dry, folder, model):
-    """Follow libraries and code. What is gone there is deleted.
+def sync(spec, dry, overwrite, folder, model):
+    """Follow libraries and code. What is gone there is deleted; what people corrected or deleted stays so.
 
     SPEC is npm:NAME[@RANGE], git:REPO[@REV], dir:PATH or the path of a package-lock.json, pnpm-lock.yaml or yarn.lock.
     """
@@ -229,7 +231,7 @@ def sync(spec, dry, folder, model):
         with open_bank_folder(place, readonly=dry and there) as bank:
             if not dry: use_model(bank, model)
             for one in spec:
-                changes, made = follow_source(bank, one, dry, lambda line: click.echo(line, err=True))
+                changes, made = follow_source(bank, one, dry, lambda line: click.echo(line, err=True), overwrite)
                 if dry:
                     click.echo(f'would be: {changes}')
                     continue
@@ -237,6 +239,23 @@ def sync(spec, dry, folder, model):
                 report_change(bank, made and made.id, str(changes), model if read else None)
 
 # %% ../../nbs/90_faces/70_memory_commands.ipynb #f1e540f1
+@memory.command(examples=(
+    'shutka memory forget npm:zod --bank memory',
+    'shutka memory forget dir:src --dry --bank memory'))
+@click.argument('source')
+@click.option('--dry', is_flag=True, help='Only say what would be deleted.')
+@bank_option
+def forget(source, dry, folder):
+    """Delete all that came from a source, whether it is still there or not.
+
+    SOURCE is a source that stats lists, or the path of a lockfile, whose libraries go unless others asked for them.
+    """
+    from shutka.memory.sync import forget_source
+    with open_bank_folder(folder, readonly=dry) as bank:
+        changes, made = forget_source(bank, source, dry)
+        if dry: click.echo(f'would be: {changes}')
+        else: report_change(bank, made.id, str(changes))
+
 @memory.command(examples=('shutka memory undo --bank memory', 'shutka memory undo 12 --bank memory'))
 @click.argument('operation', type=int, required=False)
 @bank_option
@@ -246,7 +265,8 @@ def undo(operation, folder, model):
     with open_bank_folder(folder) as bank:
         if bank.store.encoder(): bank.encoder = LazyModel(bank, model)  # the model may be gone, and not needed
         made = bank.undo(operation, show_encoding)
-        kind = bank.operations(made.id - made.undoes + 1)[-1].kind
+        with bank.store.reading():  # others may write meanwhile
+            kind = bank.operations(bank.store.last_operation() - made.undoes + 1)[-1].kind
         what = f"undid operation {made.undoes}, {kind}: {len(made.added):,} came back, {len(made.deleted):,} went"
         read = bank.encoder and bank.encoder.loaded
         report_change(bank, made.id, what, model if read else None)
@@ -295,6 +315,21 @@ def verify(folder):
         click.echo(f"no fault in {count_memories(len(bank))}; operations: {bank.store.last_operation():,}")
 
 # %% ../../nbs/90_faces/70_memory_commands.ipynb #054e688e
+@memory.command(examples=(
+    'shutka memory compact --bank memory',
+    'shutka memory compact --keep 1000 --bank memory'))
+@click.option('--keep', default=100, show_default=True, type=click.IntRange(0),
+              help='Number of operations, the newest, that can still be undone afterwards.')
+@bank_option
+def compact(keep, folder):
+    "Make a bank small: drop old deleted texts and the vectors of former models, and mend the index of words."
+    with open_bank_folder(folder) as bank:
+        before = bank.stats()['bytes']
+        made = bank.compact(keep)
+        freed = before - bank.stats()['bytes']
+        went = f"{made.detail['texts']:,} deleted texts and {made.detail['vectors']:,} vectors went"
+        report_change(bank, made.id, f"{went}, {max(freed, 0):,} bytes freed")
+
 @memory.command(examples=(
     'shutka memory reencode assistant.zip --bank memory',
     'shutka memory reencode runs/typescript --bank memory'))

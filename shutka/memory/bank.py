@@ -8,6 +8,7 @@ __all__ = ['SEARCH_MODES', 'read_memories', 'BankStats', 'Bank', 'attach']
 # %% ../../nbs/40_memory/60_bank.ipynb #7a2917b8
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +26,28 @@ from shutka.memory.encoder import (
     sample_weights,
 )
 from .follower import Follower
-from .fusion import CANDIDATES, fuse
-from .hits import Hit, Hits, View, view_hits
+from .fusion import CANDIDATES, EVEN, Fusion, choose_weight, fuse
+from .hits import Hit, Hits, View, leave_room, view_hits
 from .inspector import Inspector
 from .map import plot_bank
-from .memories import Memory, Operation, check_integer
+from .memories import Memory, Operation, check_ids, check_integer
 from .store import Store
-from .sync import follow_source
+from .sync import follow_source, forget_source
+from .tables import WRITER_WAIT
 
 # %% ../../nbs/40_memory/60_bank.ipynb #70960c25
+def _as_texts(texts: Iterable[str]) -> list[str]:
+    "Texts as a list; raises `UserError` for what is none."
+    try: return list(texts)
+    except TypeError: raise UserError(f"texts must be a str, or a list of them, got {texts!r}") from None
+
 def _pair_up(
     texts: str | Sequence[str],                  # one or many
     metadata: dict | Sequence[dict] | None,      # for all of them, or one for each
 ) -> list[tuple[str, dict]]:
-    "Texts with their metadata; raises `UserError` if there are not as many."
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    "Texts with their metadata; raises `UserError` if there are none, or not as many."
+    texts = [texts] if isinstance(texts, str) else _as_texts(texts)
+    if not texts: raise UserError("at least one text must be given, got none")
     metadata = [metadata or {}] * len(texts) if isinstance(metadata, dict | None) else list(metadata)
     if len(metadata) != len(texts):
         raise UserError(f"there must be metadata for all texts or for each, got {len(metadata)} for {len(texts)}")
@@ -58,6 +66,7 @@ def read_memories(
 ) -> list[tuple[str, dict]]:
     "The texts of a file with their metadata; raises `UserError` for lines that have something else."
     rows = list(read_jsonl(path))
+    if not rows: raise UserError(f"{path} must hold at least one memory, and holds none")
     for n, row in enumerate(rows, 1):
         if 'text' not in row or set(row) - {'text', 'metadata'}:
             raise UserError(f"{path}: record {n} must have text and metadata, it has {', '.join(row)}")
@@ -85,6 +94,12 @@ def _check_question(query: str, how: str):
     if how not in SEARCH_MODES: raise make_unknown_error('way to search', how, SEARCH_MODES)
     if not isinstance(query, str) or not query.strip(): raise UserError(f"a question must be a text, got {query!r}")
 
+def _mark_correction(before: dict, about: dict) -> dict:
+    "Metadata of a corrected memory; with a mark if it still belongs where a sync found it."
+    if not isinstance(about, dict): return about  # and is refused later
+    stays = all(before.get(key) is not None and before[key] == about.get(key) for key in ('source', 'path', 'name'))
+    return about | {'corrected': True} if stays else about
+
 def _as_list(ids: int | Iterable[int]) -> Iterable[int]:
     "Ids, or a single one, as ids."
     return [ids] if isinstance(ids, int | np.integer) else ids
@@ -98,16 +113,17 @@ class Bank:
         folder: str | Path,      # the bank; made if missing, unless readonly
         encoder=None,            # what makes vectors of texts, e.g. a `TextJEPA`; None: words only
         readonly: bool = False,  # leave writing to others
+        wait: float = WRITER_WAIT,  # seconds to wait while another process writes
     ):
-        "Raises `UserError` if another process is writing, or if what is there is no bank."
+        "Raises `UserError` if what is there is no bank, or if others write to it for too long."
         self.folder = Path(folder)
         self.encoder = encoder
-        self.store = Store(folder, readonly)
+        self.store = Store(folder, readonly, wait)
         self._near = Follower(self.store, self.folder/'index')
         self._sampled = (None, '')  # a sample of the encoder's weights, and its fingerprint then
 
     def close(self):
-        "Let others write; closing twice is fine."
+        "Give the bank back; closing twice is fine."
         self.store.close()
 
     def __enter__(self): return self
@@ -162,12 +178,22 @@ class Bank:
             total = done + len(bare)
             for at in range(0, len(bare), ENCODE_BATCH):
                 ids = bare[at:at + ENCODE_BATCH]
-                texts = [item.text for item in self.store.get(ids)]
-                self.store.set_vectors(made_by, ids, encode_texts(encoder, texts))
+                self._encode_again(ids, made_by, encoder)
                 done += len(ids)
                 progress(done, total)
         self.encoder = encoder
         return done
+
+    def _encode_again(self, ids: np.ndarray, made_by: str, encoder):
+        "Give memories a vector of the encoder to come, except those that others delete meanwhile."
+        items = [item for item in self.store.get(ids) if not item.deleted]
+        if not items: return
+        vectors = encode_texts(encoder, [item.text for item in items])
+        with self.store.alone():
+            current = self.store.encoder()
+            if current and current[0] == made_by: return  # another process was faster
+            here = [n for n, item in enumerate(self.store.get(item.id for item in items)) if not item.deleted]
+            self.store.set_vectors(made_by, [items[n].id for n in here], vectors[here])
 
     # asking
 
@@ -182,18 +208,51 @@ class Bank:
         how = how or ('words' if self.encoder is None else 'hybrid')
         _check_question(query, how)
         k = check_integer(k, 'k', 1)
-        candidates = max(k, CANDIDATES) if how == 'hybrid' else k
-        lexical, dense = {}, {}
-        if how != 'words':
-            question = self._direction(query)
-            self._near.renew()
+        question = None if how == 'words' else self._direction(query)
+        if how != 'words': self._near.renew()
         with self.store.reading():
-            if how != 'dense': lexical = dict(self.store.words_search(query, candidates, where))
-            if how != 'words': dense = self._nearest(question, candidates, where)
-            scores = fuse(lexical, dense) if how == 'hybrid' else lexical or dense
-            items = self.store.get(list(scores)[:k])
+            lexical, dense = self._score(query, question, max(k, CANDIDATES), how, where)
+            scores = fuse(lexical, dense, self._weight()) if how == 'hybrid' else lexical or dense
+            items = leave_room(scores, self.store.get, k)
         return Hits((Hit(id=i.id, score=scores[i.id], text=i.text, metadata=i.metadata, created=i.created,
                          cosine=dense.get(i.id), bm25=lexical.get(i.id)) for i in items), query)
+
+    def _score(
+        self,
+        query: str,
+        question: np.ndarray | None,  # where it points; None for words only
+        k: int,                       # candidates of each side
+        how: str,
+        where: dict,
+    ) -> tuple[dict[int, float], dict[int, float]]:  # BM25 and cosine by id, the best first
+        "What each side finds; inside of the store's `reading()`."
+        lexical = {} if how == 'dense' else dict(self.store.words_search(query, k, where))
+        return lexical, {} if how == 'words' else self._nearest(question, k, where)
+
+    def _weight(self) -> float:
+        "Of meaning in a hybrid search: the one that was chosen for this encoder, if any."
+        chosen, encoder = self.store.meta('fusion'), self.store.encoder()
+        return chosen['weight'] if chosen and encoder and chosen['encoder'] == encoder[0] else EVEN
+
+    def choose_fusion(
+        self,
+        questions: Iterable[tuple[str, int]],  # as people ask, each with the id of the memory that answers it
+    ) -> Fusion:
+        "Choose how much words and meaning count by questions; stored, and used by every search with this encoder."
+        questions = [(query, check_integer(right, 'an id')) for query, right in questions]
+        for query, _ in questions: _check_question(query, 'hybrid')
+        items = self.get(dict.fromkeys(right for _, right in questions))
+        for item in items:
+            if item.deleted: raise UserError(f"the answer to a question must be live, and memory {item.id} was deleted")
+        made_by = self.check_encoder()
+        directions = [self._direction(query) for query, _ in questions]
+        self._near.renew()
+        with self.store.reading():
+            cases = [(*self._score(query, direction, CANDIDATES, 'hybrid', {}), right)
+                     for (query, right), direction in zip(questions, directions)]
+        chosen = choose_weight(cases)
+        self.store.set_meta('fusion', asdict(chosen) | {'encoder': made_by})
+        return chosen
 
     def _direction(self, query: str) -> np.ndarray:
         "Where a question points, (1, d) float32 of length one; raises `UserError` for another encoder than the bank's."
@@ -302,12 +361,26 @@ class Bank:
         metadata: dict | Sequence[dict] | None = None,  # None: those of the old one
     ) -> list[int]:
         "Replace a memory by a corrected one, or by several; returns the new ids."
-        if metadata is None: metadata = self.get(old_id)[0].metadata
-        return self.apply('update', _pair_up(texts, metadata), [old_id]).added
+        return self.replace(old_id, texts, metadata).added
+
+    def replace(
+        self,
+        old_id: int,
+        texts: str | Sequence[str],                     # one, or several in its place
+        metadata: dict | Sequence[dict] | None = None,  # None: those of the old one
+        embeddings=None,                                # (n, d) of the texts; None: the bank's encoder makes them
+    ) -> Operation:
+        "The operation of an update; what came from a source is marked as corrected, so that a sync leaves it alone."
+        old, = self.get(old_id)
+        rows = _pair_up(texts, old.metadata if metadata is None else metadata)
+        return self.apply('update', [(text, _mark_correction(old.metadata, about)) for text, about in rows], [old_id],
+                          embeddings=embeddings)
 
     def delete(self, ids: int | Iterable[int]) -> Operation:
-        "Delete memories; raises `UserError`, and deletes none, if one is not there."
-        return self.apply('delete', delete=_as_list(ids))
+        "Delete memories; raises `UserError`, and deletes none, if one is not there or no id is given."
+        ids = check_ids(_as_list(ids))
+        if not ids: raise UserError("at least one id must be given to be deleted, got none")
+        return self.apply('delete', delete=ids)
 
     def undo(
         self,
@@ -326,9 +399,21 @@ class Bank:
         spec: str,          # 'npm:NAME[@RANGE]', 'git:REPO[@REV]', 'dir:PATH' or the path of a lockfile
         dry: bool = False,  # only say what would change
         progress: Callable[[str], object] = print,  # is given lines: libraries that change, what was left out, counts
+        overwrite: bool = False,  # also what people corrected or deleted
     ) -> Changes:
         "Bring the bank into step with a source, as one operation; raises `UserError` before anything changed."
-        changes, _ = follow_source(self, spec, dry, progress)
+        changes, _ = follow_source(self, spec, dry, progress, overwrite)
+        progress(f"{'would be: ' if dry else ''}{changes}")
+        return changes
+
+    def forget(
+        self,
+        source: str,        # as `stats` lists it, as `sync` takes it, or the path of a lockfile
+        dry: bool = False,  # only say what would go
+        progress: Callable[[str], object] = print,  # is given a line with counts
+    ) -> Changes:
+        "Delete all that came from a source, whether it is still there or not; raises `UserError` for an unknown one."
+        changes, _ = forget_source(self, source, dry)
         progress(f"{'would be: ' if dry else ''}{changes}")
         return changes
 
@@ -400,8 +485,7 @@ class Bank:
 
     def update_memory(self, old_id: int, new_embeddings, texts: str | Sequence[str]) -> list[int]:
         "Replace a memory by others with their embeddings (n, d); returns the new ids."
-        rows = _pair_up(texts, self.get(old_id)[0].metadata)
-        return self.apply('update', rows, [old_id], embeddings=new_embeddings).added
+        return self.replace(old_id, texts, embeddings=new_embeddings).added
 
     delete_memory = delete
 

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['AGE_UNITS', 'QUIET_STYLE', 'ALARM_STYLE', 'CODE_STYLE', 'SHOWN_LINES', 'SHOWN_CARDS', 'highlight_words', 'format_age',
-           'Hit', 'View', 'view_hits', 'Hits']
+           'Hit', 'View', 'view_hits', 'Hits', 'is_bare_name', 'leave_room']
 
 # %% ../../nbs/40_memory/30_hits.ipynb #bce78c6a
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 from textwrap import shorten
 
 import regex
 
-from ..text.words import split_words
+from .memories import Memory, split_query, split_text
 
 # %% ../../nbs/40_memory/30_hits.ipynb #b7f972c3
 def highlight_words(
@@ -22,12 +22,12 @@ def highlight_words(
     query: str,     # whose words to mark
 ) -> str:           # HTML
     "A text with the words of a question marked."
-    asked = set(split_words(query))
+    asked = set(split_query(query))
     # every other part is an identifier or a word; what stands between is left alone
     parts = regex.split(r'([\p{L}\p{M}\p{N}_$]+)', text)
     marked = []
     for i, part in enumerate(parts):
-        is_asked = i % 2 and asked & set(split_words(part))
+        is_asked = i % 2 and asked & set(split_text(part))
         marked.append(f'<mark>{escape(part)}</mark>' if is_asked else escape(part))
     return ''.join(marked)
 
@@ -138,3 +138,29 @@ class Hits(list):
 
     def _repr_html_(self) -> str:
         return view_hits(self[:SHOWN_CARDS], self.query, f': {self._count_shown(SHOWN_CARDS)}').html
+
+# %% ../../nbs/40_memory/30_hits.ipynb #7315a567
+_NAMES_A_TYPE = regex.compile(r'(/\*\*.*?\*/\s*)?((export|default|declare)\s+)*(interface|type|enum|namespace)\b',
+                              regex.S)
+
+def is_bare_name(item: Memory) -> bool:
+    "Whether a memory only names something: a type, or a value of one word without a comment."
+    kind, name = item.metadata.get('kind'), item.metadata.get('name')
+    if kind == 'declaration': return bool(_NAMES_A_TYPE.match(item.text))
+    is_helper = kind == 'arrow' and '/**' not in item.text and isinstance(name, str) and len(split_query(name)) < 2
+    return kind in ('interface', 'type') or is_helper
+
+def leave_room(
+    scores: dict[int, float],                          # id -> score, the best first
+    get: Callable[[Iterable[int]], list[Memory]],      # ids -> memories
+    k: int,                                            # how many at most
+) -> list[Memory]:                                     # the best first
+    "The best memories, of which no more than half only name something while functions score half of the best or more."
+    first, most = get(list(scores)[:k]), max(1, k // 2)
+    if len(scores) <= k or sum(map(is_bare_name, first)) <= most: return first
+    least = max(scores.values()) / 2
+    found = first + get(list(scores)[k:])
+    functions = [item.id for item in found if scores[item.id] >= least and not is_bare_name(item)][:k - most]
+    others = [item.id for item in found if item.id not in functions][:k - len(functions)]
+    chosen = {*functions, *others}
+    return [item for item in found if item.id in chosen]

@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['OWN_KINDS', 'Memory', 'Operation', 'normalize_vectors', 'check_text', 'dump_json', 'check_integer', 'check_ids',
-           'refuse_repeats', 'check_additions', 'check_encoder', 'resolve_encoder', 'check_filter', 'split_query']
+           'refuse_repeats', 'check_additions', 'check_encoder', 'resolve_encoder', 'check_filter', 'split_text',
+           'split_query']
 
 # %% ../../nbs/40_memory/10_memories.ipynb #ac0e9fcc
 import json
 import math
 import operator as operators
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 
 from ..core.errors import UserError
 from ..core.page import html_table
@@ -116,6 +119,7 @@ def check_integer(
     least: int = -2**63,   # that it may be
 ) -> int:                  # the same, as Python's own
     "A whole number of 64 bits; raises `UserError` for what is none, does not fit, or is too small."
+    if isinstance(value, bool): raise UserError(f"{what} must be a whole number, got {value}")
     try: number = operators.index(value)
     except TypeError: raise UserError(f"{what} must be a whole number, got {value!r}") from None
     if not -2**63 <= number < 2**63:
@@ -199,7 +203,7 @@ def _check_filter_value(
     if not isinstance(value, str | int | float | None):
         raise UserError(f"{what} must be a text, a number, None, or a list of such, got {value!r}")
     if isinstance(value, str): check_text(value, what)
-    if isinstance(value, int): check_integer(value, what)
+    if isinstance(value, int) and not isinstance(value, bool): check_integer(value, what)
     if isinstance(value, float) and not math.isfinite(value): raise UserError(f"{what} must be finite, got {value}")
 
 def check_filter(
@@ -217,9 +221,30 @@ def check_filter(
     return allowed
 
 # %% ../../nbs/40_memory/10_memories.ipynb #bbb2090d
+# runs of scripts that put no blanks between words; their marks belong to them
+_UNSPACED = regex.compile(r'[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー]+')
+
+def _split_unspaced(text: str, singles: bool) -> list[str]:
+    "The words of a text; of a run without blanks the pairs of neighbours, and on request the characters."
+    if text.isascii(): return split_words(text)
+    text, words, at = unicodedata.normalize('NFC', text), [], 0
+    for run in _UNSPACED.finditer(text):
+        words += split_words(text[at:run.start()])
+        letters = regex.findall(r'\X', run[0])
+        if singles or len(letters) == 1: words += letters
+        words += [one + two for one, two in zip(letters, letters[1:])]
+        at = run.end()
+    return words + split_words(text[at:])
+
+def split_text(
+    text: str,      # a memory
+) -> list[str]:     # each of them can be asked for
+    "The words of a text, in Unicode's composed form (NFC)."
+    return _split_unspaced(text, singles=True)
+
 def split_query(
     query,          # prose or code
 ) -> list[str]:     # in order
-    "The words of a query; raises `UserError` if it is no text."
+    "The words of a query, in the form of `split_text`; raises `UserError` if it is no text."
     if not isinstance(query, str): raise UserError(f"a query must be a str, got {type(query).__name__}")
-    return split_words(query)
+    return _split_unspaced(query, singles=False)

@@ -8,6 +8,7 @@ __all__ = ['PACKED_FILES', 'strip_folders', 'pack_bank', 'read_packed', 'open_ba
 # %% ../../nbs/40_memory/90_packed.ipynb #3e6a111a
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def read_packed(
     try:
         rows = [json.loads(line) for line in content[text].decode().split('\n')[:-1]]
         return [(row['text'], row['metadata']) for row in rows], read_tensors(content[vectors])['vectors']
-    except (KeyError, TypeError, ValueError, SafetensorError) as e:
+    except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as e:
         raise UserError(f"the bundle's memory cannot be read: {e!r}") from None
 
 def open_bank(
@@ -67,7 +68,8 @@ def open_bank(
     rows, vectors = read_packed(content)
     bank = Bank(folder, model)
     try:
-        if rows and not bank.store.last_operation(): bank.apply('bundle', rows, embeddings=vectors)
+        with bank.store.alone() if rows else nullcontext():  # or two servers that start together both add them
+            if rows and not bank.store.last_operation(): bank.apply('bundle', rows, embeddings=vectors)
     except BaseException:
         bank.close()
         raise

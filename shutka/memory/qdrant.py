@@ -30,6 +30,7 @@ from shutka.memory.memories import (
     normalize_vectors,
     refuse_repeats,
     resolve_encoder,
+    split_query,
 )
 from shutka.memory.qdrant_log import (
     ServerState,
@@ -239,7 +240,7 @@ class QdrantStore:
 
     def words_search(self, query: str, k: int, where: dict = {}) -> list[tuple[int, float]]:
         "At most k live memories that share words with a query: ids and scores (BM25), the best first."
-        indices = weigh_words(query).indices
+        indices = weigh_words(split_query(query)).indices
         asked = models.SparseVector(indices=indices, values=[1.] * len(indices))
         with self.reading() as state: return self._search(state, asked, 'words', k, where)
 

@@ -16,7 +16,7 @@ from zlib import crc32
 import numpy as np
 from qdrant_client import models
 
-from .memories import check_filter, split_query
+from .memories import check_filter, split_text
 
 # %% ../../nbs/40_memory/70_qdrant_points.ipynb #945d82fc
 SPARSE_WORDS = {'words': models.SparseVectorParams(modifier=models.Modifier.IDF)}
@@ -25,10 +25,10 @@ SPARSE_WORDS = {'words': models.SparseVectorParams(modifier=models.Modifier.IDF)
 _K1, _B, _AVERAGE = 1.2, .75, 40
 
 def weigh_words(
-    text: str,                   # a memory, or a query
+    words: list[str],            # from `split_text` or `split_query`
 ) -> models.SparseVector:        # the part of BM25 that a text can know by itself
     "A text's words, each with its weight."
-    counts = Counter(crc32(word.encode('utf-8', 'replace')) for word in split_query(text))
+    counts = Counter(crc32(word.encode('utf-8', 'replace')) for word in words)
     length = _K1 * (1 - _B + _B * counts.total() / _AVERAGE)
     return models.SparseVector(indices=list(counts), values=[n * (_K1 + 1) / (n + length) for n in counts.values()])
 
@@ -102,7 +102,7 @@ def row_to_point(
     of = [json.dumps(value) if isinstance(value, list | dict) else value
           for value in (about.get('source'), about.get('version'))]
     vectors = {} if vector is None else {'dense': np.frombuffer(b64decode(vector), '<f4').tolist()}
-    found = weigh_words(text)
+    found = weigh_words(split_text(text))
     if found.indices: vectors['words'] = found
     payload = {'text': text, 'metadata': metadata, 'created': created, 'tags': _tags(about), 'of': json.dumps(of),
                'added': number, 'turned': number}

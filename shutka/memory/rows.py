@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AMONG', 'pack_ids', 'get_memories', 'refuse_unless_live', 'find_last_operation', 'read_log_entry', 'read_operation',
            'log_operation', 'seal_operation', 'spell_words', 'insert_memories', 'turn_memories', 'filter_to_sql',
-           'search_words', 'find_operation_to_undo', 'mark_undone']
+           'search_words', 'find_removed_by_hand', 'find_operation_to_undo', 'mark_undone']
 
 # %% ../../nbs/40_memory/12_rows.ipynb #3734c6af
 import json
@@ -25,9 +25,9 @@ from shutka.memory.memories import (
     check_integer,
     refuse_repeats,
     split_query,
+    split_text,
 )
 from .tables import BY_SOURCE, Damage, hash_row
-from ..text.words import split_words
 
 # %% ../../nbs/40_memory/12_rows.ipynb #16b70578
 AMONG = 'IN (SELECT value FROM json_each(?))'  # the question mark stands for what `pack_ids` gives
@@ -118,7 +118,7 @@ def seal_operation(
 # %% ../../nbs/40_memory/12_rows.ipynb #ea6688d4
 def spell_words(text: str) -> str:
     "The words of a text, as the full text table holds them."
-    return ' '.join(split_words(text))
+    return ' '.join(split_text(text))
 
 def insert_memories(
     db: sqlite3.Connection,
@@ -192,6 +192,17 @@ def search_words(
                       (match, *values, k)).fetchall()
 
 # %% ../../nbs/40_memory/12_rows.ipynb #1740154f
+def find_removed_by_hand(
+    db: sqlite3.Connection,
+) -> list[tuple[int, str, dict, str]]:  # operation, its kind, metadata, and text, '' if it was compacted away
+    "What people deleted or replaced of memories that have a source, the oldest first; damaged ones left out."
+    rows = db.execute("SELECT o.id, kind, i.id, text, metadata, i.sha256 FROM operations o "
+                      "JOIN changes ON operation = o.id JOIN items i ON i.id = item AND deleted_by = o.id "
+                      "WHERE kind IN ('update', 'delete') ORDER BY o.id, i.id")
+    whole = ((number, kind, json.loads(metadata), text or '') for number, kind, i, text, metadata, stored in rows
+             if hash_row(i, text, metadata) == stored)
+    return [row for row in whole if 'source' in row[2]]
+
 def find_operation_to_undo(
     db: sqlite3.Connection,
     number: int | None,   # of an operation; none: the newest that is in effect, the bank's own aside

@@ -7,10 +7,11 @@ __all__ = ['Store']
 
 # %% ../../nbs/40_memory/15_store.ipynb #f48d4fac
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from shutka.memory.rows import (
     filter_to_sql,
     find_last_operation,
     find_operation_to_undo,
+    find_removed_by_hand,
     get_memories,
     insert_memories,
     log_operation,
@@ -44,7 +46,15 @@ from shutka.memory.rows import (
     search_words,
     turn_memories,
 )
-from .tables import Damage, hash_row, lock_bank, open_database, run_transaction, translate_sqlite_errors
+from shutka.memory.tables import (
+    WRITER_WAIT,
+    Damage,
+    hash_row,
+    hold_writer_lock,
+    open_database,
+    run_transaction,
+    translate_sqlite_errors,
+)
 from shutka.memory.vectors import (
     find_encoder,
     find_without_vector,
@@ -59,26 +69,49 @@ from shutka.memory.vectors import (
 class Store:
     "A bank's folder, open: texts, metadata, vectors, and the log of what happened."
 
-    def __init__(self, folder: str | Path, readonly: bool = False):
-        "Opens or makes a bank; raises `UserError` if another process is writing, or the folder holds no bank."
+    def __init__(
+        self,
+        folder: str | Path,         # made if missing, unless readonly
+        readonly: bool = False,     # leave writing to others
+        wait: float = WRITER_WAIT,  # seconds to wait while another process writes
+    ):
+        "Opens or makes a bank; raises `UserError` if the folder holds no bank, or others write to it for too long."
         self.folder = Path(folder)
         self.readonly = readonly
-        self._threads = threading.RLock()  # they share one connection, one at a time
-        self._writer = None if readonly else lock_bank(self.folder)
-        try: self._db = open_database(self.folder/'bank.sqlite', readonly)
-        except BaseException:
-            if self._writer: self._writer.close()
-            raise
+        self.wait = wait
+        self._home = self.folder.absolute()  # also when the process goes to another folder
+        self._threads = threading.RLock()    # they share one connection, one at a time
+        self._turn = threading.RLock()       # held by the thread that writes, or is about to
+        self._is_alone = False               # the lock of the folder is held, too
+        if not readonly:
+            try: self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as e:
+                raise UserError(f"{folder} must be a folder that can be written (readonly=True only reads): "
+                                f"{e.strerror}") from None
+        with nullcontext() if readonly else hold_writer_lock(self._home, wait):
+            self._db = open_database(self.folder/'bank.sqlite', readonly)
+            self._file = self._identify_file()
 
     def close(self):
         "Give the bank back; closing twice is fine."
         self._db.close()
-        if self._writer: self._writer.close()  # last, so that the next writer finds the file closed
 
     def __enter__(self): return self
     def __exit__(self, *error): self.close()
 
-    # the two doors
+    # the doors
+
+    def _identify_file(self) -> tuple[int, int] | None:
+        "What tells the database's file from any other; None if there is none."
+        try: found = os.stat(self._home/'bank.sqlite')
+        except OSError: return None
+        return found.st_dev, found.st_ino
+
+    def _refuse_unless_there(self):
+        "Raise `UserError` if the bank's file is no longer where it was opened."
+        if self._identify_file() != self._file:
+            raise UserError(f"{self.folder} must still hold the bank that was opened, and it was removed or replaced; "
+                            "open the bank again")
 
     def _in_use(self) -> bool:
         "Whether this thread is in a transaction; raises `UserError` after `close`."
@@ -94,15 +127,28 @@ class Store:
                 with run_transaction(self._db, 'BEGIN', 'ROLLBACK'): yield self._db
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        "Nobody else writes inside, neither process nor thread; raises `UserError` if others write for too long."
+        if self.readonly: raise UserError(f"{self.folder} was opened with readonly=True and cannot be changed")
+        with self._threads:  # given back at once: other threads read while this one waits
+            if self._in_use(): raise RuntimeError("a bank cannot be changed inside reading() or writing()")
+        with self._turn:
+            if self._is_alone: yield
+            else:
+                self._refuse_unless_there()
+                with hold_writer_lock(self._home, self.wait):
+                    self._refuse_unless_there()
+                    self._is_alone = True
+                    try: yield
+                    finally: self._is_alone = False
+
+    @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         "One transaction, durable at its end; raises `UserError`, and nothing is changed, if it cannot be written."
-        if self.readonly: raise UserError(f"{self.folder} was opened with readonly=True and cannot be changed")
         failed = f"{self.folder/'bank.sqlite'} could not be written, and is as it was"
-        with self._threads:
-            if self._in_use(): raise RuntimeError("a bank cannot be changed inside reading() or writing()")
-            with (translate_sqlite_errors(failed, (sqlite3.OperationalError,)),
-                  run_transaction(self._db, 'BEGIN IMMEDIATE', 'COMMIT')):
-                yield self._db
+        with (self.alone(), self._threads, translate_sqlite_errors(failed, (sqlite3.OperationalError,)),
+              run_transaction(self._db, 'BEGIN IMMEDIATE', 'COMMIT')):
+            yield self._db
 
     # memories
 
@@ -169,6 +215,10 @@ class Store:
             here = np.array([i for i, live in odd if live], np.int64)
             gone = np.array([i for i, live in odd if not live], np.int64)
             return here, gone
+
+    def removed_by_hand(self) -> list[tuple[int, str, dict, str]]:
+        "Operation, kind, metadata and text of what people deleted ('delete') or replaced ('update') of a source."
+        with self.reading() as db: return find_removed_by_hand(db)
 
     # changes
 
@@ -288,15 +338,16 @@ class Store:
         keep: int = 100,  # operations that can be undone afterwards
     ) -> Operation:       # of kind 'compact'; its detail counts what went
         "Drop what was deleted long ago and vectors of other encoders, mend the words, and make the file small."
-        with self.writing() as db:
-            dropped = drop_old(db, check_integer(keep, 'keep', 0))
-            mend_words(db)
-            operation = seal_operation(db, log_operation(db, 'compact', dump_json(dropped, 'detail')))
-        with self._threads:
-            try:
-                for command in ('VACUUM', 'PRAGMA wal_checkpoint(TRUNCATE)'): self._db.execute(command)
-            except sqlite3.DatabaseError as e:
-                raise UserError(f"{self.folder} was cleaned but could not be made smaller: {e}") from e
+        with self.alone():
+            with self.writing() as db:
+                dropped = drop_old(db, check_integer(keep, 'keep', 0))
+                mend_words(db)
+                operation = seal_operation(db, log_operation(db, 'compact', dump_json(dropped, 'detail')))
+            with self._threads:
+                try:
+                    for command in ('VACUUM', 'PRAGMA wal_checkpoint(TRUNCATE)'): self._db.execute(command)
+                except sqlite3.DatabaseError as e:
+                    raise UserError(f"{self.folder} was cleaned but could not be made smaller: {e}") from e
         return operation
 
     def meta(self, key: str, default=None):
