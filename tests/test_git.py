@@ -238,14 +238,18 @@ def test_notes_stash_and_other_book_keeping_are_no_history(repo):
     git(repo, 'notes', 'add', '-m', 'a note', 'main')
     (repo/'add.ts').write_text('half done')
     git(repo, 'stash', '-q')
-    for name in ('refs/original/refs/heads/main', 'refs/bisect/bad', 'refs/pull/7/merge'):
+    def make(name):
         loose = git(repo, 'commit-tree', 'main^{tree}', '-p', 'main', '-m', name)
         git(repo, 'update-ref', name, loose)
+        return loose
+    for name in ('refs/original/refs/heads/main', 'refs/bisect/bad', 'refs/prefetch/remotes/origin/main'): make(name)
     assert {c['hash'] for c in read_commits(repo)} == before
     assert measure_repository(repo) == stats
     git(repo, 'pack-refs', '--all')
     assert {c['hash'] for c in read_commits(repo)} == before
-    assert len(list(open_git(f'git:{repo}@refs/pull/7/merge', f'{repo}@refs/pull/7/merge'))) == 2   # asked for by name
+    assert len(list(open_git(f'git:{repo}@refs/bisect/bad', f'{repo}@refs/bisect/bad'))) == 2   # asked for by name
+    proposed = make('refs/pull/7/head')   # of a forge, in a mirror: somebody's work
+    assert {c['hash'] for c in read_commits(repo)} == before | {proposed}
 
 
 # clones that are not whole

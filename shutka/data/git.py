@@ -151,11 +151,6 @@ class Repository:
         return settings.get('extensions.objectformat', 'sha1').lower()
 
     @property
-    def is_detached(self) -> bool:
-        "Whether HEAD is a commit and no branch."
-        return not (self.folder/'HEAD').read_bytes().startswith(b'ref:')
-
-    @property
     def edges(self) -> frozenset[str]:
         "Commits whose parents a shallow clone has left out; they seem to have written all that is there."
         path = self.folder/'shallow'

@@ -9,7 +9,7 @@ __all__ = ['name_repository', 'measure_repository']
 from collections import Counter
 from pathlib import Path
 
-from .walk import choose_heads, walk_history
+from .walk import HISTORY_HEADS, walk_history
 
 # %% ../../nbs/72_history/20_stats.ipynb #ebd4f358
 def name_repository(
@@ -27,7 +27,7 @@ def measure_repository(
     sets = Counter(node.branches for node in history.nodes.values())   # set of branches -> its commits
     counts = {name: sum(count for bits, count in sets.items() if bits >> i & 1) for i, name in enumerate(history.names)}
     times = [node.time for node in history.nodes.values()]
-    listed = history.repository.ask('log', '--format=%ae', *choose_heads(history.repository))
+    listed = history.repository.ask('log', '--format=%ae', *HISTORY_HEADS)
     authors = set(listed.split('\n')[:-1])
     first, last = min(times), max(times)
     days = (last - first) / 86_400
