@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from shutka.core.errors import UserError
+from shutka.export.bundle import warn_of_secrets
 from shutka.export.hub import collect_hub_files, push_to_hub
 from shutka.models.archive import read_bundle, write_zip
 
@@ -175,6 +176,38 @@ def test_damaged_and_unpacked(hub, bundle, tmp_path):
     subprocess.run([sys.executable, '-m', 'zipfile', '-e', bundle, tmp_path/'open'], check=True)
     with pytest.raises(UserError, match='not the folder'): push_to_hub(tmp_path/'open', 'ada/demo', TOKEN)
     assert not hub.commits and not hub.repos
+
+
+SECRETS = {   # put together here, so that they stand in no file
+    'amazon': 'const id = "AKIA' + 'Q3ZJ7' * 3 + 'X"', 'github': 'ghp_' + 'a1B2' * 9,
+    'password': 'const password = "' + 'x7' + 'Kp92Lm4Qz' + '"'}
+
+@pytest.mark.parametrize('secret', SECRETS)
+def test_what_looks_like_a_secret_is_told_with_its_place_and_not_itself(hub, bundle, tmp_path, secret):
+    row = json.dumps({'text': SECRETS[secret], 'metadata': {}})
+    write_zip(tmp_path/'told.zip', read_bundle(bundle) | {'memory.jsonl': f'{{}}\n{{}}\n{row}\n'.encode()})
+    told = []
+    push_to_hub(tmp_path/'told.zip', 'ada/demo', TOKEN, progress=told.append)
+    [line] = [line for line in told if line.startswith('warning')]
+    assert line.startswith('warning: memory.jsonl:3: ') and SECRETS[secret][-8:-1] not in ' '.join(told)
+
+
+def test_at_most_twenty_are_told(bundle):
+    told = []
+    warn_of_secrets({'README.md': '\n'.join([SECRETS['github']] * 30).encode()}, told.append)
+    assert len(told) == 21 and told[-1] == 'warning: and 10 more'
+    warn_of_secrets(read_bundle(bundle), told.append)
+    assert len(told) == 21
+
+
+def test_a_result_of_others_is_no_traceback(bundle, tmp_path):
+    for result in ([], {'rows': 7}, {'rows': [7, {'method': 'dense'}]}, {'rows': [{'method': 'dense', 'mrr': 'x'}]}):
+        write_zip(tmp_path/'odd.zip', read_bundle(bundle) | {
+            'result.json': json.dumps(result).encode(), 'README.md': b'# \xff'})
+        if isinstance(result, dict): assert 'model-index' not in str(collect_hub_files(tmp_path/'odd.zip', 'ada/demo'))
+        else:
+            with pytest.raises(UserError, match='result.json must hold a JSON object'):
+                collect_hub_files(tmp_path/'odd.zip', 'ada/demo')
 
 
 def test_command(hub, bundle, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.export import preflight
-from shutka.export.kaggle import Kernel, fill_parameters, find_account, write_kernel
+from shutka.export.kaggle import Kernel, fill_parameters, find_account, refuse_local_paths, write_kernel
 from shutka.export.preflight import find_gpu_fault, list_unmet
 from shutka.export.wheels import (
     IMAGE,
@@ -115,10 +115,33 @@ def test_dry_run_sends_nothing(home, capsys):
     (['typescript'], 'kaggle auth login'),
     (['typescript', '--user', 'ada', '--no-internet'], '--wheels'),
     (['typescript', '--user', 'ada', '--slug', 'x'], '5 to 50'),
-    (['typescript', '--user', 'ada', '--dataset', 'code'], 'must read USER/SLUG')])
+    (['typescript', '--user', 'ada', '--dataset', 'code'], 'must read USER/SLUG'),
+    (['typescript', '--user', 'ada', '-p', 'source', 'git:/home/me/private'], 'is a path of this machine'),
+    (['typescript', '--user', 'ada', '-p', 'source', 'npm:zod,dir:~/private'], "'dir:~/private' is a path"),
+    (['memory', '--user', 'ada', '-p', 'bundle', '/home/me/private.zip'], 'name /kaggle/input/SLUG')])
 def test_refused_before_anything_is_written(home, words, why, capsys):
     assert cli.run_command(['kaggle', 'push', *words]) == 2
     assert why in capsys.readouterr().err and not Path('runs').exists() and not (home/'sent.json').exists()
+
+
+@pytest.mark.parametrize('value', [
+    'git:/home/me/private', 'git:/home/me/private@main', 'dir:~/code', 'dir:../code', '~/run', '/root/run', '../run',
+    'npm:zod,jsonl:/data/pairs.jsonl', 'file:///srv/r', 'git:file:///srv/r', 'C:\\code', 'dir:C:/code',
+    '\\\\host\\code', '/kaggle/../home/me', 'dir:/kaggle/input/../../root', 'dir:here', 'git:.', 'git:@main',
+    'commits:/home/me/r'])
+def test_a_path_of_this_machine_stays_here(home, value):
+    (home/'here').mkdir()
+    with pytest.raises(UserError, match='source must name what Kaggle has'): refuse_local_paths({'source': value})
+
+
+@pytest.mark.parametrize('value', [
+    'bundled:typescript', 'npm:@types/node', 'npm:rxjs#7,npm:zod', 'git:https://example.com/a/b.git@main',
+    'git:git@example.com:a/b.git', 'hf:code-search-net/code_search_net/javascript', 'dir:/kaggle/input/code/src',
+    'commits:/kaggle/input/project', '/kaggle/working/run', '/kaggle/temp', '/tmp/run', 'runs/demo', 'here',
+    '', 5, True])
+def test_what_kaggle_has_may_be_named(home, value):
+    (home/'here').mkdir()
+    refuse_local_paths({'source': value})
 
 
 @pytest.mark.parametrize('says', [

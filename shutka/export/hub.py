@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import UserError
+from .bundle import warn_of_secrets
 from ..models.archive import MODEL_FILES, read_bundle, read_bundled_json
 
 # %% ../../nbs/65_export/20_hub.ipynb #f8d610a7
@@ -23,10 +24,12 @@ def list_hub_scores(
     "What the model alone has scored, for the Hub's tables."
     from huggingface_hub import EvalResult
     task = dict(task_type='text-retrieval', task_name='Doc comment to function body', dataset_type='shutka-retrieval')
-    own = [row for row in result.get('rows', []) if row.get('method') == 'dense']
-    return [EvalResult(**task, dataset_name=row['pool'], metric_type=theirs, metric_name=ours,
+    # others may have written it: what is no row, or no number, is no score
+    rows = result.get('rows') if isinstance(result.get('rows'), list) else []
+    own = [row for row in rows if isinstance(row, dict) and row.get('method') == 'dense']
+    return [EvalResult(**task, dataset_name=str(row.get('pool')), metric_type=theirs, metric_name=ours,
                        metric_value=round(row[ours], 4))
-            for row in own for ours, theirs in HUB_METRICS.items() if ours in row]
+            for row in own for ours, theirs in HUB_METRICS.items() if isinstance(row.get(ours), int | float)]
 
 # %% ../../nbs/65_export/20_hub.ipynb #23fad66c
 _LOAD = '''    import shutka
@@ -47,7 +50,7 @@ def make_hub_card(
         license=license, language=['code', 'en'], library_name='shutka', pipeline_tag='feature-extraction',
         tags=['code', 'typescript', 'code-search', 'retrieval', 'jepa'], model_name=repo.partition('/')[2],
         eval_results=scores or None)
-    page = content['README.md'].decode().rstrip()
+    page = content['README.md'].decode('utf-8', 'replace').rstrip()
     return f"---\n{about.to_yaml()}\n---\n\n{page}\n\n## From the Hub\n\n{_LOAD.format(repo=repo, zipped=zipped)}"
 
 # %% ../../nbs/65_export/20_hub.ipynb #55099954
@@ -100,6 +103,7 @@ def push_to_hub(
     if not token:
         raise UserError("the Hub must know who you are: run `hf auth login`, or put a token with write access"
                         " (Settings, Access Tokens) into HF_TOKEN")
+    warn_of_secrets(read_bundle(bundle), progress)
     api, megabytes = HfApi(token=token), sum(map(len, files.values())) / 1e6
     try:
         api.create_repo(repo, private=private, exist_ok=True)

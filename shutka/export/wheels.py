@@ -66,9 +66,9 @@ def run_pip(
     command = [sys.executable, '-m', 'pip', '--disable-pip-version-check', *map(str, words)]
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode == 0: return
-    conflict = re.search(r'conflict is caused by:\n(.*?)\n\n', ran.stdout, re.S)
+    conflict = ran.stdout.partition('conflict is caused by:\n')[2].partition('\n\n')[0]
     errors = [line.removeprefix('ERROR: ') for line in ran.stderr.splitlines() if line.startswith('ERROR: ')]
-    if conflict: why = '; '.join(line.strip() for line in conflict[1].splitlines())
+    if conflict: why = '; '.join(line.strip() for line in conflict.splitlines())
     else: why = errors[-1] if errors else 'it said nothing'
     raise UserError(f"pip cannot {words[0]} this: {why}")
 
