@@ -1,5 +1,6 @@
 "Lockfiles: every format of npm, pnpm and yarn, and what is refused."
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,78 @@ def test_other_and_broken_lockfiles_are_refused_by_name(tmp_path, name, text, wo
 def test_a_lockfile_that_is_not_there(tmp_path):
     for name in ('package-lock.json', 'yarn.lock'):
         with pytest.raises(UserError, match=f'{name} does not exist'): read_lockfile(tmp_path/name)
+
+
+# what the real clients of several releases have written, for two projects; only the registry's host is another
+
+WRITTEN = sorted(path for path in (Path(__file__).parent/'lockfiles').glob('*/*'))
+PROJECT = {'@sindresorhus/is': '4.6.0', 'ansi-regex': '5.0.1', 'emoji-regex': '8.0.0', 'fsevents': '2.3.2',
+           'is-fullwidth-code-point': '3.0.0', 'js-tokens': '4.0.0', 'loose-envify': '1.4.0', 'react': '18.2.0',
+           'string-width': '4.2.3', 'strip-ansi': '6.0.1', 'use-sync-external-store': '1.2.0', 'zod': '3.25.76'}
+RANGES = {'eastasianwidth': '0.2.0', 'has-flag': '5.0.1', 'is-fullwidth-code-point': '3.0.0', 'is-number': '4.0.0',
+          'is-odd': '2.0.0', 'ms': '2.1.3', 'string-width': '5.1.2'}   # '*', 'latest', '3 || 4', '' and an alias
+
+@pytest.mark.parametrize('path', WRITTEN, ids=lambda path: path.parent.name)
+def test_what_the_real_clients_write(path):
+    left_out = []
+    found = read_lockfile(path, left_out)
+    want = RANGES if 'ranges' in path.parent.name else PROJECT
+    assert {name: found.get(name) for name in want} == want
+    assert found['ms'] in ('2.1.2', '2.1.3')   # the project asks for one, a package of its workspace for the other
+    assert 'pnpm' not in found and ('is-odd' in found) == (want is RANGES)   # neither pnpm itself nor its plugin
+    if want is PROJECT: assert all(any(word in line for line in left_out) for word in ('linked', 'local')), left_out
+
+
+def test_each_client_is_there():
+    assert {path.parent.name.split('-')[0] for path in WRITTEN} == {'npm', 'pnpm', 'yarn'} and len(WRITTEN) >= 20
+
+
+TOOLS = '''---
+lockfileVersion: '9.0'
+importers:
+  .:
+    packageManagerDependencies: {pnpm: {specifier: ^11, version: 11.0.0}}
+packages:
+  pnpm@11.0.0: {resolution: {integrity: x}}
+---
+'''
+
+@pytest.mark.parametrize('text, found', [
+    (TOOLS + PNPM9, LOCKED), (PNPM9 + TOOLS.removesuffix('---\n'), LOCKED), (TOOLS, {})])
+def test_two_documents_in_one_file(tmp_path, text, found):
+    assert read_lockfile(put(tmp_path/'pnpm-lock.yaml', text)) == found
+
+
+@pytest.mark.parametrize('name, text, found', [
+    ('package-lock.json', '{"lockfileVersion": 3, "packages": {"node_modules/a": {"optional": true}}}', {}),
+    ('package-lock.json', '{"lockfileVersion": 1, "dependencies": {"a": {"bundled": true, "dependencies": null}}}', {}),
+    ('package-lock.json', '{"lockfileVersion": 1}', {}),
+    ('package-lock.json', '{"lockfileVersion": 2, "dependencies": {"a": {"version": "1.0.0"}}}', {'a': '1.0.0'}),
+    ('package-lock.json', '{"lockfileVersion": 3, "packages": {"node_modules/a": {"version": "1.0.0", "resolved": false}}}',
+     {'a': '1.0.0'}),
+    ('package-lock.json', '\ufeff{"lockfileVersion": 1}', {}),
+    ('pnpm-lock.yaml', "lockfileVersion: '9.0'\nimporters: {.: , a: {dependencies: {b: {specifier: ^1}}}}", {}),
+    ('pnpm-lock.yaml', "lockfileVersion: 5.4-inlineSpecifiers\npackages: {/a/1.0.0: {}}", {'a': '1.0.0'}),
+    ('yarn.lock', '# yarn lockfile v1\nms@:\n  version "2.1.3"\n', {'ms': '2.1.3'}),
+    ('yarn.lock', '# yarn lockfile v1\n"@o/ms@", ms@*:\n  version "2.1.3"\n', {'@o/ms': '2.1.3'})])
+def test_fields_that_may_be_missing(tmp_path, name, text, found):
+    assert read_lockfile(put(tmp_path/name, text)) == found
+
+
+@pytest.mark.parametrize('name', ['package-lock.json', 'pnpm-lock.yaml', 'yarn.lock'])
+def test_a_pipe_and_a_bomb_are_refused(tmp_path, name):
+    os.mkfifo(tmp_path/name)
+    with pytest.raises(UserError, match=f'{name} must be a file'): read_lockfile(tmp_path/name)
+    (tmp_path/name).unlink()
+    with open(tmp_path/name, 'wb') as f: f.truncate(6_000_000_000)
+    with pytest.raises(UserError, match=f'{name} is large: '): read_lockfile(tmp_path/name)
+    (tmp_path/name).unlink()
+    (tmp_path/name).mkdir()
+    with pytest.raises(UserError, match=f'{name} must be a file'): read_lockfile(tmp_path/name)
+
+
+@pytest.mark.parametrize('text', ['[' * 100_000, '{a: ' * 100_000, '- ' * 100_000, '? ' * 100_000,
+                                  '\n'.join(' ' * i + 'a:' for i in range(1_000))])
+def test_depth_does_not_end_the_process(tmp_path, text):
+    for name in ('pnpm-lock.yaml', 'yarn.lock', 'package-lock.json'):
+        with pytest.raises(UserError, match=name): read_lockfile(put(tmp_path/name, text))

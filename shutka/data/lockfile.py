@@ -9,13 +9,14 @@ __all__ = ['LOCKFILES', 'read_lockfile']
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import yaml
 
 from ..core.errors import UserError, make_unknown_error
-from ..core.files import read_json
-from .documents import decode_text
+from ..core.files import parse_json
+from .documents import TooLarge, decode_text, read_limited
 from .npm import is_exact_release
 
 # %% ../../nbs/10_data/30_lockfile.ipynb #46080699
@@ -24,24 +25,26 @@ _REGISTRY = re.compile(r'https?://.*/(-|download)/')
 def _read_npm_tree(dependencies: dict, top: bool) -> Iterator[tuple[str, str, bool]]:
     "The entries of npm's first format, a tree."
     for name, entry in dependencies.items():
-        version = entry['version']
+        if not entry: raise KeyError('version')
+        version = entry.get('version', 'no version')
         alias = re.fullmatch(r'npm:(.+)@(.+)', version)
         if alias: name, version = alias.groups()
         yield name, version, top
-        yield from _read_npm_tree(entry.get('dependencies', {}), False)
+        yield from _read_npm_tree(entry.get('dependencies') or {}, False)
 
 def _read_npm(lock: dict) -> Iterator[tuple[str, str, bool]]:
     "The entries of a package-lock.json: name, version or where else it comes from, whether it lies at the top."
-    if lock['lockfileVersion'] == 1:
-        yield from _read_npm_tree(lock.get('dependencies', {}), True)
+    if lock['lockfileVersion'] == 1 or lock['lockfileVersion'] == 2 and 'packages' not in lock:
+        yield from _read_npm_tree(lock.get('dependencies') or {}, True)
         return
     for place, entry in lock['packages'].items():
         above, inside, below = place.rpartition('node_modules/')
         if not inside: continue  # the project itself, or a package of its workspace, which has a link too
-        name, resolved = entry.get('name', below), entry.get('resolved', '')
+        if not entry: raise KeyError('version')
+        name, resolved = entry.get('name', below), entry.get('resolved') or ''   # false for a bundled one
         if entry.get('link'): version = f'link:{resolved}'
         elif resolved and not _REGISTRY.match(resolved): version = resolved
-        else: version = entry['version']
+        else: version = entry.get('version', 'no version')
         yield name, version, not above
 
 # %% ../../nbs/10_data/30_lockfile.ipynb #8da087bd
@@ -60,8 +63,8 @@ def _read_pnpm(lock: dict) -> Iterator[tuple[str, str, bool]]:
     own = set()
     for importer in [lock, *(lock.get('importers') or {}).values()]:
         for kind in ('dependencies', 'devDependencies', 'optionalDependencies'):
-            for name, entry in (importer.get(kind) or {}).items():
-                version = str(entry['version'] if isinstance(entry, dict) else entry)
+            for name, entry in ((importer or {}).get(kind) or {}).items():
+                version = str(entry.get('version', '') if isinstance(entry, dict) else entry)
                 plain = re.match(r'\d[^_(]*', version)
                 # Without a number in front, it is a key: another name, as in 'string-width@4.2.3'.
                 own.add((name, plain[0]) if plain else _parse_pnpm_key(version))
@@ -70,6 +73,17 @@ def _read_pnpm(lock: dict) -> Iterator[tuple[str, str, bool]]:
         name, version = _parse_pnpm_key(key)
         yield name, version, (name, version) in own
 
+_TOOLS = {'configDependencies', 'packageManagerDependencies'}   # of an importer in the document about pnpm itself
+
+def _choose_pnpm_document(documents: list) -> dict:
+    "The document about the project."
+    def is_about_tools(lock) -> bool:
+        importers = lock.get('importers') or {}
+        return bool(importers) and all(importer and importer.keys() <= _TOOLS for importer in importers.values())
+
+    about = [lock for lock in documents if lock is not None and not (isinstance(lock, dict) and is_about_tools(lock))]
+    return about[-1] if about else {'lockfileVersion': '9.0'}
+
 # %% ../../nbs/10_data/30_lockfile.ipynb #85652c67
 _CLASSIC_ENTRY = re.compile(r'^([^\s#].*):\n((?:[ \t]+.*\n?)*)', re.M)   # a line, and the indented ones below it
 
@@ -77,7 +91,7 @@ def _read_yarn_classic(text: str) -> Iterator[tuple[str, str, bool]]:
     "The entries of a yarn.lock of the first format: name, version or where else it comes from."
     for entry in _CLASSIC_ENTRY.finditer(text):
         first = re.split(r'"?, "?', entry[1].strip('"'))[0].strip('"')
-        name, wanted = _NAME_AT_VERSION.fullmatch(first).groups()
+        name, wanted = re.fullmatch('(@?[^@]+)@(.*)', first).groups()   # nothing is asked of the version in 'ms@'
         version = re.search(r'^  version "(.*)"', entry[2], re.M)[1]
         if wanted.startswith('npm:'):
             alias = _NAME_AT_VERSION.fullmatch(wanted.removeprefix('npm:'))
@@ -103,20 +117,36 @@ def _read_yarn_berry(lock: dict) -> Iterator[tuple[str, str, bool]]:
 # %% ../../nbs/10_data/30_lockfile.ipynb #59f88fa0
 LOCKFILES = ('package-lock.json', 'pnpm-lock.yaml', 'yarn.lock')
 
+_LARGEST_LOCKFILE = 200_000_000   # bytes; those of the largest projects have some ten millions
+
 def _read_text(path: Path) -> str:
     "What a lockfile holds; raises `UserError` if that is no text, or not finished."
-    try: text = decode_text(path.read_bytes())
+    # A pipe of this name would keep whoever reads it waiting for ever.
+    if path.exists() and not path.is_file(): raise UserError(f"{path} must be a file, and is none")
+    try: text = decode_text(read_limited(path, _LARGEST_LOCKFILE))
     except FileNotFoundError: raise UserError(f"{path} does not exist") from None
+    except TooLarge as e: raise UserError(f"{path} is {e}") from None
     except UnicodeError as e: raise UserError(f"{path} is not text: {e}") from None
     if re.search(r'^(<<<<<<<|>>>>>>>) ', text, re.M):
         raise UserError(f"{path} holds an unfinished merge: resolve it first")
     return text
 
+_DEEPEST = 100   # brackets in brackets, and levels of lines; lockfiles have some five
+
+def _check_depth(text: str, path: Path):
+    "Raise `UserError` for a file so deep that YAML's parser, which is written in C, would end the process."
+    steps = (1 if bracket in '[{' else -1 for bracket in re.findall(r'[][{}]', text))
+    too_deep = max(accumulate(steps), default=0) > _DEEPEST or re.search(rf'^[ \t?-]{{{2 * _DEEPEST}}}', text, re.M)
+    if too_deep: raise UserError(f"{path} is no lockfile: it is nested more than {_DEEPEST} levels deep")
+
 def _parse_yaml(text: str, path: Path) -> dict:
     "A YAML file's mapping; raises `UserError` naming the file."
+    _check_depth(text, path)
     loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)   # the one in C is much faster, but not on every machine
-    try: value = yaml.load(text, loader)
-    except yaml.YAMLError as e: raise UserError(f"{path} is not valid YAML: {' '.join(str(e).split())}") from None
+    try: documents = list(yaml.load_all(text, loader))
+    except (yaml.YAMLError, ValueError, RecursionError) as e:   # a number that has too many digits, and deep brackets
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(e).split())}") from None
+    value = _choose_pnpm_document(documents) if len(documents) > 1 else documents[0] if documents else None
     if not isinstance(value, dict):
         raise UserError(f"{path} is no lockfile: it must hold a mapping, got {type(value).__name__}")
     return value
@@ -125,7 +155,7 @@ def _read_entries(path: Path) -> Iterator[tuple[str, str, bool]]:
     "The entries of a lockfile by its name and format; raises `UserError` for a name or a format that is not known."
     if path.name not in LOCKFILES: raise make_unknown_error('lockfile', path.name, LOCKFILES)
     if path.name == 'package-lock.json':
-        lock = read_json(path)
+        lock = parse_json(_read_text(path), str(path))
         form = lock.get('lockfileVersion') if isinstance(lock, dict) else None
         if form in (1, 2, 3): return _read_npm(lock)
     elif path.name == 'pnpm-lock.yaml':
