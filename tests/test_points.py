@@ -106,7 +106,7 @@ def test_what_is_no_encoder_is_refused(bert, tmp_path, monkeypatch):
     with pytest.raises(UserError, match='broken must hold a sentence encoder'): open_encoder(broken)
     (broken/'model.safetensors').unlink()
     torch.save({}, broken/'pytorch_model.bin')
-    with pytest.raises(UserError, match='broken must hold a sentence encoder'): open_encoder(broken)
+    with pytest.raises(UserError, match='broken must hold its weights as safetensors'): open_encoder(broken)
     import huggingface_hub.constants
     monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
     with pytest.raises(UserError, match="hf download nobody/nothing.*bundle of shutka's"):
@@ -172,7 +172,7 @@ def test_texts_of_any_kind(jepa, commits, tmp_path):
     write_points(path, tmp_path/'e', open_encoder(jepa))
     assert np.isfinite(saved(tmp_path/'e')['embeddings']).all()
     assert ([p['payload']['subject'] for p in read_json(tmp_path/'e'/'qdrant_points.json')['points']]
-            == ['', '日本 \x00 ? 🦆', 'x', ''])
+            == ['', '日本 \x00 \ufffd 🦆', 'x', ''])   # half a character is repaired where a file is read
 
 
 def test_hashes_of_sha256_are_kept_whole(jepa, commits, tmp_path):
