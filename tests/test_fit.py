@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.nn.functional import cross_entropy, normalize
 from shutka.core.errors import Diverged, OutOfMemory, UserError
 from shutka.core.files import read_jsonl
 from shutka.core.hashes import make_rng
+from shutka.train import saver
 from shutka.train.checkpoint import list_checkpoints, load_checkpoint
 from shutka.train.fit import fit
 from shutka.train.phase import Phase
@@ -440,7 +442,13 @@ def test_memory_that_runs_out_later_loses_no_step_and_a_resumed_run_knows_it(tmp
             rows.append(row)
             if row['step'] == 7: model.rows = 4
     assert [r.get('pieces', 1) for r in rows] == [1] * 7 + [2] * 13
-    assert run(tmp_path, model=Refusing(4, seed=1))[0]['pieces'] == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')   # it need not find out once more
+        assert run(tmp_path, model=Refusing(4, seed=1))[0]['pieces'] == 2
+
+def test_processes_that_see_different_folders_do_not_train(tmp_path, monkeypatch):
+    monkeypatch.setattr('shutka.train.fit.gather_object', lambda steps: [*steps, 7])
+    with pytest.raises(UserError, match='all processes must see the same'): run(tmp_path)
 
 def test_one_example_that_does_not_fit_is_the_end(tmp_path):
     why = "phase 'head', step 1: one example at a time must fit"
@@ -552,6 +560,30 @@ def test_the_best_weights_survive_a_kill_at_any_step(tmp_path):
         session(tmp_path/str(stop), stop, 7)
         _, again = session(tmp_path/str(stop), 0, 7)
         assert [weight(again)] == best == [saved_best(tmp_path/str(stop))], stop
+
+def test_a_kill_while_the_best_weights_are_brought_back(tmp_path, monkeypatch):
+    "Early stopping is over then, too: not one more step is done."
+    def phases(*scores): return [replace(PHASES[0], every=3, check=wave(*scores), score='score', patience=2)]
+    def killed(*ignored): raise KeyboardInterrupt
+    rows = []
+    with monkeypatch.context() as broken:
+        broken.setattr('shutka.train.saver.unpack_model', killed)
+        with pytest.raises(KeyboardInterrupt):
+            for row in fit(Model(), phases(.5, .4, .3), tmp_path): rows.append(row)
+    assert rows[-1]['end'] == 'patience' and load_checkpoint(tmp_path).state['within'] == 9
+    assert run(tmp_path, phases(), model := Model(seed=3)) == []
+    assert weight(model) == rows[2]['weight']
+
+def test_each_step_is_written_once(tmp_path, monkeypatch):
+    "Also the last one of a phase, whose checkpoint is of the time between two phases."
+    written, save = [], saver.save_checkpoint
+
+    def note(folder, step, *more, **named):
+        written.append(step)
+        return save(folder, step, *more, **named)
+    monkeypatch.setattr(saver, 'save_checkpoint', note)
+    run(tmp_path, [replace(p, steps=4) for p in PHASES], save_every=0)
+    assert written == list(range(9))
 
 def test_a_later_phase_that_makes_it_worse_hands_on_what_it_was_given(tmp_path):
     model = Model()

@@ -144,8 +144,9 @@ def run_notebook(
         raise UserError(f"the executed copy must not replace the notebook itself, {path}")
 
     setting = 'out' if everything.get('out') else 'base_dir'
-    with hold_folder(out, setting): pass   # nobody is at work there without `shutka run`
     with hold_folder(out, setting, '.notebook.lock'):
+        # Nobody is at work there without `shutka run`. A kernel whose command was killed takes a moment to notice.
+        with hold_folder(out, setting, seconds=8): pass
         copy.parent.mkdir(parents=True, exist_ok=True)
         before = copy.read_bytes() if copy.exists() else None
         code, message = execute_and_judge(path, values, Path(out), copy)

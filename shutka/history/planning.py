@@ -98,6 +98,7 @@ def plan_history(
     numbers = estimate_training(config, machine, cut, stats['unique_commits'], settings.force_epochs)
     batch = numbers['batch_size'] // world
     load = estimate_lm_size(config.model.name, guess_vocabulary(config), batch * cut.sequence_length)
+    load['length'] = cut.sequence_length
     disk = estimate_disk(load['parameters'], load['learned'], optimizer='adamw')
     plan = make_plan(machine, settings.base_dir, batch=batch, steps=numbers['total_steps'], minutes=settings.minutes,
                      world=world, disk=disk, optimizer='adamw', checkpointing=settings.gradient_checkpointing, **load)

@@ -20,7 +20,7 @@ from ..core.hashes import sha256
 from .tokens import share_lines
 from ..models.lm import CausalLM, estimate_lm_size, lm_loss, measure_perplexity, recompute_layers
 from ..models.lm_files import open_lm, save_lm, set_generation_defaults
-from ..models.lm_tokenizers import import_transformers, open_tokenizer
+from ..models.lm_tokenizers import import_transformers, open_lm_config, open_tokenizer
 from ..models.opening import Opened
 from ..text.shards import TokenSplit
 from ..text.window_batches import WindowBatches
@@ -112,7 +112,8 @@ class GitHistory:
         settings, tokens = self.settings, TokenSplit(self.settings.tokens, 'train')
         length = tokens.cut.sequence_length
         positions = length if settings.from_scratch else 0
-        return estimate_lm_size(settings.model, tokens.vocabulary, settings.batch_size // world * length, positions)
+        size = estimate_lm_size(settings.model, tokens.vocabulary, settings.batch_size // world * length, positions)
+        return size | {'length': length}
 
     def build_start(self) -> CausalLM:
         "The model at its start; raises `UserError` if windows are longer than it reads."
@@ -149,8 +150,7 @@ class GitHistory:
     def build_model(self) -> CausalLM:
         "A model of the shape that is trained."
         t, start = import_transformers(), Path(self.settings.out)/'start'
-        config = t.AutoConfig.from_pretrained(start)
-        return CausalLM(t.AutoModelForCausalLM.from_config(config, dtype=torch.float32))
+        return CausalLM(t.AutoModelForCausalLM.from_config(open_lm_config(start), dtype=torch.float32))
 
     def build_training(self) -> tuple[CausalLM, list[Phase]]:
         "The model at its start and its one phase."

@@ -61,7 +61,8 @@ def estimate_lm_size(
     # An estimate keeps the logits of all tokens, a `CausalLM` those of a few: so its vocabulary counts less.
     counted = vocabulary * min(LOGITS_AT_ONCE, tokens) // max(1, tokens)
     return {'parameters': n, 'learned': n, 'width': text.hidden_size, 'layers': text.num_hidden_layers,
-            'tokens': tokens, 'vocabulary': counted}
+            'tokens': tokens, 'vocabulary': counted, 'heads': text.num_attention_heads,
+            'table': vocabulary * text.hidden_size}
 
 # %% ../../nbs/30_models/60_lm.ipynb #dca6a9c0
 IGNORED_LABEL = -100  # of a token that is not to be learned

@@ -30,13 +30,14 @@ def explain_unwritable(
     return UserError(f"{folder} must be a folder that can be written, and is not ({error.strerror})"
                      + (f"; {advice}" if has_run else ''))
 
-def _take(file: TextIO, message: str):
-    "Lock an open file; raises `Taken` if another process has the lock."
-    for wait in (.2, .4, .8, 0):
+def _take(file: TextIO, message: str, seconds: float):
+    "Lock an open file; raises `Taken` if another process has the lock for so long."
+    until = time.monotonic() + seconds
+    while True:
         try: return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not wait: raise Taken(message) from None
-            time.sleep(wait)
+            if time.monotonic() > until: raise Taken(message) from None
+            time.sleep(.1)
 
 @contextmanager
 def lock_folder(
@@ -46,7 +47,7 @@ def lock_folder(
     try: file = open(Path(out)/'.lock', 'w')
     except OSError as e: raise UserError(f"{out} cannot be written: {e.strerror}") from None
     with file:
-        _take(file, f"another process is training in {out}; wait for it or choose another out")
+        _take(file, f"another process is training in {out}; wait for it or choose another out", 1.5)
         yield
 
 # %% ../../nbs/50_train/29_lock.ipynb #e6e87093
@@ -55,6 +56,7 @@ def hold_folder(
     folder: str | Path,    # made if missing
     setting: str = 'out',  # that names it, for the message
     file: str = '.command.lock',  # the lock's name
+    seconds: float = 1.5,  # to wait for whoever holds it
 ) -> Iterator[None]:       # while this command is the only one at work there
     "Keep other commands out of a folder; raises `Taken` if one is there, `UserError` if it cannot be written."
     folder = Path(folder)
@@ -63,7 +65,7 @@ def hold_folder(
         lock = open(folder/file, 'a')
     except OSError as e: raise explain_unwritable(folder, e) from None
     with lock:
-        _take(lock, f"another command is at work in {folder}; wait for it, or choose another {setting}")
+        _take(lock, f"another command is at work in {folder}; wait for it, or choose another {setting}", seconds)
         yield
 
 @contextmanager

@@ -120,7 +120,7 @@ def make_plan(
     precision, processes = choose_precision(machine), world or count_processes(machine)
     now = time.time() if now is None else now
     accumulation, memory = choose_accumulation(batch, find_capacity(machine, world), **sizes,
-                                               precision=precision, processes=processes)
+                                               precision=precision, processes=processes, on_cpu=not machine.devices)
     return Plan(machine=machine, folder=str(folder), precision=precision,
                 processes=processes, threads=count_threads(machine, world),
                 batch=batch, accumulation=accumulation, steps=steps, epochs=epochs,

@@ -145,7 +145,8 @@ def count_micro_batches(
 ) -> int:              # a power of two
     "The number of micro-batches in which a process computes its share of a batch, so that it fits into memory."
     share = recipe.settings.batch_size // world
-    load = training_load(recipe, world) | {'precision': choose_precision(here), 'processes': world}
+    load = training_load(recipe, world) | {
+        'precision': choose_precision(here), 'processes': world, 'on_cpu': not here.devices}
     micro_batches, _ = choose_accumulation(share, find_capacity(here, world), **load)
     return micro_batches
 

@@ -152,7 +152,8 @@ class Typescript:
         with torch.device('meta'): count = sum(p.numel() for p in TextJEPA(config).parameters())
         tokens = self.settings.batch_size // world * (config.source + config.target)
         layers = max(config.x_depth, config.y_depth)
-        return {'parameters': count, 'learned': count, 'tokens': tokens, 'width': config.inner, 'layers': layers}
+        return {'parameters': count, 'learned': count, 'tokens': tokens, 'width': config.inner, 'layers': layers,
+                'table': config.rows * config.width}
 
     def sample_loss(self, rows: int) -> tuple[TextJEPA, Callable]:
         "A model of this size, and its loss on rows from the bundled corpus."
