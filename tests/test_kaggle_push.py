@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from configparser import ConfigParser
 from pathlib import Path
@@ -12,7 +13,14 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.export import preflight
-from shutka.export.kaggle import Kernel, fill_parameters, find_account, refuse_local_paths, write_kernel
+from shutka.export.kaggle import (
+    Kernel,
+    fill_parameters,
+    find_account,
+    find_push_fault,
+    refuse_local_paths,
+    write_kernel,
+)
 from shutka.export.preflight import find_gpu_fault, list_unmet
 from shutka.export.wheels import (
     IMAGE,
@@ -142,6 +150,21 @@ def test_a_path_of_this_machine_stays_here(home, value):
 def test_what_kaggle_has_may_be_named(home, value):
     (home/'here').mkdir()
     refuse_local_paths({'source': value})
+
+
+@pytest.mark.parametrize('part', ['a', '-', 'a-', '/', 'a/', '.', '~', ':', ',', '@', '\n', 'dir:', 'conflict:\n'])
+def test_twice_the_text_takes_twice_the_time(home, part):
+    "No pattern of this package goes back and forth over the same letters."
+    def measure(n: int) -> float:
+        text, start = part * n + '!', time.perf_counter()
+        normalize_package(text)
+        refuse_local_paths({'source': f'npm:a{text}', 'held_out': f'dir:a{text}'})
+        for call in (lambda: Kernel(user='ada', slug=text), lambda: Kernel(user='ada', slug='shutka', wheels=text)):
+            with pytest.raises(UserError): call()
+        find_push_fault(0, text)
+        return time.perf_counter() - start
+    small, large = (min(measure(n) for _ in range(3)) for n in (20_000, 160_000))
+    assert large < 4 * 8 * max(small, .02)
 
 
 @pytest.mark.parametrize('says', [

@@ -99,7 +99,7 @@ def _is_local(place: str) -> bool:
     if path.startswith(('/', '~', '../', '\\')) or path == '..' or path[1:3] in (':/', ':\\'):
         return not f'{os.path.normpath(path)}/'.startswith(_KAGGLE_FOLDERS)
     # another relative path may be that of an output there; what a source names must be there already
-    return scheme in _LOCAL_SOURCES and Path(re.split('[@#]', path)[0] or '.').exists()
+    return scheme in _LOCAL_SOURCES and os.path.exists(re.split('[@#]', path)[0] or '.')
 
 def refuse_local_paths(
     values: dict,   # of a notebook's parameters, by name
