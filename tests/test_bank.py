@@ -335,11 +335,11 @@ def test_the_weight_is_chosen_by_questions(tmp_path):
             assert ranks['hybrid'] == pytest.approx(chosen.mrr, abs=.01)
             if not expected: assert chosen.weight < .3 and ranks['words'] > ranks['dense'] + .2
         with Bank(folder, encoder, readonly=True) as bank:
-            assert bank._weight() == chosen.weight
+            assert bank.fusion_weight() == chosen.weight
             before = bank.store.last_operation()
         with Bank(folder, encoder) as bank:
             bank.reencode(Hashed(5))
-            assert bank._weight() == .5 and bank.store.last_operation() == before + 1  # chosen for another encoder
+            assert bank.fusion_weight() == .5 and bank.store.last_operation() == before + 1  # chosen for another encoder
 
 
 @pytest.mark.parametrize(('asked', 'why'), [

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from small import SMALL
 
@@ -81,6 +82,23 @@ def test_what_was_changed_since_is_not_overwritten(bundle, bank, tmp_path):
     zipped = put_together(bundle, bank)
     with shutka.load(zipped, bank=tmp_path/'new').predictor.memory_bank as memory: memory.delete(memory.store.live())
     with shutka.load(zipped, bank=tmp_path/'new').predictor.memory_bank as memory: assert len(memory) == 0
+
+
+def test_the_chosen_fusion_travels_in_the_zip(bundle, bank, tmp_path):
+    with shutka.load(bundle, bank=bank).predictor.memory_bank as memory:
+        before = read_bundle(put_together(bundle, bank))
+        memory.store.set_meta('fusion', {'weight': .25, 'encoder': memory.check_encoder()})
+    content = read_bundle(put_together(bundle, bank))
+    assert content[PACKED_FILES[0]] == before[PACKED_FILES[0]] and content[PACKED_FILES[1]] != before[PACKED_FILES[1]]
+    write_zip(tmp_path/'chosen.zip', content)
+    with shutka.load(tmp_path/'chosen.zip', bank=tmp_path/'new').predictor.memory_bank as memory:
+        assert memory.fusion_weight() == .25 and len(memory) and memory.verify() == []
+    for wrong in ([1.5], [-.1], [float('nan')], [.5, .5], [[.5]]):
+        tensors = safetensors.numpy.load(content[PACKED_FILES[1]]) | {'fusion': np.array(wrong)}
+        write_zip(tmp_path/'odd.zip', content | {PACKED_FILES[1]: safetensors.numpy.save(tensors)})
+        with pytest.raises(UserError, match='weight of meaning must be one number from 0 to 1'):
+            shutka.load(tmp_path/'odd.zip', bank=tmp_path/'odd')
+        with Bank(tmp_path/'odd') as memory: assert len(memory) == 0
 
 
 def test_a_bundle_gets_another_memory_in_place(bundle, bank, tmp_path):

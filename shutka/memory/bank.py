@@ -212,7 +212,7 @@ class Bank:
         if how != 'words': self._near.renew()
         with self.store.reading():
             lexical, dense = self._score(query, question, max(k, CANDIDATES), how, where)
-            scores = fuse(lexical, dense, self._weight()) if how == 'hybrid' else lexical or dense
+            scores = fuse(lexical, dense, self.fusion_weight()) if how == 'hybrid' else lexical or dense
             items = leave_room(scores, self.store.get, k)
         return Hits((Hit(id=i.id, score=scores[i.id], text=i.text, metadata=i.metadata, created=i.created,
                          cosine=dense.get(i.id), bm25=lexical.get(i.id)) for i in items), query)
@@ -229,7 +229,7 @@ class Bank:
         lexical = {} if how == 'dense' else dict(self.store.words_search(query, k, where))
         return lexical, {} if how == 'words' else self._nearest(question, k, where)
 
-    def _weight(self) -> float:
+    def fusion_weight(self) -> float:
         "Of meaning in a hybrid search: the one that was chosen for this encoder, if any."
         chosen, encoder = self.store.meta('fusion'), self.store.encoder()
         return chosen['weight'] if chosen and encoder and chosen['encoder'] == encoder[0] else EVEN
