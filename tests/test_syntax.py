@@ -57,3 +57,58 @@ def test_positions_and_words_are_the_original_ones():
 def test_what_is_broken_stays_broken(text):
     with pytest.raises(SyntaxError, match='line 1 does not parse'):
         extract_pairs(document(text))
+
+
+MORE_GAPS = {
+    'variance of a constant': 'interface Box<const in T, const out E> { put(item: T): E }',
+    'export type *': 'export type * from "./a";\nexport type * as b from "./b"',
+    'import defer': 'import defer * as a from "a";\nconst b = import.defer("b")',
+    'an alias as a type': 'import type A = B.C;\nimport type d = require("d");\nexport import e = require("e");',
+    'accessor': 'class A {\n  accessor x = 1;\n  static accessor #y = 2;\n  @dec() accessor z: string\n}',
+    'an abstract accessor': 'abstract class A { abstract accessor y: number; private override accessor z }',
+    'types as parameters': 'type A = (any) => void;\ndeclare const b: { f: (string, number?) => void }',
+    'types as labels': 'type A = [string: string, ...number: number[]]',
+    'for using': 'for (using a of b) { c(a) }',
+    'for await using': 'async function f() { for await (await using a of b) c(a) }',
+    'a type from a module': 'function f(a: import("./a").B[], b: import(\'b\').C<string>) {}',
+    'an index signature of a class': 'class A { static [key: string]: B; static readonly [of: number]: C }',
+    'declare behind static': 'class A { static declare b: string; private static declare c: number }',
+    'an abstract class without a name': 'export default abstract class {\n  abstract a(): void\n}'}
+
+TEXTS_OF_ELEMENTS = ['this & that', '&', 'a &amp; b & c', '<b title="x?a=1&b=2">&</b>']
+
+
+@pytest.mark.parametrize('gap', MORE_GAPS)
+def test_more_gaps_of_the_grammar(gap):
+    code = MORE_GAPS[gap].encode()
+    assert not parse_code(code).root_node.has_error
+    assert parse_code(code + b'\nlet = = 2').root_node.has_error
+
+
+@pytest.mark.parametrize('text', TEXTS_OF_ELEMENTS)
+def test_ampersands_in_elements(text):
+    file = (f'type A = B & C\n/** Says & shows. */\nexport function Note() {{\n'
+            f'  return a && <p>{text}</p>\n}}\n')
+    note = extract_pairs(document(file) | {'language': 'tsx'})[-1]
+    assert (note['doc'], note['start']) == ('Says & shows.', 3)
+    assert note['body'] == f'{{\n  return a && <p>{text}</p>\n}}'
+
+
+def test_one_gap_costs_nothing_else():
+    "What is around the unknown piece is read as it was written."
+    for gap in MORE_GAPS.values():
+        *_, added = extract_pairs(document(f'{gap}\n/** Adds. */\nexport function add(a: any) {{ return (a) + 1 }}\n'))
+        assert (added['doc'], added['signature']) == ('Adds.', 'export function add(a: any)')
+
+
+def test_accessors_keep_their_words():
+    file = 'class A { accessor b = 1;\n/** Reads it. */\naccessor = () => this.b + 1 }'
+    made, read = extract_pairs(document(file))
+    assert made['body'].startswith('{ accessor b = 1;') and read['name'] == 'A.accessor' and read['doc'] == 'Reads it.'
+
+
+def test_semicolons_only_where_nothing_else_helps():
+    "A parameter list on a line of its own is no call signature, though the file has a gap elsewhere."
+    *_, add = extract_pairs(document('export type * from "./a"\n'
+                                     '/** Adds. */\nfunction add\n  (a: A, b: B) {\n  return a + b\n}'))
+    assert (add['name'], add['doc'], add['form']) == ('add', 'Adds.', 'function')

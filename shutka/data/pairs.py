@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from tree_sitter import Node
 
 from ..core.errors import UserError
-from .documents import DECLARATION_FILE, Source
+from .documents import DECLARATION_FILE, Source, count_skipped
 from .records import Document, Pair, make_pair_id
+from .secrets import describe_secrets
 from .sources import open_source, parse_specs
 from .syntax import cut_spans, query_code
 
@@ -44,62 +45,103 @@ def explain_skip(
 # %% ../../nbs/10_data/50_pairs.ipynb #97205747
 _TAGS_WITH_PROSE = r'(?:param|arg|argument|returns?|throws|remarks|description|desc|summary)\b'  # their text is kept
 
+def _read_label(
+    match: re.Match,  # of '{@link target label}'; target and label are its group
+) -> str:
+    "The label of a link, or its target if it has none."
+    target, _, label = re.sub(r'[\s|]+', ' ', match[1]).strip().partition(' ')
+    return label or target
+
 def clean_doc(
     comment: str,  # '/** ... */'
 ) -> str:          # one paragraph of prose; '' if the comment has none
     "The prose of a doc comment: no stars, tags, examples, links or markup."
-    text = re.sub(r'^/\*\*+|\*+/$', '', comment.strip())
+    text = comment.strip()
+    if text.startswith('/**'): text = text.removesuffix('/').rstrip('*').removeprefix('/').lstrip('*')
     text = re.sub(r'^[ \t]*\*[ \t]?', '', text, flags=re.M)
-    # code
-    text = re.sub(r'```.*?(```|\Z)|<caption>.*?</caption>', ' ', text, flags=re.S)
+    # code, and captions as far as the last of them ends
+    text = re.sub(r'```.*?(?:```|\Z)', ' ', text, flags=re.S)
+    captions = text.rfind('</caption>') + len('</caption>')
+    text = re.sub(r'<caption>.*?</caption>', ' ', text[:captions], flags=re.S) + text[captions:]
     # headings, rules, tables
-    text = re.sub(r'^\s*(\*\*|#+ ?)Examples?.*$|^\s*[-=|]{3,}.*$', ' ', text, flags=re.M)
-    # {@link target label}
-    text = re.sub(r'\{@\w+\s+(?:[^\s}|]*[\s|]+)?([^}]*)\}', r'\1', text)
+    text = re.sub(r'^[ \t]*(?:(?:\*\*|#+ ?)Examples?|[-=|]{3}).*$', ' ', text, flags=re.M)
+    text = re.sub(r'\{@\w+\s([^{}]*)\}', _read_label, text)
     # links, tags, markup
-    text = re.sub(r'!?\[([^\]]*)\]\([^)]*\)|<[^>\n]{1,40}>|https?://\S+|[`*#]', r'\1', text)
-    prose, *tags = re.split(r'^\s*@', text, flags=re.M)
+    text = re.sub(r'!?\[([^][]*)\]\([^)[]*\)|<[^>\n]{1,40}>|https?://\S+|[`*#]', r'\1', text)
+    prose, *tags = re.split(r'^[ \t]*@', text, flags=re.M)
     # The name of a tag goes, and a type in braces behind it.
-    kept = [re.sub(r'^\w+\s*(\{[^}]*\})?\s*', '', tag) for tag in tags if re.match(_TAGS_WITH_PROSE, tag)]
+    kept = [re.sub(r'^\w+\s*(?:\{[^}]*\})?', '', tag) for tag in tags if re.match(_TAGS_WITH_PROSE, tag)]
     return ' '.join(' '.join([prose, *kept]).replace(' - ', ' ').split())
 
-# %% ../../nbs/10_data/50_pairs.ipynb #7968f664
-DECLARATIONS = '''
+# %% ../../nbs/10_data/50_pairs.ipynb #964a435f
+_FUNCTION = '(arrow_function) (function_expression) (generator_function)'
+_WRAPPED = '(parenthesized_expression) (as_expression) (satisfies_expression) (non_null_expression)'
+
+DECLARATIONS = f"""
 (function_declaration body: (_)) @function
 (generator_function_declaration body: (_)) @function
+(export_statement value: [(function_expression) (generator_function)]) @function
 (function_signature) @overload
 (method_definition body: (_)) @method
-(method_signature) @overload
-(variable_declarator
-  value: [(arrow_function) (function_expression) (call_expression) (as_expression) (satisfies_expression)]) @arrow
-(public_field_definition value: [(arrow_function) (function_expression) (call_expression)]) @arrow
-(pair value: [(arrow_function) (function_expression)]) @arrow
+(class_body (method_signature) @overload)
+(variable_declarator value: [{_FUNCTION} {_WRAPPED} (call_expression)]) @arrow
+(public_field_definition value: [{_FUNCTION} {_WRAPPED} (call_expression)]) @arrow
+(export_statement value: [(arrow_function) {_WRAPPED} (call_expression)]) @arrow
+(pair value: [{_FUNCTION} {_WRAPPED}]) @arrow
+(expression_statement (assignment_expression left: (member_expression) right: [{_FUNCTION} {_WRAPPED}]) @arrow)
 (class_declaration) @class
 (abstract_class_declaration) @class
+(export_statement value: (class)) @class
 (interface_declaration) @interface
 (type_alias_declaration) @type
+(decorator) @decorator
 (comment) @comment
 (import_statement source: (string (string_fragment) @import))
-'''
+"""
 
 # %% ../../nbs/10_data/50_pairs.ipynb #173e5f6a
-_OUTER = {'export_statement', 'lexical_declaration', 'variable_declaration', 'ambient_declaration', 'decorator'}
+_OUTER = {'export_statement', 'lexical_declaration', 'variable_declaration', 'ambient_declaration', 'decorator',
+          'expression_statement'}
 
 def find_statement(
     node: Node,  # a declaration
 ) -> Node:
     "The statement a declaration belongs to, `export` and `const` included."
+    if node.type == 'variable_declarator' and node.parent.named_child(0) != node: return node
     while node.parent is not None and node.parent.type in _OUTER: node = node.parent
     return node
 
-def _find_body(node: Node, form: str) -> Node | None:
-    "The node that is a declaration's body; none for a variable that holds no function."
-    if form != 'arrow': return node.child_by_field_name('value' if form == 'type' else 'body')
-    value = node.child_by_field_name('value')
-    if value.type in ('arrow_function', 'function_expression'): return value.child_by_field_name('body')
-    return value if b'=>' in value.text or b'function' in value.text else None
-
 # %% ../../nbs/10_data/50_pairs.ipynb #a68bd1c3
+_FUNCTION_TYPES = set(re.findall(r'\w+', _FUNCTION))
+_WRAPPED_TYPES = set(re.findall(r'\w+', _WRAPPED))
+# calls that return a function made of the one they are given
+_WRAPPERS = {'action', 'asyncHandler', 'cache', 'curry', 'debounce', 'dual', 'fn', 'fnUntraced', 'forwardRef', 'memo',
+             'memoize', 'once', 'throttle', 'useCallback', 'useEvent', 'useEffectEvent'}
+
+def _is_function_type(declared: Node | None) -> bool:
+    "Whether a name's declared type is written as a function's, or as an object that can be called."
+    while declared is not None and declared.type in ('type_annotation', 'parenthesized_type'):
+        declared = declared.named_child(0)
+    if declared is None: return False
+    return declared.type == 'function_type' or declared.type == 'object_type' and any(
+        member.type == 'call_signature' for member in declared.named_children)
+
+def _find_body(node: Node, code: bytes) -> Node | None:
+    "The node that is a declaration's body; none for a value that is no function."
+    value = node.child_by_field_name('value') or node.child_by_field_name('right')
+    if value is None: return node.child_by_field_name('body')
+    if node.type == 'type_alias_declaration': return value
+    if value.type in _FUNCTION_TYPES or value.type == 'class': return value.child_by_field_name('body')
+    inner = value
+    while inner.type in _WRAPPED_TYPES: inner = inner.named_child(0)
+    if inner.type in _FUNCTION_TYPES: return value
+    if inner.type != 'call_expression' or b'=>' not in inner.text and b'function' not in inner.text: return None
+    called = inner.child_by_field_name('function')
+    called = called.child_by_field_name('property') or called
+    makes_function = code[called.start_byte:called.end_byte].decode('utf-8', 'replace') in _WRAPPERS
+    return value if makes_function or _is_function_type(node.child_by_field_name('type')) else None
+
+# %% ../../nbs/10_data/50_pairs.ipynb #6742de85
 _CLASSES = {'class_declaration', 'abstract_class_declaration', 'class'}
 _MEMBERS = {'method_definition', 'public_field_definition'}
 
@@ -109,17 +151,24 @@ def read_declared_name(
 ) -> str:          # '' if there is none
     "The name that a node declares by itself."
     name = node.child_by_field_name('name') or node.child_by_field_name('key')
+    if node.type == 'assignment_expression': name = node.child_by_field_name('left')
     return code[name.start_byte:name.end_byte].decode('utf-8', 'replace') if name is not None else ''
 
 def _read_full_name(node: Node, code: bytes) -> str:
     "The declared name; a member's has its class in front."
+    if node.type == 'export_statement': return 'default'
     name, owner = read_declared_name(node, code), ''
     if node.type in _MEMBERS:
         holder = node.parent.parent   # a class, or an object that is written out
         if holder.type in _CLASSES: owner = read_declared_name(holder, code)
+    if node.type == 'assignment_expression':
+        name = re.sub(r'^(?:this|exports|module\.exports)\.', '', ''.join(name.split()))
+        if not re.fullmatch(r'[\w$.]+', name): name = name.rpartition('.')[2]   # what is in front is no name
     return f'{owner}.{name}' if owner else name
 
 # %% ../../nbs/10_data/50_pairs.ipynb #be0aa511
+_SPACE = re.compile(rb'\s*+')
+
 class DocComments:
     "The doc comments of a file, found by the position of what follows them."
     def __init__(
@@ -127,25 +176,59 @@ class DocComments:
         code: bytes,               # the file, UTF-8
         comments: list[Node],      # all of it, in order
         overloads: list[Node],     # signatures whose comment belongs to an implementation of the same name as well
+        decorators: list[Node] = (),   # all of them: they may stand between a comment and its declaration
     ):
         self.code = code
-        self.comments = comments
-        self.ends = [comment.end_byte for comment in comments]
-        self.overloads = {}   # name -> comment
+        between = sorted((node.end_byte, node.start_byte) for node in [*comments, *decorators])
+        self.starts = [start for _, start in between]
+        self.ends = [end for end, _ in between]
+        self.next = [_SPACE.match(code, end).end() for end in self.ends]   # where something other than a blank follows
+        self.overloads = {}   # where it stands and what it is called -> comment
         for node in overloads:
             doc = self.before(find_statement(node))
-            if doc: self.overloads.setdefault(_read_full_name(node, code), doc)
+            if doc: self.overloads.setdefault(self._identify(node), doc)
+
+    def _identify(self, node: Node) -> tuple:
+        "What the signatures of a function have in common: the node around them, `static`, and the name."
+        outer = find_statement(node).parent
+        is_static = any(child.type == 'static' for child in node.children)
+        return outer and outer.id, is_static, read_declared_name(node, self.code)
+
+    def _trails(self, comment: int, statement: int) -> bool:
+        "Whether a comment follows code on its line and the statement does not: both are positions."
+        if b'\n' not in self.code[comment:statement]: return False
+        while comment and self.code[comment - 1] in b' \t': comment -= 1
+        return comment > 0 and self.code[comment - 1] != ord('\n') and self.code[comment - 2:comment] != b'*/'
 
     def before(self, statement: Node) -> str:
         "The cleaned doc comment right before a statement, or ''."
-        start = statement.start_byte
-        i = bisect_right(self.ends, start) - 1   # the last comment that ends before it
-        if i < 0 or self.code[self.ends[i]:start].strip(): return ''
-        text = self.code[self.comments[i].start_byte:self.ends[i]]
-        return clean_doc(text.decode('utf-8', 'replace')) if text.startswith(b'/**') else ''
+        at = statement.start_byte
+        i = bisect_right(self.ends, at) - 1   # the last comment or decorator that ends before it
+        while i >= 0 and self.next[i] >= at:
+            start, end = self.starts[i], self.ends[i]
+            if self.code.startswith(b'/**', start) and end - start > len('/**/'):
+                if self._trails(start, statement.start_byte): return ''
+                return clean_doc(self.code[start:end].decode('utf-8', 'replace'))
+            at = start
+            i = bisect_right(self.ends, at) - 1   # not just the one before, for a decorator can hold comments
+        return ''
+
+    def find(self, node: Node) -> str:
+        "The cleaned doc comment of a declaration, or ''."
+        return self.before(find_statement(node)) or self.overloads.get(self._identify(node), '')
 
 # %% ../../nbs/10_data/50_pairs.ipynb #58de37e0
 _FEWEST_WORDS = 3  # of a body
+_DEEPEST = 50      # declarations around each other, each with the text of all inside; people write a dozen
+
+def _list_declarations(found: dict[str, list[Node]]) -> Iterator[tuple[str, Node]]:
+    "Form and node of the declarations in the order in which they begin, except for those too deep inside of others."
+    around = []   # where the declarations around this one end
+    declared = ((form, node) for form, nodes in found.items() for node in nodes)
+    for form, node in sorted(declared, key=lambda item: (item[1].start_byte, -item[1].end_byte)):
+        while around and around[-1] <= node.start_byte: around.pop()
+        around.append(node.end_byte)
+        if len(around) <= _DEEPEST: yield form, node
 
 def extract_pairs(
     document: Document,  # a TypeScript file
@@ -156,23 +239,21 @@ def extract_pairs(
     comments = found.pop('comment', [])
     spans = [(c.start_byte, c.end_byte) for c in comments]
     imports = [n.text.decode('utf-8', 'replace') for n in found.pop('import', [])]
-    docs = DocComments(code, comments, found.pop('overload', []))
+    docs = DocComments(code, comments, found.pop('overload', []), found.pop('decorator', []))
 
     pairs = []
-    for form, nodes in found.items():   # what is left are declarations
-        for node in nodes:
-            body = _find_body(node, form)
-            if body is None: continue
-            text = cut_spans(code, body.start_byte, body.end_byte, spans)
-            if len(re.findall(r'\w+', text)) < _FEWEST_WORDS: continue
-            statement, name = find_statement(node), _read_full_name(node, code)
-            signature = cut_spans(code, statement.start_byte, body.start_byte, spans).rstrip(' =\n')
-            pairs.append(Pair(
-                kind='pair', id=make_pair_id(document['package'], document['path'], name, text), form=form, name=name,
-                signature=' '.join(signature.split()), doc=docs.before(statement) or docs.overloads.get(name, ''),
-                body=text, imports=imports, path=document['path'], package=document['package'],
-                source=document['source'], language=language,
-                start=node.start_point[0] + 1, end=node.end_point[0] + 1))   # tree-sitter counts lines from 0
+    for form, node in _list_declarations(found):
+        body = _find_body(node, code)
+        if body is None: continue
+        text = cut_spans(code, body.start_byte, body.end_byte, spans)
+        if len(re.findall(r'\w+', text)) < _FEWEST_WORDS: continue
+        statement, name = find_statement(node), _read_full_name(node, code)
+        signature = cut_spans(code, statement.start_byte, body.start_byte, spans).rstrip(' =\n')
+        pairs.append(Pair(
+            kind='pair', id=make_pair_id(document['package'], document['path'], name, text), form=form, name=name,
+            signature=' '.join(signature.split()), doc=docs.find(node), body=text, imports=imports,
+            path=document['path'], package=document['package'], source=document['source'], language=language,
+            start=node.start_point[0] + 1, end=node.end_point[0] + 1))   # tree-sitter counts lines from 0
     return sorted(pairs, key=lambda p: (p['start'], -p['end']))
 
 # %% ../../nbs/10_data/50_pairs.ipynb #6b163177
@@ -185,12 +266,14 @@ class Report:
     documented: int = 0                                     # of them with a doc comment
     left_out: Counter = field(default_factory=Counter)      # files by reason: 'test', 'minified', 'broken', ...
     skipped: list[str] = field(default_factory=list)        # 'path: reason' of broken files
+    redacted: Counter = field(default_factory=Counter)      # secrets that were replaced, by kind
 
     def __repr__(self):
         found = (f"{self.files:,} files ({self.bytes / 1e6:.1f} MB), {self.pairs:,} pairs, "
                  f"{self.documented:,} documented")
         out = ', '.join(f'{n} {why}' for why, n in sorted(self.left_out.items()))
-        return f'{found}; left out: {out}' if out else found
+        secrets = describe_secrets(self.redacted)
+        return found + (f'; left out: {out}' if out else '') + (f'; secrets replaced: {secrets}' if secrets else '')
 
 # %% ../../nbs/10_data/50_pairs.ipynb #6beeca13
 def stream_pairs(
@@ -230,8 +313,9 @@ def _stream_source(
             yield record
     if source.skipped:
         report.files += len(source.skipped)
-        report.left_out['unreadable'] += len(source.skipped)
+        report.left_out.update(count_skipped(source.skipped))
         report.skipped += source.skipped
+    report.redacted.update(source.redacted)
     found = report.pairs - pairs_before
     if not found:
         reasons = sorted((report.left_out - left_out_before).items())
