@@ -252,8 +252,8 @@ def test_two_documents_in_one_file(tmp_path, text, found):
     ('package-lock.json', '{"lockfileVersion": 1, "dependencies": {"a": {"bundled": true, "dependencies": null}}}', {}),
     ('package-lock.json', '{"lockfileVersion": 1}', {}),
     ('package-lock.json', '{"lockfileVersion": 2, "dependencies": {"a": {"version": "1.0.0"}}}', {'a': '1.0.0'}),
-    ('package-lock.json', '{"lockfileVersion": 3, "packages": {"node_modules/a": {"version": "1.0.0", "resolved": false}}}',
-     {'a': '1.0.0'}),
+    ('package-lock.json', '{"lockfileVersion": 3, "packages": {"node_modules/a": '
+                          '{"version": "1.0.0", "resolved": false}}}', {'a': '1.0.0'}),
     ('package-lock.json', '\ufeff{"lockfileVersion": 1}', {}),
     ('pnpm-lock.yaml', "lockfileVersion: '9.0'\nimporters: {.: , a: {dependencies: {b: {specifier: ^1}}}}", {}),
     ('pnpm-lock.yaml', "lockfileVersion: 5.4-inlineSpecifiers\npackages: {/a/1.0.0: {}}", {'a': '1.0.0'}),

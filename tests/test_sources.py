@@ -424,7 +424,8 @@ def test_json_that_ends_the_parser_is_refused_by_line(tmp_path, line, words):
 def test_a_number_that_no_table_can_hold_is_refused(tmp_path, field, value):
     [pair] = collect_pairs(f'dir:{put(tmp_path/"src/a.ts").parent}', Report())
     write_jsonl(tmp_path/'x.jsonl', [pair, pair | {field: value}])
-    with pytest.raises(UserError, match=rf"x\.jsonl:2: pair\['{field}'\] must"): list(open_source(f'jsonl:{tmp_path}/x.jsonl'))
+    wrong = rf"x\.jsonl:2: pair\['{field}'\] must"
+    with pytest.raises(UserError, match=wrong): list(open_source(f'jsonl:{tmp_path}/x.jsonl'))
 
 @pytest.mark.parametrize('value', [[7], [['zod']], [None]])
 def test_imports_are_names(tmp_path, value):

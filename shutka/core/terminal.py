@@ -35,14 +35,20 @@ class CleanStream:
     ):
         self.plain = plain
 
-    def __getattr__(self, name): return getattr(self.plain, name)
+    def __getattr__(self, name):
+        # with these, others could go past `write`
+        if name in ('buffer', 'detach', 'reconfigure'): raise AttributeError(f"a clean stream has no {name}")
+        return getattr(self.plain, name)
 
     def write(self, text: str) -> int:
         "Write a text; returns how many characters were written."
         inner = text.strip('\r')
         before = len(text) - len(text.lstrip('\r'))
         clean = text[:before] + replace_controls(inner) + text[before + len(inner):]
-        return self.plain.write(clean.replace('␍\n', '\r\n'))
+        clean, encoding = clean.replace('␍\n', '\r\n'), self.plain.encoding or 'utf-8'
+        # what the terminal's encoding has no letter for is shown by its number
+        self.plain.write(clean.encode(encoding, 'backslashreplace').decode(encoding))
+        return len(text)
 
     def writelines(self, lines):
         "Write several texts."

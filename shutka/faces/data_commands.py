@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 
 import click
-from .shell import force_option, name_output, refuse_existing, shutka
+from .shell import force_option, name_output, npmrc_option, refuse_existing, shutka
 
 from ..core.files import write_jsonl
 
@@ -47,6 +47,7 @@ pairs_option = click.option('-o', 'output', required=True, metavar='FILE.jsonl',
 @click.argument('source')
 @pairs_option
 @force_option
+@npmrc_option
 def pairs(source, output, force):
     """Collect pairs of words and code.
 
@@ -62,6 +63,7 @@ def pairs(source, output, force):
 @click.argument('source')
 @pairs_option
 @force_option
+@npmrc_option
 def instructions(source, output, force):
     """Collect words that ask for code, with the code.
 

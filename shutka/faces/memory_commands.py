@@ -9,7 +9,6 @@ __all__ = ['bank_option', 'model_option', 'memory', 'open_bank_folder', 'count_m
            'qdrant']
 
 # %% ../../nbs/90_faces/70_memory_commands.ipynb #30dae46f
-import json
 import os
 import re
 import sys
@@ -19,9 +18,18 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
-from .shell import force_option, name_output, read_content, refuse_existing, shutka, split_content
+from shutka.faces.shell import (
+    force_option,
+    name_output,
+    npmrc_option,
+    read_content,
+    refuse_existing,
+    shutka,
+    split_content,
+)
 
 from ..core.errors import UserError
+from ..core.files import parse_json
 
 # %% ../../nbs/90_faces/70_memory_commands.ipynb #772c0200
 @shutka.group()
@@ -129,8 +137,7 @@ def read_additions(
     content, rows = read_content(path), []
     if not re.match(r'\s*\{\s*"', content): return [(line, {}) for line in split_content(content, path)]
     for number, line in enumerate(content.rstrip().split('\n'), 1):
-        try: row = json.loads(line)
-        except ValueError as e: raise UserError(f"{path}:{number}: not valid JSON: {e}") from None
+        row = parse_json(line, f'{path}:{number}')
         if not isinstance(row, dict) or 'text' not in row or set(row) - {'text', 'metadata'}:
             raise UserError(f'{path}:{number}: each line must be a JSON object with "text" and perhaps "metadata", '
                             f'and nothing else')
@@ -218,6 +225,7 @@ def update(old, text, folder, model):
 @click.option('--overwrite', is_flag=True, help='Take the word of the source also where people corrected or deleted.')
 @bank_option
 @model_option
+@npmrc_option
 def sync(spec, dry, overwrite, folder, model):
     """Follow libraries and code. What is gone there is deleted; what people corrected or deleted stays so.
 

@@ -42,7 +42,7 @@ def kaggle():
 @click.option('--user', metavar='USER', help="Owner of the notebook.  [default: the owner of Kaggle's credentials]")
 @click.option('-o', 'output', metavar='FOLDER', help='Write the folder to be sent there.  [default: runs/kaggle/SLUG]')
 @click.option('--dry-run', 'dry', is_flag=True, help='Write and show what would be sent; send nothing.')
-def kaggle_push(name, given, file, public, slug, user, output, dry, resume, **settings):
+def kaggle_push(name, given, files, public, slug, user, output, dry, resume, **settings):
     "Send a notebook to Kaggle and start it. NAME and parameters are those of shutka run."
     from shutka.export.kaggle import (
         Kernel,
@@ -55,7 +55,7 @@ def kaggle_push(name, given, file, public, slug, user, output, dry, resume, **se
     from shutka.faces.notebooks import check_settings, convert_parameters, find_notebook, read_parameters
     path = find_notebook(name)
     known = read_parameters(path)
-    values = convert_parameters(known, read_given(file, given))
+    values = convert_parameters(known, read_given(files, given))
     slug = slug or 'shutka-' + re.sub(r'[^a-z0-9]+', '-', path.stem.lower()).strip('-')
     everything = {p.name: p.default for p in known} | values
     check_settings(name, everything)

@@ -15,6 +15,7 @@ import click
 from .shell import shutka
 
 from ..core.errors import UserError
+from ..core.terminal import get_plain_stream
 
 # %% ../../nbs/90_faces/40_training_commands.ipynb #484db5d3
 def describe_parameters(name: str) -> str:
@@ -30,13 +31,19 @@ def describe_parameters(name: str) -> str:
 
 given_option = click.option('-p', 'given', type=(str, str), multiple=True, metavar='NAME VALUE',
                             help='Set a parameter. Repeat the option for several.')
-file_option = click.option('-f', 'file', metavar='FILE.yaml',
-                           help='Read parameters from a YAML file. -p overrides the file.')
+file_option = click.option('-f', 'files', multiple=True, metavar='FILE.yaml',
+                           help='Read parameters from a YAML file. A later file overrides an earlier one, and -p all '
+                                'of them.')
 
-def read_given(file: str | None, given: tuple) -> dict:
-    "What was given on the command line and in a file."
+def read_given(
+    files: tuple[str, ...],             # YAML files; a later one overrides an earlier one
+    given: tuple[tuple[str, str], ...], # names and values, which override the files
+) -> dict:                              # name -> value
+    "What was given on the command line and in files."
     from shutka.faces.notebooks import read_parameter_file
-    return (read_parameter_file(file) if file else {}) | dict(given)
+    values = {}
+    for file in files: values |= read_parameter_file(file)
+    return values | dict(given)
 
 @shutka.command(add_help_option=False, examples=(
     'shutka run typescript -p source dir:src -p minutes 30', 'shutka run git_history -p repo ../project',
@@ -48,7 +55,7 @@ def read_given(file: str | None, given: tuple) -> dict:
               help="Write the executed notebook there.  [default: notebook.ipynb in the run's folder]")
 @click.option('-h', '--help', 'asked', is_flag=True, help='Show this message, or the parameters of NAME.')
 @click.pass_context
-def run(context, name, given, file, output, asked):
+def run(context, name, given, files, output, asked):
     "Run a notebook as a batch job. NAME may be a path; the run succeeds if its result.json says so."
     from shutka.faces.batch import run_notebook
     from shutka.faces.notebooks import list_notebooks
@@ -56,7 +63,7 @@ def run(context, name, given, file, output, asked):
         click.echo(f"{context.get_help()}\n\nNotebooks: {', '.join(list_notebooks())}")
         return 0 if asked else UserError.code
     if asked: return click.echo(describe_parameters(name))
-    return run_notebook(name, read_given(file, given), output)
+    return run_notebook(name, read_given(files, given), output)
 
 # %% ../../nbs/90_faces/40_training_commands.ipynb #f0ebe25c
 PLANS = {   # by the notebook's name: package and function
@@ -71,14 +78,14 @@ PLANS = {   # by the notebook's name: package and function
 @file_option
 @click.option('--machine', metavar='NAME',
               help='Plan for another machine: t4x2, t4, p100, a100, h100, cpu, or GPUs as in 2x24GB.')
-def plan(name, given, file, machine):
+def plan(name, given, files, machine):
     """Say what a run would do and how long it would take; nothing is done yet.
 
     NAME is a notebook that trains: typescript, instructions or git_history. Parameters are those of shutka run.
     """
     from shutka.faces.notebooks import check_settings, convert_parameters, find_notebook, read_parameters
     known = read_parameters(find_notebook(name))
-    values = {p.name: p.default for p in known} | convert_parameters(known, read_given(file, given))
+    values = {p.name: p.default for p in known} | convert_parameters(known, read_given(files, given))
     if name not in PLANS:
         raise UserError(f"a plan is for a notebook that trains ({', '.join(PLANS)}), and {name} does not")
     settings = check_settings(name, values)
@@ -95,12 +102,13 @@ def plan(name, given, file, machine):
 # %% ../../nbs/90_faces/40_training_commands.ipynb #e98e73f8
 def watch_terminal(out: str):
     "Draw a run's table anew each second until the run is over."
+    from rich.console import Console
     from rich.live import Live
 
     from shutka.train.follow import follow_run
     from shutka.train.progress import Throttle
     from shutka.train.watch import make_run_table
-    with Live(auto_refresh=False) as view:
+    with Live(auto_refresh=False, console=Console(file=get_plain_stream(sys.stdout))) as view:
         draw = Throttle(lambda rows: view.update(make_run_table(out, rows), refresh=True), least=1)
         for rows, ended in follow_run(out, .25): draw(rows, now=ended)
 
@@ -119,11 +127,11 @@ def watch_lines(out: str):
 @click.option('--once', is_flag=True, help='Print how the run stands now, and end.')
 def watch(out, once):
     "Watch a run while it trains. RUN is its folder; Ctrl-C ends the watching, not the run."
-    from rich import print
+    from rich.console import Console
 
     from shutka.train.follow import follow_run
     from shutka.train.watch import make_run_table
-    if once: print(make_run_table(out, next(follow_run(out))[0]))
+    if once: Console(file=get_plain_stream(sys.stdout)).print(make_run_table(out, next(follow_run(out))[0]))
     elif sys.stdout.isatty(): watch_terminal(out)
     else: watch_lines(out)
 

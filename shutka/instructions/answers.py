@@ -7,11 +7,11 @@ __all__ = ['WORD_FIELDS', 'CODE_FIELDS', 'make_answer_pair', 'read_field', 'make
            'open_records']
 
 # %% ../../nbs/71_instructions/14_answers.ipynb #1371e8f1
-import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError
+from ..core.files import parse_json, read_lines
 from ..data.markdown import TYPESCRIPT_MARKS, extract_code
 from ..data.pairs import Report, collect_pairs, extract_pairs
 from ..data.records import KINDS, Document, Pair
@@ -82,18 +82,15 @@ def read_numbered_records(
     name: str,                      # what to call it in errors
 ) -> Iterator[tuple[int, dict]]:    # counted from 1, empty lines included
     "The objects of a file with the numbers of their lines; raises `UserError` naming a line that is none."
-    with open(path, 'rb') as f:
-        for number, line in enumerate(f, 1):
-            if not line.strip(): continue
-            begins = line.removeprefix(b'\xef\xbb\xbf').lstrip()  # without a byte order mark
-            if number == 1 and begins.startswith(b'['):
-                raise UserError(f"{name} must hold one JSON object per line, and this is an array; "
-                                "`jq -c '.[]'` makes lines of it")
-            try: record = json.loads(line)
-            except ValueError as e: raise UserError(f"{name}:{number}: not valid JSON: {e}") from None
-            if not isinstance(record, dict):
-                raise UserError(f"{name}:{number}: each line must be a JSON object, got {type(record).__name__}")
-            yield number, record
+    for number, line in read_lines(path):
+        begins = line.removeprefix(b'\xef\xbb\xbf').lstrip()  # without a byte order mark
+        if number == 1 and begins.startswith(b'['):
+            raise UserError(f"{name} must hold one JSON object per line, and this is an array; "
+                            "`jq -c '.[]'` makes lines of it")
+        record = parse_json(line, f'{name}:{number}')
+        if not isinstance(record, dict):
+            raise UserError(f"{name}:{number}: each line must be a JSON object, got {type(record).__name__}")
+        yield number, record
 
 # %% ../../nbs/71_instructions/14_answers.ipynb #b79813ab
 def open_records(

@@ -9,6 +9,7 @@ __all__ = ['check_instructions', 'collect_instructions']
 from collections.abc import Callable, Iterable, Iterator
 
 from ..core.errors import UserError, make_unknown_error
+from ..data.documents import redact_record
 from ..data.pairs import Report, collect_pairs
 from ..data.records import Pair
 from ..data.sources import OPENERS, check_spec, parse_specs
@@ -29,8 +30,9 @@ def check_instructions(
 def _open_instructions(spec: str, report: Report) -> Iterator[Pair]:
     "The instructions of a source."
     scheme, place = check_instructions(spec)
-    if scheme == 'commits': return open_commits(place, report)
-    if scheme == 'jsonl': return open_records(place, report)
+    open_pairs = {'commits': open_commits, 'jsonl': open_records}.get(scheme)
+    # a source of code has lost its secrets already
+    if open_pairs: return (redact_record(pair, report.redacted) for pair in open_pairs(place, report))
     return select_documented(collect_pairs([spec], report), report)
 
 # %% ../../nbs/71_instructions/16_collection.ipynb #cf6faf20
