@@ -79,11 +79,10 @@ def test_other_code_is_not(other): assert fingerprint_code([LONG, '{ return a + 
 
 @pytest.mark.parametrize('part', ['"', "'", '`', '\\', '//', '/*', '/', '"\\', '`\\', "'\\\n", '${', ', )', '\n', ';'])
 def test_normal_forms_in_no_time(part):
-    "Twice as much text takes twice as long, not four times."
+    "A second or so of computing; quadratic in the length it would be hours."
+    begin = time.process_time()   # others may be computing, too
     normalize_body('a' + part * 200_000)
-    begin = time.perf_counter()
-    normalize_body('a' + part * 400_000)
-    assert time.perf_counter() - begin < 3
+    assert time.process_time() - begin < 5
 
 
 def test_a_normal_form_has_nothing_left_to_normalize():
