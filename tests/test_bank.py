@@ -20,7 +20,7 @@ from shutka.core.errors import UserError
 from shutka.memory import bank as module
 from shutka.memory.bank import Bank, attach
 from shutka.memory.encoder import fingerprint
-from shutka.memory.fusion import choose_weight, fuse, measure_fusion
+from shutka.memory.fusion import WEIGHTS, choose_weight, fuse, measure_fusion
 from shutka.memory.hits import highlight_words
 from shutka.memory.index import Index
 from shutka.text.words import hash_words
@@ -339,7 +339,8 @@ def test_the_weight_is_chosen_by_questions(tmp_path):
             before = bank.store.last_operation()
         with Bank(folder, encoder) as bank:
             bank.reencode(Hashed(5))
-            assert bank.fusion_weight() == .5 and bank.store.last_operation() == before + 1  # chosen for another encoder
+            # it was chosen for another encoder
+            assert bank.fusion_weight() == .5 and bank.store.last_operation() == before + 1
 
 
 @pytest.mark.parametrize(('asked', 'why'), [
@@ -359,6 +360,7 @@ def test_a_bank_of_words_has_no_fusion(tmp_path):
 
 
 def test_weights():
+    assert (min(WEIGHTS), max(WEIGHTS), len(WEIGHTS)) == (0, 1, 21) and .5 in WEIGHTS
     assert fuse({1: 2.}, {1: .5, 2: .25}, 0) == {1: 1, 2: 0} and fuse({1: 2.}, {2: .5}, 1) == {2: 1, 1: 0}
     assert fuse({1: 2.}, {2: .5}, .25) == {1: .75, 2: .25}
     even = [({1: 1.}, {1: 1.}, 1)]

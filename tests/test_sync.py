@@ -477,6 +477,17 @@ def test_a_bank_whose_log_knows_nothing(bank, tmp_path):
     [note] = changes.notes
     assert note == f'dir:{tmp_path}/app: the log does not say which state of it the bank saw, so all of it is compared'
     assert sorted(changes.kept) == sorted(before) and not changes
+    gone, = bank.add('function old() {}', {'source': f'dir:{tmp_path}/app', 'path': 'old.ts', 'name': 'old'})
+    changes = plan_sync(bank, f'dir:{tmp_path}/app')  # of a file that the log never saw, and that is not there
+    assert changes.delete == [gone] and sorted(changes.kept) == sorted(before)
+
+
+def test_an_empty_source_loses_also_what_the_log_never_saw(bank, tmp_path):
+    put(tmp_path/'app/a.ts', f('a') + f('b'))
+    bank.sync(f'dir:{tmp_path}/app', progress=quiet)
+    bank.add('function old() {}', {'source': f'dir:{tmp_path}/app', 'path': 'old.ts', 'name': 'old'})
+    (tmp_path/'app/a.ts').unlink()
+    assert bank.sync(f'dir:{tmp_path}/app', progress=quiet).counts == {'deleted': 3} and not len(bank.store)
 
 
 # packages

@@ -292,8 +292,7 @@ def plan_package(
     new = list(read_snippets(package, set(package.files), broken))
     notes = [f'left out {source}/{path}: {why}' for path, why in broken.items()] + _note_secrets(package)
     if not new and not broken and source in known.versions:
-        if not live: entry = make_log_entry(package.version, whole=known.versions[source] != package.version)
-        else: entry = make_log_entry(package.version)
+        entry = make_log_entry(package.version)
         return _make_changes(package, known, store.get(live), [], [], entry, _note_empty(package, len(live)))
     if not new:
         package.refuse_empty()
