@@ -177,4 +177,4 @@ def test_pickled_weights_are_refused(tmp_path):
     save_gpt(tmp_path)
     (tmp_path/'model.safetensors').rename(tmp_path/'aside')
     torch.save({}, tmp_path/'pytorch_model.bin')
-    with pytest.raises(UserError, match='causal model'): open_seat(tmp_path)
+    with pytest.raises(UserError, match='as safetensors, and holds pytorch_model.bin'): open_seat(tmp_path)

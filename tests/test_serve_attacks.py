@@ -16,7 +16,16 @@ from shutka.memory.bank import Bank
 from shutka.serve import bodies
 from shutka.serve.api import make_app
 from shutka.serve.connections import MAX_HEAD_BYTES, BoundedProtocol
-from shutka.serve.prompts import PromptTooLong, split_at_gap
+from shutka.serve.engine import StopFilter
+from shutka.serve.guard import check_request
+from shutka.serve.prompts import (
+    PromptTooLong,
+    collect_fenced_code,
+    extract_question,
+    select_cursor_lines,
+    split_at_gap,
+)
+from shutka.serve.requests import MAX_STOP_LENGTH, MAX_STOPS, ApiError
 from shutka.serve.seats import open_seat
 from shutka.serve.service import Service
 from shutka.text.passages import Layout
@@ -55,6 +64,28 @@ def test_marks_of_a_gap_are_found_in_linear_time(make):
     assert take(split_at_gap, make(100_000)) < 1   # 1,500 of each once took minutes
 
 
+def let_through(text):
+    "What an engine does with the text of a stream."
+    stop_filter = StopFilter(['a' * MAX_STOP_LENGTH] * MAX_STOPS)
+    for at in range(0, len(text) // 4, 500): stop_filter.feed(text[at:at + 500])
+
+
+@pytest.mark.parametrize('call, unit', [
+    (split_at_gap, '<fim_prefix><fim_suffix>'), (split_at_gap, '<fim_suffix><fim_middle>'),
+    (extract_question, '```'), (extract_question, '``` a '), (extract_question, ' \n'),
+    (lambda text: collect_fenced_code([('user', text)]), '```\n'),
+    (lambda text: collect_fenced_code([('user', '```a')] * (len(text) // 4)), 'aaaa'),
+    (lambda text: select_cursor_lines(text, text), '\n'), (lambda text: select_cursor_lines(text, text), '\r\x0b'),
+    (lambda text: pytest.raises(ApiError, check_request, '/', {'host': f'localhost{text}'}, None), ':1'),
+    (lambda text: bodies.count_values(text.encode()), '\\"'), (lambda text: bodies.count_values(text.encode()), '["",'),
+    (let_through, 'a' * (MAX_STOP_LENGTH - 1) + 'b'),
+])
+def test_twice_the_text_takes_twice_the_time(call, unit):
+    text = unit * (200_000 // len(unit))
+    once, twice = (min(take(call, text * n) for _ in range(5)) for n in (1, 2))
+    assert twice < 3.5 * once + .05 and twice < 5   # four times for what is quadratic
+
+
 def test_a_prompt_of_marks_is_answered_at_once(url):
     for prompt in ('<fim_prefix>' * 1500 + '<fim_suffix>' * 1500, '<|fim_prefix|><|fim_suffix|>' * 1500):
         began = time.perf_counter()
@@ -77,7 +108,7 @@ def test_a_text_that_breaks_the_tokenizer_is_too_long_first(url, path, body):
 def test_a_tokenizer_that_breaks_is_an_error_of_the_text():
     seat = make_seat(make_model())
     for text in (' ' * 1_000_000, 'A' * 1_000_000):
-        with pytest.raises(UserError, match='can split'): seat.tokenize(text)
+        with pytest.raises(UserError, match='split'): seat.tokenize(text)
 
 
 def test_a_memory_that_breaks_the_tokenizer_breaks_no_prompt():
@@ -278,6 +309,11 @@ def test_values_are_counted_as_they_are_parsed():
             raw = json.dumps(value, ensure_ascii=ascii_only).encode()
             assert bodies.count_values(raw) == count(value)
     assert bodies.count_values(b'"\\"' * 300_000 + b'[1,' * 300_000) > bodies.MAX_BODY_VALUES
+
+
+def test_questions_are_bounded(url):
+    ask = lambda query: httpx.get(f'{url}/v1/memory/search', params={'query': query}, timeout=30).status_code
+    assert (ask('word ' * 800), ask('w ' * 20_000)) == (200, 400)
 
 
 def test_conversations_are_bounded(url):

@@ -67,8 +67,9 @@ class StopFilter:
 
     def _count_begun(self, stop: str) -> int:
         "How many letters of a stop text stand at the end of what is held."
-        lengths = range(min(len(stop), len(self.held)), 0, -1)
-        return next((n for n in lengths if self.held.endswith(stop[:n])), 0)
+        start = self.held.find(stop[0], max(0, len(self.held) - len(stop) + 1))
+        while start >= 0 and not stop.startswith(self.held[start:]): start = self.held.find(stop[0], start + 1)
+        return len(self.held) - start if start >= 0 else 0
 
     def _release(self, n: int) -> str:
         shown, self.held = self.held[:n], self.held[n:]

@@ -23,7 +23,7 @@ from shutka.serve.prompts import (
     catch_panics,
     check_length,
     check_text_length,
-    extract_code,
+    collect_fenced_code,
     extract_question,
     find_user_text,
     select_cursor_lines,
@@ -117,7 +117,7 @@ class JepaSeat:
         self.check_size(texts)
         check_length(sum(len(self.tokenize(text)) for text in texts), self.length)
         question = extract_question(find_user_text(messages))
-        pieces, unread = self._cut_code(extract_code(messages))
+        pieces, unread = self._cut_code(collect_fenced_code(messages))
         return self._make_prompt(question, [self.layout.special('code')], memories, pieces, unread)
 
     def _cut_code(

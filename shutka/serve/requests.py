@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..models.decoder import Sampling
 from .engine import Job
+from .prompts import MAX_QUESTION_LENGTH
 
 # %% ../../nbs/80_serve/30_requests.ipynb #d838eda5
 _ERROR_TYPES = {401: 'authentication_error', 403: 'permission_error', 404: 'not_found_error', 429: 'rate_limit_error'}
@@ -67,8 +68,8 @@ class ClosedModel(StrictModel):
 class StreamOptions(StrictModel):
     include_usage: bool | None = None
 
-MAX_STOPS = 64           # stop texts of a request
-MAX_STOP_LENGTH = 256    # characters of each
+MAX_STOPS = 32          # stop texts of a request
+MAX_STOP_LENGTH = 128   # characters of each
 
 def check_stops(stop: str | list[str] | None) -> str | list[str] | None:
     "Return stop texts as they are; raises `ValueError` for too many, and for an empty or a long one."
@@ -280,5 +281,5 @@ class DeleteRequest(ClosedModel):
 
 class SearchQuery(BaseModel):   # of an address, where every number is a text
     model_config = ConfigDict(extra='forbid')
-    query: str = Field(min_length=1)
+    query: str = Field(min_length=1, max_length=MAX_QUESTION_LENGTH)
     k: int = Field(10, ge=1, le=1000)   # how many at most

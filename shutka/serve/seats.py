@@ -13,6 +13,7 @@ from ..memory.bank import Bank
 from ..memory.packed import open_bank, read_packed
 from .causal_seat import CausalSeat
 from .jepa_seat import JepaSeat
+from .prompts import MAX_QUESTION_LENGTH
 from ..text.passages import rebuild_layout
 from ..text.words import split_words
 from ..train.run import open_trained
@@ -52,10 +53,10 @@ def open_memory(
 
 def search_memories(
     bank: Bank | None,
-    question: str,        # only the last 4,000 characters count
+    question: str,        # of which the last `MAX_QUESTION_LENGTH` characters count
     k: int,               # how many at most
 ) -> list:                # hits, the best first
     "Return what a bank has for a question; nothing for a question without words."
-    question = question[-4000:]   # first of all, for what follows takes time for every letter
+    question = question[-MAX_QUESTION_LENGTH:]   # first of all, for what follows takes time for every letter
     if not bank or not k or not split_words(question): return []
     return bank.search(question, k)
