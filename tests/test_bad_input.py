@@ -182,7 +182,7 @@ def test_a_file_where_the_folder_should_be(capsys):
     put('run', 'mine')
     with pytest.raises(UserError, match='^run cannot be made'): prepare_quietly(recipe_of('dir:src'))
     assert cli.run_command(['run', 'typescript', '-p', 'out', 'run']) == 2
-    one_sentence(capsys, 'run: ')
+    one_sentence(capsys, 'run cannot be written: File exists')
     assert run_training('run') == 2
     assert Path('run').read_text() == 'mine' and files() == ['run', 'src/a.ts']
 

@@ -314,7 +314,7 @@ def _stream_source(
     if source.skipped:
         report.files += len(source.skipped)
         report.left_out.update(count_skipped(source.skipped))
-        report.skipped += source.skipped
+        report.skipped += [line for line in source.skipped if not count_skipped([line])['large']]   # it is counted
     report.redacted.update(source.redacted)
     found = report.pairs - pairs_before
     if not found:
