@@ -212,6 +212,7 @@ def measure_vectors(server, seat, kind: str, rounds: int) -> tuple[float, float]
     taken = {'encode': [], 'server': []}
     for _ in range(rounds):   # batch after batch, as who indexes a repository asks
         taken['encode'] += [measure(lambda: seat.encoder.encode(texts)) for _ in range(20)]
+        line.close()   # opened again by the next question: the server closes it after five idle seconds
         taken['server'] += [measure(ask) for _ in range(20)]
     return tuple(len(texts) / min(taken[name]) for name in ('encode', 'server'))
 
