@@ -11,14 +11,26 @@ import re
 # %% ../../nbs/10_data/45_markdown.ipynb #f72538d9
 TYPESCRIPT_MARKS = {'typescript', 'javascript', 'ts', 'js', 'tsx', 'jsx', 'mts', 'mjs'}  # as people mark code
 
-_FENCE = re.compile(r'^[ \t]*(```+(?!`)|~~~+(?!~))[ \t]*([\w+#-]*)[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)', re.M | re.S)
+_FENCE = re.compile(r'[ \t]*(`{3,}|~{3,})[ \t]*([^\n]*)')
+
+def _find_blocks(answer: str) -> list[tuple[str, str]]:
+    "The mark and the code of each block, in order; one that nobody closed goes on to the end."
+    blocks, fence, lines = [], '', answer.split('\n')
+    for number, line in enumerate(lines):
+        if fence:   # looking for its end
+            if line.lstrip(' \t').startswith(fence): fence = ''
+            else: blocks[-1][1].append(line + '\n' * (number < len(lines) - 1))
+        elif (match := _FENCE.match(line)) and number < len(lines) - 1:
+            fence = match[1]
+            blocks.append((re.match(r'[\w+#-]*', match[2])[0].lower(), []))
+    return [(mark, ''.join(code)) for mark, code in blocks]
 
 def extract_code(
     answer: str,  # code, or Markdown with code in it
 ) -> str:         # code; '' if it is in another language
     "The code of an answer."
     answer = answer.replace('\r\n', '\n')
-    blocks = [(mark.lower(), code) for _, mark, code in _FENCE.findall(answer)]
+    blocks = _find_blocks(answer)
     if not blocks: return answer
     ours = [code for mark, code in blocks if mark in TYPESCRIPT_MARKS]
     unmarked = [code for mark, code in blocks if not mark]

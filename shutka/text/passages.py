@@ -18,6 +18,7 @@ import tiktoken
 from ..core.errors import UserError
 from ..data.records import Pair
 from .batches import draw_indices, pad_rows
+from .tokenizer import encode_text
 from .words import hash_words
 
 # %% ../../nbs/20_text/40_passages.ipynb #a66f266f
@@ -85,7 +86,7 @@ class Layout:
 
     def tokens(self, text: str) -> list[int]:
         "The tokens of a text."
-        return self.encoding.encode_ordinary(text)
+        return encode_text(self.encoding, text)
 
 # %% ../../nbs/20_text/40_passages.ipynb #f55d0e03
 def rebuild_layout(
