@@ -9,10 +9,10 @@ import torch
 from test_fit import PHASES, Model, Refusing, breaking, losses, run, saved_best, wave, weight
 from torch.amp import GradScaler
 
-from shutka.core.errors import OutOfMemory, UserError
+from shutka.core.errors import Diverged, OutOfMemory, UserError
 from shutka.models.recompute import MicroBatches
 from shutka.train.checkpoint import load_checkpoint, write_manifest
-from shutka.train.position import Position, halve_micro_batches
+from shutka.train.position import Position, halve_micro_batches, judge_step
 from shutka.train.saver import Saver, go_back
 from shutka.train.step import clip_gradients, join_processes, seed_step
 from shutka.train.trainer import Session, Trainer
@@ -79,6 +79,19 @@ def test_a_newer_best_replaces_the_one_in_memory(tmp_path):
     rows = run(tmp_path, [phase], stop=lambda: calls() == 3)
     assert saved_best(tmp_path) == rows[-1]['weight'] != rows[1]['weight']
     assert not (load_checkpoint(tmp_path).path/'best.safetensors').exists()
+
+
+def test_a_phase_that_ends_with_its_time_is_checked(tmp_path):
+    phase = replace(PHASES[0], steps=0, check=lambda model: {'dropout': float(model.training)})
+    rows = run(tmp_path, [phase], clock=count().__next__, minutes=.2)
+    assert [r['step'] for r in rows if 'dropout' in r] == [rows[-1]['step']] and rows[-1]['end'] == 'minutes'
+
+
+def test_overflows_count_only_in_a_row():
+    position, over, good = Position(), {'loss': 1., 'grad_norm': float('inf')}, {'loss': 1., 'grad_norm': 1.}
+    for numbers in [over] * 19 + [good] + [over] * 19: judge_step(numbers, position, PHASES[0], scaled=True)
+    assert (position.in_a_row, position.skipped) == (19, 38)
+    with pytest.raises(Diverged, match='20 steps in a row'): judge_step(over, position, PHASES[0], scaled=True)
 
 
 def test_steps_that_end_a_phase_come_before_patience(tmp_path):

@@ -624,13 +624,12 @@ def another_command(out, checkpoint_dir=''):
 def test_a_second_command_is_refused_before_it_touches_anything(tmp_path, pairs, capsys):
     out = tmp_path/'run'
     with another_command(out):
-        before = sorted(out.rglob('*'))
         with pytest.raises(Taken, match='^another command is at work in .*run; wait for it, or choose another out$'):
             train(TypescriptSettings(source=f'jsonl:{pairs}', steps=2, batch_size=16, out=out))
         assert cli.run_command(['run', 'typescript', '-p', 'out', str(out)]) == 2
         said = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
         assert len(said) == 1 and 'another command is at work in' in said[0]
-        assert sorted(out.rglob('*')) == before   # no data, no executed notebook
+        assert not [path for path in out.rglob('*') if path.suffix != '.lock']   # no data, no executed notebook
     with hold_run(TypescriptSettings(out=out)): pass   # the lock went with its process
 
 def test_a_checkpoint_dir_belongs_to_one_run(small, tmp_path):
