@@ -18,7 +18,7 @@ ready test faults: export ATEN_CPU_CAPABILITY ?= avx2
 ready test faults: export ONEDNN_MAX_CPU_ISA ?= AVX2
 ready test faults: export MKL_CBWR ?= AVX2
 
-.PHONY: help demo test faults browser ready bench
+.PHONY: help demo test faults browser image ready bench
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
@@ -45,6 +45,9 @@ faults: $(READY)  ## the long tests of what may go wrong: kills, full disks, dam
 
 browser: $(BROWSER)/installed  ## click through the memory inspector in JupyterLab and Chromium
 	JUPYTER_PATH=$(CURDIR)/$(VENV)/share/jupyter $(BROWSER)/bin/python -m pytest -q -rs -m browser tests/test_inspector.py
+
+image: $(READY)  ## install, train and bundle in an imitation of Kaggle's image (12 GB of disk)
+	python tools/kaggle_image.py
 
 ready: $(READY)  ## print the library, the parameters cells and the README; before every commit
 	nbdev-export

@@ -173,7 +173,7 @@ def test_labels_say_what_they_are_and_have_no_underscores(folder):
     text = re.sub(r'<style>.*?</style>', '', html, flags=re.S)
     assert not re.search(r'>[^<]*\w_\w[^<]*<', re.sub(r'<svg.*?</svg>|<pre>.*?</pre>', '', text, flags=re.S))
     for label in ('held out', 'all too near 3', 'gradient checkpointing', 'loss, mean of the last epoch',
-                  'MRR on unseen files, last check', 'tokens/s, mean over the run'):
+                  'MRR on validation files, last check', 'tokens/s, mean over the run'):
         assert label in seen.text
     assert '<th>tokens/s</th>' in html and '<th>validation loss</th>' in html
     assert 'dead' not in seen.text    # of the last steps only what fits

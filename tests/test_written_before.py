@@ -101,5 +101,7 @@ def test_a_pipeline_goes_on_where_it_was(written):
     assert after['phase_1_scrape']['new'] == 0
     assert after['phase_1_scrape']['kept'] == before['phase_1_scrape']['commits']
     assert after['phase_3_embeddings']['embedded'] == 0
-    assert after['phase_4_training']['run'] == before['phase_4_training']['run']   # the same settings, the same folder
+    # the newest commits validate now, and did not then: tokens and training are made anew, beside what was there
+    assert after['phase_4_training']['run'] != before['phase_4_training']['run']
+    assert Path('base', before['phase_4_training']['run']).exists()
     assert {result['status'] for result in after.values()} == {'completed'}

@@ -76,7 +76,7 @@ def make_tiles(
              (report['final_train_loss'], '.3f', f'loss, mean of {stretch}'),
              (report['final_val_loss'], '.3f', f'validation loss, {check}'),
              (report['final_perplexity'], '.1f', f'perplexity, {check}'),
-             (last('mrr'), '.3f', f'MRR on unseen files, {check}'),
+             (last('mrr'), '.3f', f'MRR on validation files, {check}'),
              (last('effective_rank'), '.0f', f'effective rank, {check}'),
              (report['timing']['total_minutes'], '.1f', 'minutes of training'),
              (average(select_values(steps, 'tokens_s')), ',.0f', 'tokens/s, mean over the run'),
