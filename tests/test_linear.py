@@ -4,11 +4,11 @@ import time
 import pytest
 
 from shutka.core.errors import UserError
+from shutka.data import syntax
 from shutka.data.lockfile import read_lockfile
 from shutka.data.markdown import extract_code
 from shutka.data.pairs import clean_doc, explain_skip, extract_pairs
 from shutka.data.records import Document
-from shutka.data.syntax import _end_signatures, _fill_gaps, query_code
 from shutka.text.tokenizer import BUNDLED_ENCODING, encode_text, open_encoding
 
 LONGEST_RATIO = 3.5  # of the times for twice the text: 2 is linear, 4 is quadratic
@@ -79,7 +79,7 @@ IN_CODE = {
 def fill_gaps(text: str):
     "What is done to a file before it is read again; the parser itself has its own ways with broken code."
     code = text.encode()
-    return _end_signatures(_fill_gaps(code, code, 'tsx'), code)
+    return syntax._end_signatures(syntax._fill_gaps(code, code, 'tsx'), code)
 
 
 @pytest.mark.parametrize('name', IN_CODE)
@@ -111,12 +111,23 @@ def test_extract_pairs(name):
 
 
 @pytest.mark.parametrize('make', [
-    repeat('\n//', 'a'), repeat('/**/', 'a\n', 'b'), repeat('\n/* */ // a', 'a'), repeat(',/*'), repeat('/*', 'a ')])
-def test_comments_in_a_row(make):
-    "The parser looks through all of them at each of them, so too many are refused before it begins."
+    repeat('\n//', 'a', '\n <'), repeat(',/*'), repeat(',/**/', 'let a = <')])
+def test_broken_code_is_given_up(make, monkeypatch):
+    "A megabyte of these would hold a core for minutes or hours."
+    monkeypatch.setattr(syntax, '_MOST_SECONDS', .5)
     start = time.process_time()
-    with pytest.raises(SyntaxError, match='comments in a row'): query_code(make(1_000_000).encode(), '(comment) @c')
-    assert time.process_time() - start < 3
+    with pytest.raises(SyntaxError, match='more than 0.5 seconds'):
+        syntax.query_code(make(1_000_000).encode(), '(comment) @c')
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize('make', [repeat('/*', 'a '), repeat('using '), repeat('(any'), repeat('\n', 'a /*')])
+def test_broken_code(make):
+    "A tree with hundreds of thousands of nodes in a row."
+    start = time.process_time()
+    with pytest.raises(SyntaxError, match='line 1 does not parse'):
+        syntax.query_code(make(1_000_000).encode(), '(comment) @c')
+    assert time.process_time() - start < 15   # two, when nothing else runs
 
 
 @pytest.mark.parametrize('make', [

@@ -7,7 +7,9 @@ __all__ = ['GRAMMARS', 'load_grammar', 'query_tree', 'parse_code', 'query_code',
 
 # %% ../../nbs/10_data/40_syntax.ipynb #09ebe1be
 import re
+import time
 from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import tree_sitter_typescript
@@ -26,6 +28,23 @@ def load_grammar(
     if language not in GRAMMARS: raise make_unknown_error('language', language, GRAMMARS)
     return Language(GRAMMARS[language]())
 
+# %% ../../nbs/10_data/40_syntax.ipynb #b3edc4b8
+_MOST_SECONDS = 10   # for a file
+
+def _start_clock() -> Callable[..., bool]:
+    "A function that says whether the time for a file is over."
+    end = time.thread_time() + _MOST_SECONDS
+    return lambda *_: time.thread_time() > end
+
+def _parse_in_time(parser: Parser, code: bytes, is_late: Callable[..., bool]) -> Tree:
+    "A file's tree; raises `SyntaxError` if it takes too long."
+    try: tree = parser.parse(lambda at, _: code[at:at + 65_536], progress_callback=is_late)
+    except ValueError:   # it was stopped
+        parser.reset()
+        raise SyntaxError(f"the parser takes more than {_MOST_SECONDS} seconds for it") from None
+    # The second time takes next to nothing, and nodes read their text more quickly from bytes than from a function.
+    return tree if tree.root_node.has_error else parser.parse(code, tree)
+
 # %% ../../nbs/10_data/40_syntax.ipynb #178f0bd1
 @cache
 def _compile_query(language: str, pattern: str) -> Query:
@@ -40,6 +59,16 @@ def query_tree(
     "The nodes of a tree that a query captures."
     found = QueryCursor(_compile_query(language, pattern)).captures(tree.root_node)
     return {name: sorted(nodes, key=lambda n: (n.start_byte, -n.end_byte)) for name, nodes in found.items()}
+
+# %% ../../nbs/10_data/40_syntax.ipynb #f8e4ef1c
+def _walk(tree: Tree) -> Iterator[Node]:
+    "All nodes of a tree, in the order in which they begin."
+    cursor = tree.walk()
+    while True:
+        yield cursor.node
+        if cursor.goto_first_child(): continue
+        while not cursor.goto_next_sibling():
+            if not cursor.goto_parent(): return
 
 # %% ../../nbs/10_data/40_syntax.ipynb #19939137
 _GAPS = [(re.compile(pattern, re.M), stand_in) for pattern, stand_in in [
@@ -98,44 +127,30 @@ def parse_code(
     code: bytes,                    # UTF-8
     language: str = 'typescript',   # or 'tsx'
 ) -> Tree:                          # tree-sitter's tree; positions are bytes of `code`
-    "The syntax tree of a file; `tree.root_node.has_error` says whether it is broken."
-    parser = Parser(load_grammar(language))
-    tree = parser.parse(code)
+    "The tree of a file; `root_node.has_error` says whether it is broken; raises `SyntaxError` if it takes too long."
+    parser, is_late = Parser(load_grammar(language)), _start_clock()
+    tree = _parse_in_time(parser, code, is_late)
     if not tree.root_node.has_error: return tree
     plain = bytearray(code)
-    for comment in query_tree(tree, '(comment) @c', language).get('c', []):
-        plain[comment.start_byte:comment.end_byte] = b' ' * (comment.end_byte - comment.start_byte)
+    for node in _walk(tree):
+        if node.type == 'comment': plain[node.start_byte:node.end_byte] = b' ' * (node.end_byte - node.start_byte)
     filled = _fill_gaps(code, bytes(plain), language)
     for text in (filled, _end_signatures(filled, bytes(plain))):
-        again = parser.parse(text)
+        again = _parse_in_time(parser, text, is_late)
         if not again.root_node.has_error: return again
     return tree
 
 # %% ../../nbs/10_data/40_syntax.ipynb #1148e1ab
-_COMMENT = rb'(?://[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z))'
-_COMMENTS = re.compile(_COMMENT + rb'(?:\s*+' + _COMMENT + rb')*+')   # in a row
-_MOST_COMMENTS = 300_000_000   # their number times their bytes: some two seconds
-
-def _check_comments(code: bytes):
-    "Raise `SyntaxError` for more comments in a row than can be parsed in time."
-    for match in _COMMENTS.finditer(code):
-        number = match[0].count(b'//') + match[0].count(b'/*')
-        if number * len(match[0]) > _MOST_COMMENTS:
-            line = code.count(b'\n', 0, match.start()) + 1
-            raise SyntaxError(f"line {line} begins {number:,} comments in a row, which are too many to parse")
-
 def query_code(
     code: bytes,                    # UTF-8, of a whole file
     pattern: str,                   # what to capture
     language: str = 'typescript',   # or 'tsx'
 ) -> dict[str, list[Node]]:         # nodes by capture name, in order of position
     "The captures of a file; raises `SyntaxError` naming the first line that does not parse."
-    _check_comments(code)
     tree = parse_code(code, language)
     if tree.root_node.has_error:
-        broken = query_tree(tree, '(ERROR) @e (MISSING) @e', language).get('e')
-        line = broken[0].start_point[0] + 1 if broken else 1
-        raise SyntaxError(f"line {line} does not parse")
+        broken = next(node for node in _walk(tree) if node.is_error or node.is_missing)
+        raise SyntaxError(f"line {broken.start_point[0] + 1} does not parse")
     return query_tree(tree, pattern, language)
 
 # %% ../../nbs/10_data/40_syntax.ipynb #229f4e34
