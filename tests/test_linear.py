@@ -79,7 +79,8 @@ IN_CODE = {
 def fill_gaps(text: str):
     "What is done to a file before it is read again; the parser itself has its own ways with broken code."
     code = text.encode()
-    return syntax._end_signatures(syntax._fill_gaps(code, code, 'tsx'), code)
+    filled = syntax._fill_gaps(code, code, 'tsx')
+    for pattern in (syntax._CLEAR_END, syntax._ANY_END): syntax._end_signatures(filled, code, pattern)
 
 
 @pytest.mark.parametrize('name', IN_CODE)

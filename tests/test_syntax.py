@@ -112,3 +112,8 @@ def test_semicolons_only_where_nothing_else_helps():
     *_, add = extract_pairs(document('export type * from "./a"\n'
                                      '/** Adds. */\nfunction add\n  (a: A, b: B) {\n  return a + b\n}'))
     assert (add['name'], add['doc'], add['form']) == ('add', 'Adds.', 'function')
+
+
+def test_a_call_below_its_function_is_no_signature():
+    file = 'type A = {\n  <T>(of: T): T\n  (of: string): string\n}\n/** Own. */\nconst f = dual\n  (2, a => a.b.c)'
+    assert [(p['name'], p['doc']) for p in extract_pairs(document(file))] == [('A', ''), ('f', 'Own.')]

@@ -70,28 +70,36 @@ def _walk(tree: Tree) -> Iterator[Node]:
         while not cursor.goto_next_sibling():
             if not cursor.goto_parent(): return
 
+
+_MOST_NODES = 100_000   # of a broken tree that is queried
+
+def _find_comments(tree: Tree, language: str) -> list[Node]:
+    "The comments in a tree that may be broken, in order."
+    if tree.root_node.descendant_count > _MOST_NODES: return [node for node in _walk(tree) if node.type == 'comment']
+    return query_tree(tree, '(comment) @c', language).get('c', [])
+
 # %% ../../nbs/10_data/40_syntax.ipynb #19939137
-_GAPS = [(re.compile(pattern, re.M), stand_in) for pattern, stand_in in [
-    (rb'[<,]\s*(?:const\s+)?(in\s+out|in|out)(?=\s+[A-Za-z_$][\w$]*+\s*(?:[,>=]|extends\b))', b''),
-    (rb'^[ \t]+(global)(?=\s*\{)', b''),
-    (rb'(\\[^\n\x80-\xff])', b''),
-    (rb'\bexport\s+(type)(?=\s*\*)', b''),
-    (rb'\bimport\s+(type)(?=\s+[\w$]++\s*=)', b''),
-    (rb'\bimport\s+(defer)(?=\s*\*)', b''),
-    (rb'\bimport\s*(\.\s*defer)(?=\s*\()', b''),
-    (rb'\b(export)(?=\s+import\s+(?:type\s+)?[\w$]++\s*=)', b''),
-    (rb'\bexport\s+default\s+(abstract)(?=\s+class\s*(?:[{<]|extends\b|implements\b))', b''),
-    (rb'\b(static)(?=\s+(?:readonly\s+)?\[\s*[A-Za-z_$][\w$]*+\s*:)', b''),
-    (rb'\bstatic\s+(declare)(?=\s+[\w$#])', b''),
-    (rb'\(\s*(type)(?=\s+extends\b)', b'typ_'),
-    (rb'\b(type)(?=\s+as\s)', b'typ_'),
-    (rb'\b(using)(?=\??\s*[:(,)])', b'usin_'),
-    (rb'[(\[,]\s*(?:\.\.\.)?(any|string|number|bigint|boolean|symbol|object|unknown|never|void|undefined|null)\b'
+_GAPS = [(word, re.compile(pattern, re.M), stand_in) for word, pattern, stand_in in [
+    (b'', rb'[<,]\s*(?:const\s+)?(in\s+out|in|out)(?=\s+[A-Za-z_$][\w$]*+\s*(?:[,>=]|extends\b))', b''),
+    (b'global', rb'^[ \t]+(global)(?=\s*\{)', b''),
+    (b'\\', rb'(\\[^\n\x80-\xff])', b''),
+    (b'export', rb'\bexport\s+(type)(?=\s*\*)', b''),
+    (b'import', rb'\bimport\s+(type)(?=\s+[\w$]++\s*=)', b''),
+    (b'defer', rb'\bimport\s+(defer)(?=\s*\*)', b''),
+    (b'defer', rb'\bimport\s*(\.\s*defer)(?=\s*\()', b''),
+    (b'import', rb'\b(export)(?=\s+import\s+(?:type\s+)?[\w$]++\s*=)', b''),
+    (b'abstract', rb'\bexport\s+default\s+(abstract)(?=\s+class\s*(?:[{<]|extends\b|implements\b))', b''),
+    (b'static', rb'\b(static)(?=\s+(?:readonly\s+)?\[\s*[A-Za-z_$][\w$]*+\s*:)', b''),
+    (b'declare', rb'\bstatic\s+(declare)(?=\s+[\w$#])', b''),
+    (b'type', rb'\(\s*(type)(?=\s+extends\b)', b'typ_'),
+    (b'type', rb'\b(type)(?=\s+as\s)', b'typ_'),
+    (b'using', rb'\b(using)(?=\??\s*[:(,)])', b'usin_'),
+    (b'', rb'[(\[,]\s*(?:\.\.\.)?(any|string|number|bigint|boolean|symbol|object|unknown|never|void|undefined|null)\b'
      rb'(?=\??\s*[,:)])', b'_'),
-    (rb'\b(import\s*\(\s*(?:"[^"\n]*"|\'[^\'\n]*\')\s*\))(?=\s*\.)', b'_'),
-    (rb'(?<![\w$.#])(accessor)(?=[ \t]+(?!(?:as|in|instanceof|of|satisfies)\b)["\'#\w$])', b'readonly'),
-    (rb'(?<![\w$.#])(accessor)(?=\s*[=:;?!(])', b'accesso_'),
-    (rb'\bfor\s*(?:await\s*)?\(\s*((?:await\s+)?using)(?=\s+[\w$]++\s+of\b)', b'const')]]
+    (b'import', rb'\b(import\s*\(\s*(?:"[^"\n]*"|\'[^\'\n]*\')\s*\))(?=\s*\.)', b'_'),
+    (b'accessor', rb'(?<![\w$.#])(accessor)(?=[ \t]+(?!(?:as|in|instanceof|of|satisfies)\b)["\'#\w$])', b'readonly'),
+    (b'accessor', rb'(?<![\w$.#])(accessor)(?=\s*[=:;?!(])', b'accesso_'),
+    (b'using', rb'\bfor\s*(?:await\s*)?\(\s*((?:await\s+)?using)(?=\s+[\w$]++\s+of\b)', b'const')]]
 
 def _fill_gaps(
     code: bytes,      # of a file that does not parse
@@ -100,23 +108,26 @@ def _fill_gaps(
 ) -> bytes:           # byte for byte as long, and line for line
     "The code with stand-ins for what the grammar does not know."
     filled = bytearray(code)
-    for pattern, stand_in in _GAPS:
-        for match in pattern.finditer(plain):
+    for word, pattern, stand_in in _GAPS:
+        for match in pattern.finditer(plain) if word in plain else ():
             blanks = re.sub(rb'[^\n]', b' ', match[1][len(stand_in):])
             filled[match.start(1):match.end(1)] = stand_in + blanks
     return bytes(filled.replace(b'&', b'|') if language == 'tsx' else filled)
 
 # %% ../../nbs/10_data/40_syntax.ipynb #7bd61922
 # from behind what can end a signature to the line that begins like the next one
-_SIGNATURE_END = re.compile(rb'(?<=[\w>\])}"\'])(?<!=>)(?<!extends)[ \t]*+\n\s*+(?=[<(])')
+_SIGNATURE_END = rb'(?<=[\w>\])}"\'])(?<!=>)(?<!extends)[ \t]*+\n\s*+'
+_ANY_END = re.compile(_SIGNATURE_END + rb'(?=[<(])')
+_CLEAR_END = re.compile(_SIGNATURE_END + rb'(?=<|\(\s*+(?:[{[]|\)\s*+:|(?:\.\.\.)?[\w$]++\??\s*+:))')
 
 def _end_signatures(
     code: bytes,
-    plain: bytes,  # the same, with blanks for its comments
-) -> bytes:        # byte for byte as long, and line for line
+    plain: bytes,           # the same, with blanks for its comments
+    pattern: re.Pattern,    # what ends where
+) -> bytes:                 # byte for byte as long, and line for line
     "The code with semicolons in place of blanks, between lines that may be call signatures."
     ended = bytearray(code)
-    for match in _SIGNATURE_END.finditer(plain):
+    for match in pattern.finditer(plain):
         starts = (at.end() for at in re.finditer(rb'\n', match[0]))
         blank = next((match.start() + at for at in starts if code[match.start() + at] in b' \t'), None)
         if blank is not None: ended[blank] = ord(';')
@@ -132,10 +143,12 @@ def parse_code(
     tree = _parse_in_time(parser, code, is_late)
     if not tree.root_node.has_error: return tree
     plain = bytearray(code)
-    for node in _walk(tree):
-        if node.type == 'comment': plain[node.start_byte:node.end_byte] = b' ' * (node.end_byte - node.start_byte)
-    filled = _fill_gaps(code, bytes(plain), language)
-    for text in (filled, _end_signatures(filled, bytes(plain))):
+    for node in _find_comments(tree, language):
+        plain[node.start_byte:node.end_byte] = b' ' * (node.end_byte - node.start_byte)
+    plain = bytes(plain)
+    filled = _fill_gaps(code, plain, language)
+    texts = [_end_signatures(filled, plain, _CLEAR_END), filled, _end_signatures(filled, plain, _ANY_END)]
+    for text in dict.fromkeys(texts):   # each once
         again = _parse_in_time(parser, text, is_late)
         if not again.root_node.has_error: return again
     return tree
