@@ -458,7 +458,7 @@ def test_what_a_run_leaves(small):
     recipe = small()
     assert run_training(recipe.settings.out) == 0
     assert sorted(p.name for p in folder_of(recipe).iterdir() if p.name != '.lock') == [
-        'checkpoints', 'data', 'encoding.json', 'log.jsonl', 'model', 'result.json', 'run.json']
+        'checkpoints', 'data', 'encoding.json', 'log.jsonl', 'model', 'result.json', 'run.json', 'seen.safetensors']
     hardware = [r for r in read_jsonl(folder_of(recipe)/'log.jsonl') if 'step' not in r]
     assert hardware and {'time', 'cpu_percent', 'ram_percent', 'ram_gb', 'disk_free_gb', 'gpus'} <= hardware[0].keys()
     assert TypescriptSettings(**read_json(folder_of(recipe)/'run.json')['settings']) == recipe.settings
@@ -515,10 +515,13 @@ def test_numbers_are_measured_on_what_was_saved_and_that_is_the_best(small, pati
     checked = recipe.build_training()[1][-1].check(model_of(recipe).eval())
     assert {name: result['metrics'][name] for name in checked} == checked   # of the artefact
     best = best_row(recipe)
-    assert (result['metrics']['mrr'], result['kept_step']) == (best['mrr'], best['step'])
+    # the last phase began with the best weights of the one before, at this step, and may have made them worse
+    began = max(r['step'] for r in rows_of(recipe) if r['phase'] != last['phase'])
+    assert result['metrics']['mrr'] == best['mrr']
+    assert result['kept_step'] == (began if best['step'] <= began else best['step'])
     assert result['steps'] == rows_of(recipe)[-1]['step']
     if lr == 3.: assert best['mrr'] > last['mrr']
-    assert result['metrics']['loss'] == [r for r in rows_of(recipe) if r['step'] == best['step']][0]['loss']
+    assert result['metrics']['loss'] == [r for r in rows_of(recipe) if r['step'] == result['kept_step']][0]['loss']
 
 def test_a_session_that_is_over_saves_the_best_model_so_far_and_resumes_from_the_last(small):
     recipe = small(steps=0, epochs=30, minutes=.4, lr=3.)
@@ -567,7 +570,8 @@ def zeros_at_the_end(log):
 
 def zeros_in_a_line(log):
     lines = log.read_bytes().split(b'\n')
-    lines[2] = bytes(len(lines[2]))
+    second = [i for i, line in enumerate(lines) if b'"step"' in line][1]
+    lines[second] = bytes(len(lines[second]))
     log.write_bytes(b'\n'.join(lines))
 
 @pytest.mark.parametrize('damage', [empty, zeros_at_the_end, zeros_in_a_line, Path.unlink])

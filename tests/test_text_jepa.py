@@ -135,8 +135,9 @@ def test_the_bag_alone_knows_no_order():
 # --- everything learns ----------------------------------------------------------------------------
 
 def every_tensor_learns(recipe):
-    "The phases of a run together move each parameter."
+    "The phases of a run together move each parameter; the last weights are looked at, and not the best."
     model, phases = recipe.build_training()
+    phases = [replace(phase, score='', patience=0) for phase in phases]
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for _ in fit(model, phases, recipe.settings.checkpoint_folder): pass
     assert [name for name, p in model.named_parameters() if torch.equal(p, before[name])] == []

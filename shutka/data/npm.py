@@ -67,7 +67,7 @@ def _explain_refusal(
     except (ValueError, KeyError, TypeError): error = {}
     code = error.get('code') or 'no code'
     # Addresses say nothing to a reader, and may hold a token.
-    words = re.sub(r'( - GET )?\S+://\S+', '', error.get('summary') or 'no reason given').strip().rstrip('.')
+    words = re.sub(r'( - GET )?(?<!\S)\S+://\S+', '', error.get('summary') or 'no reason given').strip().rstrip('.')
     if code in _UNREACHABLE:
         return UserError(f"npm cannot reach its registry for {wanted} ({code}); "
                          "offline, only exact versions downloaded before open")

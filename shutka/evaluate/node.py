@@ -48,7 +48,7 @@ def _npm_refusal(answer: str) -> UserError:
     "npm's refusal, of what it printed with --json, in one sentence and without addresses."
     try: error = json.loads(answer)['error']
     except (ValueError, KeyError, TypeError): error = {}
-    words = re.sub(r'( - GET )?\S+://\S+', '', error.get('summary') or 'no reason given').strip().rstrip('.')
+    words = re.sub(r'( - GET )?(?<!\S)\S+://\S+', '', error.get('summary') or 'no reason given').strip().rstrip('.')
     return UserError(f"npm cannot install the judge's packages ({error.get('code') or 'no code'}),"
                      f" which it does once, with a network: {words}")
 

@@ -28,8 +28,8 @@ _CHORE = re.compile(
     r'(chore|ci|build|docs?|style|tests?|deps|typos?|lint|meta|version)(\([^)]*\))?!?:', re.I)
 
 _TRAILER = re.compile(
-    r'^\s*(?:\w+(?:-\w+)+|Fixes|Close[sd]?|Refs?|Link|Bug|Issue|See): .*$|'  # Co-authored-by: somebody
-    r'^\s*(?:see|refs?|related)\b.*#\d.*$|'                                  # see also #12
+    r'^[ \t]*(?:\w+(?:-\w+)+|Fixes|Close[sd]?|Refs?|Link|Bug|Issue|See): .*$|'  # Co-authored-by: somebody
+    r'^[ \t]*(?:see|refs?|related)\b.*#\d.*$|'                                  # see also #12
     r'^\(cherry picked from .*$|'
     r'^(?: {4}|\t).*$', re.M | re.I)                                         # code is indented
 
