@@ -4,6 +4,8 @@ It measures a token after a short context and after a long one, the server besid
 one, and vectors over HTTP.
 
     python benchmarks/serve.py [--size tiny] [--tokens 160] [--rounds 7] [--plot serve.png]
+    python benchmarks/serve.py --gguf FILE.gguf [--tokens 64] [--rounds 3]
+    python benchmarks/serve.py --causal FOLDER [--tokens 32] [--rounds 2]
 
 The models have the shapes that training uses and weights that were never trained, which costs the same.
 All numbers are the best of some rounds, in which the things that are compared take turns: whatever else a
@@ -19,8 +21,12 @@ machine does can only add time.
    functions of it (280 characters on average), by `/v1/embeddings` (base64, as OpenAI's client asks for them;
    until the answer has arrived), and by `encode` in this process.
 
+5. With --gguf, instead of these: one stream of llama.cpp behind our routes, and of llama.cpp in this process.
+6. With --causal, instead of these: sixteen streams of a model of Hugging Face, and one; and the first token of a
+   chat that goes on, beside the first token of its beginning.
+
 The bars: 1. flat within 10 %; 2. at most 10 % more time; 3. at least 3 times as many tokens; 4. at least .9
-times as many texts.
+times as many texts; 5. at most 10 % more time; 6. at least 3 times as many tokens.
 """
 import os
 
@@ -217,6 +223,65 @@ def measure_vectors(server, seat, kind: str, rounds: int) -> tuple[float, float]
     return tuple(len(texts) / min(taken[name]) for name in ('encode', 'server'))
 
 
+def complete(server, prompt: str, tokens: int, **more) -> tuple[float, float, int]:
+    "Seconds to the first token and to the last, and how many tokens there were, of a completion over HTTP."
+    line = http.client.HTTPConnection('127.0.0.1', server.port)
+    body = {'prompt': prompt, 'max_tokens': tokens, 'stream': True, 'stream_options': {'include_usage': True}, **more}
+    began, first, usage = time.perf_counter(), None, None
+    line.request('POST', '/v1/completions', json.dumps(body), {'Content-Type': 'application/json'})
+    for event in line.getresponse():
+        if first is None and b'"text":"' in event and b'"text":""' not in event: first = time.perf_counter() - began
+        if b'"choices":[]' in event: usage = json.loads(event[6:])['usage']
+    return first, time.perf_counter() - began, usage['completion_tokens']
+
+
+def compare_llama(given) -> dict:
+    "Measure llama.cpp behind our routes and by itself."
+    from shutka.serve.llama_seat import LLAMA_SLOTS, _start_llama
+    from shutka.serve.prompts import DEFAULT_LENGTH
+    alone = _start_llama(Path(given.gguf), LLAMA_SLOTS, DEFAULT_LENGTH, 'key')
+    server, taken = Server(given.gguf), {'llama.cpp': [], 'server': []}
+    prompt = 'function groupBy('
+
+    def write_alone() -> tuple[float, int]:
+        pieces, began = [], time.perf_counter()
+        alone.handle_completions({'prompt': prompt, 'n_predict': given.tokens, 'temperature': 0, 'stream': True},
+                                 pieces.append)
+        return time.perf_counter() - began, sum(bool(piece.get('choices')) for piece in pieces) - 1
+
+    try:
+        for _ in range(given.rounds + 1):
+            taken['llama.cpp'].append(write_alone())
+            _, seconds, n = complete(server, prompt, given.tokens)
+            taken['server'].append((seconds, n))
+    finally: server.close()
+    best = {name: min(seconds / n for seconds, n in runs[1:]) for name, runs in taken.items()}
+    for name, each in best.items(): print(f'{name:10} {1 / each:6.1f} tokens/s')
+    return {'5. time of one stream, server / llama.cpp': (best['server'] / best['llama.cpp'], '<= 1.10')}
+
+
+def compare_causal(given) -> dict:
+    "Measure one stream and sixteen of a model of Hugging Face, and a chat that goes on."
+    server, rates, firsts = Server(given.causal), {1: [], 16: []}, {'new': [], 'known': []}
+    start = 'const table = [' + ', '.join(map(str, range(200))) + ']\n'
+    try:
+        for round_ in range(given.rounds + 1):
+            for n in rates:
+                made, began = [], time.perf_counter()
+                threads = [threading.Thread(target=lambda i=i: made.append(complete(
+                    server, f'function f{i}(', given.tokens, seed=i, temperature=.8)[2])) for i in range(n)]
+                for thread in threads: thread.start()
+                for thread in threads: thread.join()
+                rates[n].append(sum(made) / (time.perf_counter() - began))
+            firsts['new'].append(complete(server, f'// {round_}\n{start}', 1)[1])
+            firsts['known'].append(complete(server, f'// {round_}\n{start}const next = ', 1)[1])
+    finally: server.close()
+    one, many = max(rates[1]), max(rates[16])
+    print(f'tokens/s of one stream {one:.1f}, of sixteen {many:.1f}')
+    return {'6. tokens/s, sixteen streams / one': (many / one, '>= 3'),
+            '6. first token, a prompt that goes on / a new one': (min(firsts['known']) / min(firsts['new']), '<= .3')}
+
+
 def compare_contexts(given) -> dict:
     "Measure a step after short and after long contexts: ratios, and what they should be."
     found = measure_contexts(given.size, given.rounds)
@@ -261,8 +326,12 @@ def main():
     parser.add_argument('--tokens', type=int, default=160)
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--plot', default='benchmarks/results/serve.png')
+    parser.add_argument('--gguf')
+    parser.add_argument('--causal')
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+    if given.gguf or given.causal:
+        return print_ratios((compare_llama if given.gguf else compare_causal)(given))
     parameters = sum(p.numel() for p in make_model(given.size).decoder.parameters()) / 1e6
     print(f'decoder {given.size}, {parameters:.1f} M parameters, {torch.get_num_threads()} threads\n')
 
@@ -275,6 +344,11 @@ def main():
         server = Server(folder)
         try: ratios |= compare_streams(server, seat, given) | compare_vectors(server, seat, given)
         finally: server.close()
+    print_ratios(ratios)
+
+
+def print_ratios(ratios: dict):
+    "Print each ratio with its bar."
     print()
     for name, (ratio, bar) in ratios.items(): print(f'{name:70} {ratio:5.2f}   {bar}')
 

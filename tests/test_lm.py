@@ -1,5 +1,6 @@
 "Causal models of transformers on the loop: the loss is exact, the folder is everybody's, what is damaged is refused."
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -72,13 +73,18 @@ def batch_of(step=0, rank=0, world=1, rows=ROWS):
 def gradients(loss, model):
     model.zero_grad()
     loss.backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters()}
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 # --- the loss -------------------------------------------------------------------------------------
 
-def test_the_loss_is_the_mean_over_counted_tokens_and_so_is_its_gradient(monkeypatch):
+HEAD = pytest.mark.parametrize('frozen', [False, True], ids=['head learns', 'head is frozen'])
+
+
+@HEAD
+def test_the_loss_is_the_mean_over_counted_tokens_and_so_is_its_gradient(monkeypatch, frozen):
     model, batch = CausalLM(made()), batch_of()
+    model.lm.get_output_embeddings().requires_grad_(not frozen)
     theirs = model.lm(input_ids=batch['ids'], labels=batch['labels']).loss
     wanted = gradients(theirs, model)
     for at_once in (1 << 20, 8 * ROWS, 1):   # all logits at a time, those of eight places, of one
@@ -89,19 +95,24 @@ def test_the_loss_is_the_mean_over_counted_tokens_and_so_is_its_gradient(monkeyp
         assert parts['tokens'] == (batch['labels'][:, 1:] != lm.IGNORED_LABEL).sum()
 
 
-def test_logits_of_a_few_tokens_at_a_time(monkeypatch):
+@HEAD
+def test_logits_of_a_few_tokens_at_a_time(monkeypatch, frozen):
     class Largest(TorchDispatchMode):
-        size = 0
+        size = products = 0
         def __torch_dispatch__(self, op, types, args=(), named=None):
             out = op(*args, **(named or {}))
+            self.products += op is torch.ops.aten.mm.default and out.shape[1] == 5000   # tokens times the matrix
             for t in out if isinstance(out, tuple | list) else [out]:
                 if isinstance(t, torch.Tensor): self.size = max(self.size, t.numel())
             return out
 
     monkeypatch.setattr(lm, 'LOGITS_AT_ONCE', 2 * ROWS)
-    model = CausalLM(made(vocabulary=5000))
-    with Largest() as seen: lm_loss(model, batch_of())[0].backward()
+    model, batch = CausalLM(made(vocabulary=5000)), batch_of()
+    model.lm.get_output_embeddings().requires_grad_(not frozen)
+    with Largest() as seen: lm_loss(model, batch)[0].backward()
     assert seen.size < 4 * ROWS * 5000 < ROWS * (LONG - 1) * 5000 / 4
+    pieces = math.ceil(int((batch['labels'][:, 1:] != lm.IGNORED_LABEL).sum()) / (2 * ROWS))
+    assert seen.products == pieces * (1 if frozen else 2)   # once where nothing of it learns
 
 
 def test_padding_is_nobodys_business():

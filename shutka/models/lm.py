@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LM_SHAPES', 'LOGITS_AT_ONCE', 'IGNORED_LABEL', 'make_lm_config', 'count_lm_positions', 'estimate_lm_size',
-           'sum_head_nats', 'CausalLM', 'check_row_length', 'recompute_layers', 'shard_batch', 'lm_loss',
-           'measure_perplexity']
+           'calculate_head_nats', 'examine_head', 'CausalLM', 'check_row_length', 'recompute_layers', 'shard_batch',
+           'lm_loss', 'measure_perplexity']
 
 # %% ../../nbs/30_models/60_lm.ipynb #f9262dbf
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -67,15 +67,43 @@ def estimate_lm_size(
 # %% ../../nbs/30_models/60_lm.ipynb #dca6a9c0
 IGNORED_LABEL = -100  # of a token that is not to be learned
 
-def sum_head_nats(
+class _FrozenHeadNats(torch.autograd.Function):
+    "Nats of each token by a linear head that does not learn, and the gradient of the states, made at once."
+    @staticmethod
+    def forward(ctx, h, head, wanted):
+        logits = head(h)
+        log_p = logits.float().log_softmax(1)
+        nats = -log_p.gather(1, wanted[:, None]).squeeze(1)
+        error = log_p.exp_().scatter_add_(1, wanted[:, None], -torch.ones_like(nats)[:, None])
+        ctx.save_for_backward((error.to(logits.dtype) @ head.weight).to(h.dtype))
+        return nats
+
+    @staticmethod
+    def backward(ctx, grad): return grad[:, None].to(ctx.saved_tensors[0].dtype) * ctx.saved_tensors[0], None, None
+
+def _head_nats(head: nn.Module, h: Tensor, wanted: Tensor) -> Tensor:
+    return F.cross_entropy(head(h).float(), wanted, reduction='none')
+
+def calculate_head_nats(
     head: nn.Module,   # from states to logits
-    h: Tensor,         # (b, l, d) states
-    wanted: Tensor,    # (b, l) the tokens that follow; -100 where they do not count
-) -> Tensor:           # (b,)
-    "How much the tokens of each row surprise a model, in nats."
-    logits = head(h).float().flatten(0, 1)
-    nats = F.cross_entropy(logits, wanted.flatten(), ignore_index=IGNORED_LABEL, reduction='none')
-    return nats.view_as(wanted).sum(1)
+    h: Tensor,         # (n, d) states
+    wanted: Tensor,    # (n,) the tokens that follow
+) -> Tensor:           # (n,)
+    "How much each token surprises a model, in nats; its logits are not kept for the backward pass."
+    if not torch.is_grad_enabled(): return _head_nats(head, h, wanted)
+    learns = any(p.requires_grad for p in head.parameters())
+    if type(head) is nn.Linear and not learns: return _FrozenHeadNats.apply(h, head, wanted)
+    return recompute_in_backward(_head_nats, head, h, wanted)
+
+def examine_head(
+    head: nn.Module,   # from states to logits
+    h: Tensor,         # (n, d) states
+    wanted: Tensor,    # (n,) the tokens that follow
+) -> Tensor:           # (n, 2) nats, and 1 where it is the likeliest token
+    "How much each token surprises a model, and which ones it would have chosen itself."
+    logits = head(h).float()
+    nats = F.cross_entropy(logits, wanted, reduction='none')
+    return torch.stack([nats, (logits.argmax(1) == wanted).float()], 1)
 
 class CausalLM(nn.Module):
     "A causal model of transformers, as the loop wants it."
@@ -88,16 +116,29 @@ class CausalLM(nn.Module):
         self,
         ids: Tensor,      # (b, l); padding, if any, at the end of a row
         labels: Tensor,   # (b, l) the same ids, -100 where they do not count
+        positions: Tensor | None = None,   # (b, l) of rows with several examples, each from 0; None: one a row
     ) -> Tensor:          # (b,) nats
         "How much each row surprises the model; raises `UserError` for rows that are too long for it."
+        return self.sum_over_tokens(calculate_head_nats, ids, labels, positions)
+
+    def sum_over_tokens(
+        self,
+        measure: Callable,   # (head, states (n, d), tokens (n,)) -> numbers of each token
+        ids: Tensor,         # these three as for `forward`
+        labels: Tensor,
+        positions: Tensor | None = None,
+    ) -> Tensor:             # (b, ...)
+        "The sum over the tokens of each row that count, of what is measured of each."
         check_row_length(self, ids.shape[1])
         # No mask: padding stands behind everything that counts, and a causal model does not look ahead.
-        h = self.lm.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+        h = self.lm.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state[:, :-1]
         wanted, head = labels[:, 1:], self.lm.get_output_embeddings()
-        n = max(1, LOGITS_AT_ONCE // len(ids))   # places of each row
-        parts = (recompute_in_backward(sum_head_nats, head, h[:, at:at + n], wanted[:, at:at + n])
-                 for at in range(0, wanted.shape[1], n))
-        return sum(parts, torch.zeros(len(ids), device=ids.device))
+        row, place = (wanted != IGNORED_LABEL).nonzero(as_tuple=True)
+        h, wanted = h[row, place], wanted[row, place]
+        parts = [measure(head, h[at:at + LOGITS_AT_ONCE], wanted[at:at + LOGITS_AT_ONCE])
+                 for at in range(0, max(1, len(row)), LOGITS_AT_ONCE)]   # an empty one, too, has a gradient
+        found = torch.cat(parts)
+        return torch.zeros(len(ids), *found.shape[1:], device=ids.device).index_add(0, row, found)
 
 # %% ../../nbs/30_models/60_lm.ipynb #6c6f64d9
 def check_row_length(
@@ -126,25 +167,27 @@ def shard_batch(
     labels: Tensor,   # (b, l)
     rank: int = 0,    # of this process
     world: int = 1,   # processes
+    positions: Tensor | None = None,   # (b, l) of rows with several examples
 ) -> dict:            # this process's rows, and its share of the tokens that count
     "The part of a step's batch that a process computes."
     share = (labels[:, 1:] != IGNORED_LABEL).sum() / world
-    return {'ids': ids[rank::world], 'labels': labels[rank::world], 'share': share}
+    rows = {'ids': ids, 'labels': labels} | ({} if positions is None else {'positions': positions})
+    return {name: tensor[rank::world] for name, tensor in rows.items()} | {'share': share}
 
 def lm_loss(
     model,        # a `CausalLM`, or one that calls it
-    batch: dict,  # ids (b, l), labels (b, l); with several processes also the share, as from `shard_batch`
+    batch: dict,  # ids, labels, perhaps positions (b, l); with several processes also the share of `shard_batch`
 ) -> tuple[Tensor, dict]:
     "Nats per token that counts, averaged over all processes; for a `Phase`."
     counted = (batch['labels'][:, 1:] != IGNORED_LABEL).sum()
     share = batch.get('share', counted).clamp(min=1e-9)   # a batch in which nothing counts has a loss of zero
-    return model(batch['ids'], batch['labels']).sum() / share, {'tokens': counted}
+    return model(batch['ids'], batch['labels'], batch.get('positions')).sum() / share, {'tokens': counted}
 
 # %% ../../nbs/30_models/60_lm.ipynb #67f3030e
 @torch.no_grad()
 def measure_perplexity(
     model: CausalLM,             # left in the mode it is in
-    batches: Iterable[dict],     # of ids and labels, as for `lm_loss`
+    batches: Iterable[dict],     # as for `lm_loss`
 ) -> dict[str, float]:           # val_loss: nats per token; perplexity
     "How unsure a model is; raises `UserError` if no token counts."
     device, was = next(model.parameters()).device, model.training
@@ -152,9 +195,10 @@ def measure_perplexity(
     model.eval()
     try:
         for batch in batches:
-            ids, labels = (torch.as_tensor(batch[name], device=device) for name in ('ids', 'labels'))
-            nats = nats + model(ids, labels).double().sum()
-            n = n + (labels[:, 1:] != IGNORED_LABEL).sum()
+            rows = {name: torch.as_tensor(batch[name], device=device)
+                    for name in ('ids', 'labels', 'positions') if name in batch}
+            nats = nats + model(**rows).double().sum()
+            n = n + (rows['labels'][:, 1:] != IGNORED_LABEL).sum()
     finally: model.train(was)
     if not n:
         raise UserError("there must be a token to be predicted: rows of two tokens or more, "

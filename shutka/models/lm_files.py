@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['resize_vocabulary', 'load_pretrained_lm', 'count_known_tokens', 'open_lm', 'set_generation_defaults', 'check_lm_head',
-           'save_lm']
+           'replace_model', 'save_lm']
 
 # %% ../../nbs/30_models/65_lm_files.ipynb #823e3b5c
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -44,11 +45,14 @@ def resize_vocabulary(
     return lm
 
 # %% ../../nbs/30_models/65_lm_files.ipynb #5d92974e
-def load_pretrained_lm(name: str | Path):
+def load_pretrained_lm(
+    name: str | Path,   # a folder, or a name on the hub
+    **how,              # more for `from_pretrained`, e.g. how it is to be quantized
+):
     "A trained model of transformers, whole; raises `UserError`."
     load = import_transformers().AutoModelForCausalLM.from_pretrained
     lm, found = call_transformers('causal model', name, load, use_safetensors=True, dtype=torch.float32,
-                                  config=open_lm_config(name), output_loading_info=True)
+                                  config=open_lm_config(name), output_loading_info=True, **how)
     # Transformers reports these three and goes on with noise.
     for what in ('missing_keys', 'unexpected_keys', 'mismatched_keys'):
         if not found[what]: continue
@@ -108,13 +112,11 @@ def check_lm_head(lm: nn.Module):
                     f"are not; choose another model")
 
 # %% ../../nbs/30_models/65_lm_files.ipynb #664c76d8
-def save_lm(
-    folder: str | Path,               # made, or replaced as a whole
-    model: CausalLM,
-    tokenizer,
-    also: Mapping[str, str] = {},     # more files, by name, e.g. a report
-) -> Path:                            # the same folder
-    "Write a model and its tokenizer as transformers does; raises `UserError` if they do not fit on the disk."
+@contextmanager
+def replace_model(
+    folder: str | Path,   # made, or replaced as a whole when the block ends well
+) -> Iterator[Path]:      # a folder beside it, to write into
+    "Give a model's folder its name when it is whole and on the disk; raises `UserError` if it does not fit there."
     folder = Path(folder)
     half, aside = (folder.with_name(f'.{folder.name}.{ending}') for ending in ('half', 'old'))
 
@@ -124,8 +126,8 @@ def save_lm(
     back()   # an earlier save may have been killed between the two renames below
     for leftover in (half, aside): shutil.rmtree(leftover, ignore_errors=True)
     try:
-        model.lm.save_pretrained(save_tokenizer(half, tokenizer))
-        for name, text in also.items(): write_atomic(half/name, text)
+        half.mkdir(parents=True)
+        yield half
         for path in half.iterdir():
             with open(path, 'rb') as f: os.fsync(f.fileno())
         if folder.exists(): os.rename(folder, aside)
@@ -136,4 +138,15 @@ def save_lm(
     finally: shutil.rmtree(half, ignore_errors=True)
     fsync_dir(folder.parent)   # the renames are on the disk before the old folder goes
     shutil.rmtree(aside, ignore_errors=True)
-    return folder
+
+def save_lm(
+    folder: str | Path,               # made, or replaced as a whole
+    model: CausalLM,
+    tokenizer,
+    also: Mapping[str, str] = {},     # more files, by name, e.g. a report
+) -> Path:                            # the same folder
+    "Write a model and its tokenizer as transformers does; raises `UserError` if they do not fit on the disk."
+    with replace_model(folder) as half:
+        model.lm.save_pretrained(save_tokenizer(half, tokenizer))
+        for name, text in also.items(): write_atomic(half/name, text)
+    return Path(folder)

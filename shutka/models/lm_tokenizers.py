@@ -9,7 +9,9 @@ __all__ = ['END_OF_TEXT', 'import_transformers', 'check_model_config', 'check_mo
 # %% ../../nbs/30_models/55_lm_tokenizers.ipynb #4f95a5b0
 import json
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from ..core.errors import UserError
@@ -22,12 +24,18 @@ _CLASSES = {'activation_function': 'torch.nn.', 'activation_fn': 'torch.nn.'}   
 _PARTS = {'type': 'sentence_transformers.', 'types': 'sentence_transformers.'}   # the same, in the two files below
 _LISTS_OF_PARTS = ('modules.json', 'router_config.json')
 
+@cache
 def import_transformers():
-    "The library; raises `UserError` if it is not installed."
+    "The library, which draws no bars for weights; raises `UserError` if it is not installed."
     try:
         import transformers
     except ImportError:
         raise UserError("transformers must be installed: pip install transformers") from None
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    hidden = are_progress_bars_disabled()
+    transformers.utils.logging.disable_progress_bar()   # those of downloads as well
+    if not hidden: enable_progress_bars()
+    warnings.filterwarnings('ignore', category=FutureWarning, module='transformers')
     return transformers
 
 def _walk_json(value) -> Iterator[tuple[str, str]]:
@@ -55,11 +63,12 @@ def check_model_config(
             raise UserError(f"{name} must name only classes of {classes[key].rstrip('.')}, and its {key} is {text!r}")
 
 def check_model_folder(
-    folder: str | Path,   # of a model for transformers or sentence-transformers
+    folder: str | Path,     # of a model for transformers or sentence-transformers
+    adapters: bool = False, # it may hold those of a model that lies elsewhere
 ):
     "Raise `UserError` if the JSON of a model asks for a program, or for a model that lies elsewhere."
     folder = Path(folder)
-    if (folder/'adapter_config.json').is_file():
+    if (folder/'adapter_config.json').is_file() and not adapters:
         raise UserError(f"{folder} must hold a whole model, and holds an adapter of one: merge it into its model, "
                         f"and save that")
     # a sentence encoder has parts in folders of their own, and a router has folders in those
@@ -72,7 +81,8 @@ def check_model_folder(
         if not isinstance(value, list if path.name == 'modules.json' else dict):
             raise UserError(f"{path} must describe a model, and holds {type(value).__name__}")
         check_model_config(value, path)
-    for path in sorted({*folder.glob('pytorch_model*.bin'), *folder.glob('*/pytorch_model*.bin')}):
+    pickled = [path for depth in ('', '*/', '*/*/') for path in folder.glob(f'{depth}pytorch_model*.bin')]
+    for path in sorted(pickled):
         if not [*path.parent.glob('*.safetensors')]:
             raise UserError(f"{path.parent} must hold its weights as safetensors, and holds {path.name}")
 
@@ -87,7 +97,7 @@ def call_transformers(
     local = Path(name).is_dir()
     if not local and str(name).startswith(('.', '/', '~')):
         raise UserError(f"{name} does not exist or is not a folder")
-    if local: check_model_folder(name)
+    if local: check_model_folder(name, adapters=what == 'tokenizer')   # which no adapter changes
     try: return call(str(name), **_SAFE, **settings)
     # OSError, ValueError, KeyError, SafetensorError; the tokenizers' library raises Exception itself.
     except Exception as e:

@@ -22,21 +22,17 @@ from .writing import add_writing_routes
 # %% ../../nbs/80_serve/68_api.ipynb #318b90ec
 def add_info_routes(app: FastAPI, service: Service):
     "Let an app tell what is here."
-    card = {'id': service.name, 'object': 'model', 'created': service.created, 'owned_by': 'shutka',
-            'max_model_len': service.seat.length}
-
     @app.get('/health')
     async def health() -> Response:
         streams = service.engine.count_streams() if service.engine else 0
         return JSONResponse({'status': 'ok', 'streams': streams})
 
     @app.get('/v1/models')
-    async def models() -> Response: return JSONResponse({'object': 'list', 'data': [card]})
+    def models() -> Response: return JSONResponse({'object': 'list', 'data': service.list_models()})
 
     @app.get('/v1/models/{model:path}')
-    async def model(model: str) -> Response:
-        service.check_model(model)
-        return JSONResponse(card)
+    def model(model: str) -> Response:
+        return JSONResponse(service.find_model(model))
 
 # %% ../../nbs/80_serve/68_api.ipynb #7a23edbd
 class ErrorDetail(BaseModel):

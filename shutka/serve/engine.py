@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Utf8Decoder', 'StopFilter', 'pick_token', 'draw_tokens', 'SeparateStates', 'Job', 'Token', 'Piece', 'EngineBusy',
-           'describe_token', 'TextStream', 'StreamBatch', 'Engine', 'write_texts']
+           'describe_token', 'TextStream', 'StreamBatch', 'StreamQueue', 'Engine', 'write_texts']
 
 # %% ../../nbs/80_serve/10_engine.ipynb #1b93702d
 import atexit
@@ -127,6 +127,8 @@ class Job:
     max_tokens: int = 256             # at least one
     stop: tuple[str, ...] = ()        # texts at which to stop
     top: int | None = None            # tell log-probabilities, and so many of the likeliest tokens
+    constraint: object = None         # what the text must follow, as the model's `constrain` takes it
+    repeatable: bool = False          # somebody named the seed, and wants the same text again
 
 @dataclass(frozen=True)
 class Token:
@@ -169,6 +171,7 @@ class TextStream:
         self.tell = tell
         self.generator = torch.Generator().manual_seed(job.seed)
         self.decoder = model.make_decoder()
+        self.constraint = None if job.constraint is None else model.constrain(job.constraint)
         self.stop_filter = StopFilter(job.stop)
         self.count = 0          # tokens so far
         self.last = 0           # the newest of them
@@ -182,10 +185,20 @@ class TextStream:
         "Go on with the next token, and the logits (v,) it was chosen from."
         self.last = token
         if token in self.model.end_tokens: return self.finish('stop')
+        told = None if self.job.top is None else describe_token(self.model, token, logits, self.job.top)
+        if self.constraint: self.constraint.take(token)
+        self.add(self.decoder.feed(token), told)
+        if self.constraint and self.constraint.end and not self.over: self.finish(self.constraint.end)
+
+    def add(
+        self,
+        text: str,                  # the letters that a token completes
+        token: Token | None = None, # the token, if log-probabilities are told
+    ):
+        "Go on with the text of one more token."
         self.count += 1
-        if self.job.top is not None:
-            self.waiting.append((self.heard, describe_token(self.model, token, logits, self.job.top)))
-        stopped = self._hear(self.decoder.feed(token))
+        if token: self.waiting.append((self.heard, token))
+        stopped = self._hear(text)
         if not stopped and self.count >= self.job.max_tokens: self.finish('length')
 
     def finish(self, end: str):
@@ -248,7 +261,10 @@ class StreamBatch:
         self.streams = [self.streams[i] for i in rows]
 
     def _choose(self, logits: Tensor, streams: list[TextStream]):
-        tokens = draw_tokens(logits, [s.job.sampling for s in streams], [s.generator for s in streams])
+        rows = [s.constraint.mask(row) if s.constraint else row for s, row in zip(streams, logits)]
+        free = not any(s.constraint for s in streams)
+        tokens = draw_tokens(logits if free else torch.stack(rows), [s.job.sampling for s in streams],
+                             [s.generator for s in streams])
         for stream, token, row in zip(streams, tokens, logits): stream.take(token, row)
 
     @contextmanager
@@ -260,25 +276,18 @@ class StreamBatch:
             for stream in streams: stream.say('', 'error')
 
 # %% ../../nbs/80_serve/10_engine.ipynb #42bb5dac
-class Engine:
-    "Writes the texts of jobs, many streams at once."
+class StreamQueue:
+    "Streams that wait for an engine, which counts those that it writes in `count_streams`."
     def __init__(
         self,
-        model,                 # see above
-        slots: int = 64,       # streams that take steps together
-        queue_size: int = 64,  # streams that may wait for a slot
+        model,       # spells what is written
+        most: int,   # streams that may wait or be written
     ):
         self.model = model
-        self.slots = slots
-        self.queue_size = queue_size
-        self.queue = deque()             # streams that wait
-        self.entering = None             # the stream whose prompt is being read
-        self.batch = StreamBatch(model)  # the streams that are being written
+        self.most = most
+        self.queue = deque()   # streams that wait
         self.closing = False
-        self.change = threading.Condition()   # guards queue, entering and closing; wakes the thread
-        self.thread = threading.Thread(target=self._work, daemon=True)
-        self.thread.start()
-        atexit.register(self.close)   # a thread that computes must not be there when Python ends
+        self.change = threading.Condition()   # guards queue and closing; wakes who writes
 
     def submit(
         self,
@@ -290,17 +299,33 @@ class Engine:
         with self.change:
             if self.closing: raise EngineBusy("the server is shutting down")
             there = self.count_streams()
-            if there + len(streams) > self.slots + self.queue_size:
+            if there + len(streams) > self.most:
                 raise EngineBusy(f"{there} streams are being written or wait already; try again in a moment")
             self.queue.extend(streams)
-            self.change.notify()
+            self.change.notify_all()
         return streams
 
     def cancel(self, streams: Sequence[TextStream]):
-        "Forget these streams; one that is being written leaves before the next step."
+        "Forget these streams; one that is being written leaves before its next token."
         with self.change:
             for stream in streams: stream.left = True
             self.queue = deque(stream for stream in self.queue if not stream.left)
+
+class Engine(StreamQueue):
+    "Writes the texts of jobs, many streams at once."
+    def __init__(
+        self,
+        model,                 # see above
+        slots: int = 64,       # streams that take steps together
+        queue_size: int = 64,  # streams that may wait for a slot
+    ):
+        super().__init__(model, slots + queue_size)
+        self.slots = slots
+        self.entering = None             # the stream whose prompt is being read; guarded by `change`
+        self.batch = StreamBatch(model)  # the streams that are being written
+        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.thread.start()
+        atexit.register(self.close)   # a thread that computes must not be there when Python ends
 
     def count_streams(self) -> int:
         "Return how many streams are being written or wait."

@@ -67,11 +67,13 @@ class JepaSeat:
         self.model = model.eval()
         self.layout = layout
         self.encoder = model                       # makes vectors
+        self.encoding = layout.encoding.name       # in which clients may send tokens
         self.length = DEFAULT_LENGTH               # tokens read and written at most
         self.memories = layout.memories            # memories that a prompt takes at most
         self.vocabulary = layout.encoding.n_vocab  # tokens that there are
         self.refusal = None                        # why it cannot write
         self.edits = False                         # has not learned to rewrite code that it is shown
+        self.constrains = False                    # calls no tools, and writes code, not JSON
         if model.decoder: self._prepare_writing()
         else:
             self.refusal = ("this model has no decoder: it was trained to find code, not to write it; "

@@ -12,14 +12,23 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from ..core.errors import UserError
+from ..memory.bank import Bank
 from ..memory.tables import BankBusy
 from .bodies import BodyRoute
 from .requests import AddRequest, ApiError, DeleteRequest, SearchQuery, UpdateRequest
+from .seats import describe_hit
 from .service import Service
 
 # %% ../../nbs/80_serve/66_memories.ipynb #676170f9
 def _not_found(error: UserError | str) -> ApiError:
     return ApiError(404, str(error), 'ids', 'memory_not_found')
+
+def _update_memory(bank: Bank, body: UpdateRequest) -> list[int]:
+    "The new ids of a memory that is replaced; raises `ApiError` if it is not there."
+    try: (item,) = bank.get(body.id)
+    except UserError as e: raise _not_found(e) from None
+    if item.deleted: raise _not_found(f"the memory with id {body.id} must be there, and was deleted")
+    return bank.update(body.id, body.texts, body.metadata)
 
 def refuse_query(request: Request):
     "Raise `ApiError` for anything behind a question mark."
@@ -31,17 +40,13 @@ def add_memory_routes(app: FastAPI, service: Service):
     closed = [Depends(refuse_query)]
 
     @router.post('/v1/memory', dependencies=closed)
-    def add(body: AddRequest) -> Response:
-        ids = service.get_bank().add(body.texts, body.metadata)
+    async def add(body: AddRequest) -> Response:
+        ids = await service.look_up(service.get_bank().add, body.texts, body.metadata)   # voices read what is new
         return JSONResponse({'object': 'memory.added', 'ids': ids})
 
     @router.put('/v1/memory', dependencies=closed)
-    def update(body: UpdateRequest) -> Response:
-        bank = service.get_bank()
-        try: (item,) = bank.get(body.id)
-        except UserError as e: raise _not_found(e) from None
-        if item.deleted: raise _not_found(f"the memory with id {body.id} must be there, and was deleted")
-        ids = bank.update(body.id, body.texts, body.metadata)
+    async def update(body: UpdateRequest) -> Response:
+        ids = await service.look_up(_update_memory, service.get_bank(), body)
         return JSONResponse({'object': 'memory.updated', 'ids': ids})
 
     @router.delete('/v1/memory', dependencies=closed)
@@ -53,10 +58,9 @@ def add_memory_routes(app: FastAPI, service: Service):
         return JSONResponse({'object': 'memory.deleted', 'ids': ids})
 
     @router.get('/v1/memory/search')
-    def search(asked: Annotated[SearchQuery, Query()]) -> Response:
-        hits = service.get_bank().search(asked.query, asked.k)
-        found = [{'id': hit.id, 'score': hit.score, 'text': hit.text, 'metadata': hit.metadata,
-                  'source': hit.metadata.get('source')} for hit in hits]
-        return JSONResponse({'object': 'list', 'data': found})
+    async def search(asked: Annotated[SearchQuery, Query()]) -> Response:
+        hits = await service.look_up(service.get_bank().search, asked.query, asked.k)
+        found = [describe_hit(hit) | {'text': hit.text, 'metadata': hit.metadata} for hit in hits]
+        return JSONResponse({'object': 'list', 'data': found, 'note': hits.note})
 
     app.include_router(router)

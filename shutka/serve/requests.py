@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['MAX_STOPS', 'MAX_STOP_LENGTH', 'MAX_MESSAGES', 'Tokens', 'Texts', 'CLIENT_ENCODINGS', 'MemoryId', 'format_error',
            'ApiError', 'StrictModel', 'ClosedModel', 'StreamOptions', 'check_stops', 'WritingRequest', 'make_jobs',
-           'ContentPart', 'ChatMessage', 'ChatRequest', 'list_texts', 'CompletionRequest', 'FimRequest', 'decode_texts',
-           'EmbeddingRequest', 'decode_inputs', 'RerankDocument', 'RerankRequest', 'AddRequest', 'UpdateRequest',
-           'DeleteRequest', 'SearchQuery']
+           'ContentPart', 'CalledFunction', 'ToolCall', 'ChatMessage', 'ChatRequest', 'list_texts', 'CompletionRequest',
+           'FimRequest', 'decode_texts', 'EmbeddingRequest', 'decode_inputs', 'RerankDocument', 'RerankRequest',
+           'AddRequest', 'UpdateRequest', 'DeleteRequest', 'SearchQuery']
 
 # %% ../../nbs/80_serve/30_requests.ipynb #07e4c0df
+import json
 import secrets
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -114,6 +115,7 @@ def make_jobs(
     prompts: list,        # each is answered `n` times
     length: int,          # tokens that the model reads and writes at most
     top: int | None,      # tell log-probabilities, and so many of the likeliest tokens
+    constraint=None,      # what the texts must follow, as the seat has made it
 ) -> list[Job]:           # those of the first prompt, then those of the second
     "Return what an engine is to write for a request."
     seed = secrets.randbits(62) if body.seed is None else body.seed
@@ -128,7 +130,8 @@ def make_jobs(
     for prompt in prompts:
         most = min(budget, length - len(prompt))
         for i in range(n):
-            job = Job(prompt=prompt, sampling=sampling, seed=(seed + i) % 2**63, max_tokens=most, stop=stop, top=top)
+            job = Job(prompt=prompt, sampling=sampling, seed=(seed + i) % 2**63, max_tokens=most, stop=stop, top=top,
+                      constraint=constraint, repeatable=body.seed is not None)
             jobs.append(job)
     return jobs
 
@@ -143,10 +146,23 @@ class ContentPart(StrictModel):
     text: str | None = None
     refusal: str | None = None
 
+class CalledFunction(StrictModel):
+    name: str = Field(max_length=64)
+    arguments: str
+
+class ToolCall(StrictModel):
+    function: CalledFunction
+
+    def text(self) -> str:
+        "Return it as models write it."
+        said = f'{{"name": {json.dumps(self.function.name)}, "arguments": {self.function.arguments}}}'
+        return f'<tool_call>\n{said}\n</tool_call>'
+
 class ChatMessage(StrictModel):
     role: Literal['system', 'developer', 'user', 'assistant', 'tool', 'function']
     content: str | list[ContentPart] | None = None
     refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
 
     def text(self, param: str = 'messages') -> str:
         "Return all of it; raises `ApiError`, which names a field of the request, if a part is no text."
@@ -158,12 +174,18 @@ class ChatMessage(StrictModel):
             else: raise ApiError.unsupported(param, f"content must be text, got a part of type {part.type!r}")
         return ''.join(texts) or self.refusal or ''
 
+    def whole_text(self) -> str:
+        "Return its text and the calls in it; raises `ApiError` as `text` does."
+        return '\n'.join(filter(None, [self.text(), *(call.text() for call in self.tool_calls or [])]))
+
 class ChatRequest(WritingRequest):
+    format_field: ClassVar[str] = 'response_format'   # what clients call the form of an answer
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     tools: list[Any] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     functions: list[Any] | None = None
     function_call: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
@@ -171,13 +193,8 @@ class ChatRequest(WritingRequest):
 
     def check(self):
         super().check()
-        if self.tool_choice not in (None, 'auto', 'none'):
-            raise ApiError.unsupported('tool_choice', "this model answers in text and calls no tools; "
-                                                      "only auto and none are possible")
         if self.function_call not in (None, 'auto', 'none'):
-            raise ApiError.unsupported('function_call', "this model answers in text and calls no functions")
-        if self.response_format and self.response_format.get('type') != 'text':
-            raise ApiError.unsupported('response_format', "only the type text is supported")
+            raise ApiError.unsupported('function_call', "the old way to call functions; use tools and tool_choice")
         if self.modalities and self.modalities != ['text']:
             raise ApiError.unsupported('modalities', "only text is supported")
         if self.top_logprobs and not self.logprobs:   # 0 of them is none, whatever logprobs says
@@ -185,7 +202,7 @@ class ChatRequest(WritingRequest):
 
     def turns(self) -> list[tuple[str, str]]:
         "Return role and text of each message."
-        return [(_OUR_ROLES.get(message.role, message.role), message.text()) for message in self.messages]
+        return [(_OUR_ROLES.get(message.role, message.role), message.whole_text()) for message in self.messages]
 
 # %% ../../nbs/80_serve/30_requests.ipynb #70e44fdb
 Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -243,12 +260,12 @@ def decode_inputs(
     given: Texts,
     detokenize,       # (tokens) -> text
     vocabulary: int,  # tokens that there are
-    encoding: str,    # the name of the model's encoding
+    encoding: str,    # the name of the model's encoding; '': a tokenizer of its own
 ) -> list[str]:
     "Return texts to be encoded; raises `ApiError` for an empty one, and for tokens of who knows what encoding."
     if encoding not in CLIENT_ENCODINGS and not all(isinstance(row, str) for row in list_texts(given)):
         raise ApiError.unsupported('input', f"send text, not token ids: they do not say which encoding they are of, "
-                                            f"and this model's is {encoding}; "
+                                            f"and this model's is {encoding or 'its own'}; "
                                             f"in LangChain, OpenAIEmbeddings(check_embedding_ctx_length=False)")
     texts = decode_texts(given, detokenize, vocabulary)
     if not all(texts): raise ApiError(400, "input must not have an empty text", 'input')

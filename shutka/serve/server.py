@@ -4,15 +4,18 @@
 
 # %% auto #0
 __all__ = ['CURSOR_HINT', 'check_installed', 'check_key', 'listen', 'list_roles', 'format_continue_config',
-           'format_vscode_config', 'format_welcome', 'share_heap', 'run_app', 'serve_model']
+           'format_vscode_config', 'format_welcome', 'share_heap', 'run_app', 'describe_speed', 'open_voices',
+           'serve_model']
 
 # %% ../../nbs/80_serve/70_server.ipynb #8f5581d7
+import contextlib
 import ctypes
 import json
 import logging
 import platform
 import signal
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -131,9 +134,32 @@ def run_app(
     finally:
         for which, handler in before.items(): signal.signal(which, handler)
 
+# %% ../../nbs/80_serve/70_server.ipynb #7e038f09
+_EXPORTED = ('llama', 'qwen2', 'qwen3', 'phi3', 'gemma3_text', 'gpt2')   # kinds that become a GGUF file
+
+def describe_speed(
+    seat,                # that writes
+    path: str | Path,    # of its model
+) -> list[str]:          # a sentence, or none
+    "Return how many streams are written at once, and how a CPU could write faster."
+    from shutka.serve.causal_seat import CausalSeat
+    from shutka.serve.llama_seat import LlamaSeat
+    if isinstance(seat, LlamaSeat): return [f'Written by llama.cpp, {seat.slots} streams at once']
+    if not isinstance(seat, CausalSeat) or seat.model.device.type != 'cpu' or find_spec('xllamacpp') is None: return []
+    if seat.model.config.model_type not in _EXPORTED: return []
+    return [f'Faster on this CPU: llama.cpp with weights of eight bits, about twice as many tokens a second; '
+            f'`shutka export gguf {path} -o model-q8_0.gguf --quant Q8_0`, then `shutka serve model-q8_0.gguf`']
+
 # %% ../../nbs/80_serve/70_server.ipynb #597d0ba1
+def open_voices(
+    bank,   # a `Bank`
+):
+    "Open the voices of a bank before they are asked; raises nothing."
+    with contextlib.suppress(UserError): bank.voices.list_sides()   # the bank may be closed meanwhile
+
+# %% ../../nbs/80_serve/70_server.ipynb #b1371def
 def serve_model(
-    path: str | Path,               # a bundle, the folder of a bundle, of a run or of a causal model
+    path: str | Path,               # a bundle, a folder of a run, a causal model or a sentence encoder, or `minilm`
     bank: str | None = None,        # the folder of the memory
     host: str = 'localhost',
     port: int = 8000,               # 0: any that is free
@@ -163,7 +189,11 @@ def serve_model(
         url = f'http://{shown}:{listening.getsockname()[1]}/v1'
         roles = list_roles(not seat.refusal, seat.edits, seat.encoder is not None)
         say(format_welcome(url, name, roles, seat.length, key))
-        if folder: say(f'\nMemory: {len(service.bank):,} memories in {folder}')
+        voices = ', '.join(voice.name for voice in service.list_voices())
+        heard = f', heard by {voices} as well' if voices else ''
+        if folder: say(f'\nMemory: {len(service.bank):,} memories in {folder}{heard}')
         else: say('\nMemory: none; --bank FOLDER gives it one')
+        for line in describe_speed(seat, path): say(line)
         if seat.refusal: say(f'Chat and completions are refused: {seat.refusal}')
+        if voices: threading.Thread(target=open_voices, args=[service.bank], daemon=True).start()
         run_app(make_app(service, key, list(origins)), listening)
