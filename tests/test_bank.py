@@ -18,10 +18,11 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.memory import bank as module
+from shutka.memory import rows
 from shutka.memory.bank import Bank, attach
 from shutka.memory.encoder import fingerprint
-from shutka.memory.fusion import WEIGHTS, choose_weight, fuse, measure_fusion
-from shutka.memory.hits import highlight_words
+from shutka.memory.fusion import SLACK, choose_weights, fuse, guess_weights, measure_weights
+from shutka.memory.highlight import highlight_words
 from shutka.memory.index import Index
 from shutka.text.words import hash_words
 
@@ -176,7 +177,7 @@ def test_hybrid_finds_by_identifier_and_by_meaning(tmp_path):
         by_meaning = bank.search('a calendar')[0]
         assert 'readDay' in by_meaning.text and by_meaning.bm25 is None and by_meaning.cosine > .5
         both = bank.search('read a date')[0]
-        assert both.bm25 and both.cosine and both.score == pytest.approx(1)
+        assert both.bm25 and both.cosine and 0 < both.score < 1
         assert not bank.search('calendar', how='words')
 
 
@@ -223,7 +224,10 @@ def test_a_question_has_no_syntax(bank, query, ids):
     "Its words are looked for, whatever stands between them; it has a direction, so both memories are near or far."
     bank.add(['let a = 1', 'function 日本() {}'])
     assert [hit.id for hit in bank.search(query, how='words')] == ids
-    for how in ('dense', 'hybrid'): assert sorted(hit.id for hit in bank.search(query, how=how)) == [1, 2]
+    near = bank.search(query, how='dense')
+    assert sorted(hit.id for hit in near) == [1, 2]
+    matches = ids or near[0].cosine >= .24
+    assert sorted(hit.id for hit in bank.search(query, how='hybrid')) == ([1, 2] if matches else [])
     assert bank.verify() == []
 
 
@@ -319,28 +323,28 @@ class Backwards(Hashed):
     def encode(self, texts, side='code'): return super().encode(texts) * (-1 if side == 'words' else 1)
 
 
-def test_the_weight_is_chosen_by_questions(tmp_path):
-    "A bad encoder gets no say, a good one gets it all; the choice is kept, and searches are what was measured."
+def test_the_weights_are_chosen_by_questions(tmp_path):
+    "A bad encoder gets little say; the choice is kept, and searches are what was measured."
     given = texts(60)
-    for encoder, expected in ((Backwards(), 0), (Hashed(), .5)):
+    for encoder in (Backwards(), Hashed()):
         folder = tmp_path/encoder.fingerprint
         with Bank(folder, encoder) as bank:
             ids = bank.add(given)
             asked = [(' '.join(text.split()[1:5]), i) for i, text in zip(ids, given)]
-            chosen = bank.choose_fusion(asked)
-            assert chosen.questions == 60 and chosen.mrr >= max(chosen.words, chosen.dense)
+            chosen = bank.tune(asked)['short']
+            assert chosen.questions == 60 and chosen.mrr >= max(chosen.alone.values()) - SLACK
             ranks = {how: np.mean([1 / (1 + [hit.id for hit in bank.search(query, 60, how)].index(i))
                                    for query, i in asked]) for how in module.SEARCH_MODES}
-            assert ranks['hybrid'] >= max(ranks['words'], ranks['dense']) - .01
+            assert ranks['hybrid'] >= max(ranks['words'], ranks['dense']) - .02
             assert ranks['hybrid'] == pytest.approx(chosen.mrr, abs=.01)
-            if not expected: assert chosen.weight < .3 and ranks['words'] > ranks['dense'] + .2
+            if isinstance(encoder, Backwards): assert ranks['words'] > ranks['dense'] + .2
         with Bank(folder, encoder, readonly=True) as bank:
-            assert bank.fusion_weight() == chosen.weight
+            assert bank.read_own_weights() == [chosen.weights['meaning']] * 2
             before = bank.store.last_operation()
         with Bank(folder, encoder) as bank:
             bank.reencode(Hashed(5))
             # it was chosen for another encoder
-            assert bank.fusion_weight() == .5 and bank.store.last_operation() == before + 1
+            assert bank.read_own_weights() == [] and bank.store.last_operation() == before + 1
 
 
 @pytest.mark.parametrize(('asked', 'why'), [
@@ -349,38 +353,70 @@ def test_the_weight_is_chosen_by_questions(tmp_path):
 def test_questions_refused(bank, asked, why):
     bank.add(['let a', 'let b'])
     bank.delete(2)
-    with pytest.raises(UserError, match=why): bank.choose_fusion(asked)
+    with pytest.raises(UserError, match=why): bank.tune(asked)
     assert bank.store.meta('fusion') is None
 
 
 def test_a_bank_of_words_has_no_fusion(tmp_path):
     with Bank(tmp_path/'bank') as bank:
         bank.add('let a')
-        with pytest.raises(UserError, match=r'Bank\(folder, encoder\)'): bank.choose_fusion([('let', 1)])
+        with pytest.raises(UserError, match=r'Bank\(folder, encoder\)'): bank.tune([('let', 1)])
 
 
-def test_weights():
-    assert (min(WEIGHTS), max(WEIGHTS), len(WEIGHTS)) == (0, 1, 21) and .5 in WEIGHTS
-    assert fuse({1: 2.}, {1: .5, 2: .25}, 0) == {1: 1, 2: 0} and fuse({1: 2.}, {2: .5}, 1) == {2: 1, 1: 0}
-    assert fuse({1: 2.}, {2: .5}, .25) == {1: .75, 2: .25}
-    even = [({1: 1.}, {1: 1.}, 1)]
-    assert choose_weight(even).weight == .5 and choose_weight(even).mrr == 1
-    assert choose_weight([({}, {}, 1)]).mrr == 0
+def naive_mrr(cases, weights):
+    "As `measure_weights`, one question after the other, in the order that `fuse` gives."
+    found = []
+    for sides, right in cases:
+        scores = fuse(sides, weights)
+        order = [i for i, score in scores.items() if score > 0]
+        found.append(max([1 / (1 + order.index(i)) for i in right if i in order], default=0))
+    return np.mean(found)
+
+
+@pytest.mark.parametrize('names', [['a'], ['a', 'b'], ['a', 'b', 'c']])
+def test_weights_are_near_the_guess_and_never_below_the_best_side(names):
     draw = np.random.default_rng(0)
-    for _ in range(20):
-        cases = [({i: draw.random() for i in draw.choice(30, 20, False)}, {i: draw.random() for i in range(30)}, 3)
-                 for _ in range(5)]
-        chosen = choose_weight(cases)
-        assert chosen.mrr >= max(chosen.words, chosen.dense) and measure_fusion(cases, chosen.weight) == chosen.mrr
-        by_words = [sorted(lexical, key=lexical.get, reverse=True) for lexical, _, _ in cases]
-        assert chosen.words == pytest.approx(np.mean([1 / (1 + o.index(3)) if 3 in o else 0 for o in by_words]))
+    guess = guess_weights(names[:1], names[1:])
+    assert sum(guess.values()) == pytest.approx(1) and list(guess) == ['words', *names]
+    for _ in range(10):
+        cases = [({side: {int(i): round(draw.random(), 1) for i in draw.choice(30, 20, False)} for side in guess},
+                  set(draw.choice(30, 2).tolist())) for _ in range(8)]
+        chosen = choose_weights(cases, guess)
+        assert sum(chosen.weights.values()) == pytest.approx(1) and chosen.questions == 8
+        for side in guess: assert chosen.alone[side] == pytest.approx(naive_mrr(cases, {side: 1.}))
+        assert chosen.mrr == pytest.approx(naive_mrr(cases, chosen.weights))
+        assert chosen.mrr >= max(chosen.alone.values()) - SLACK
+        if naive_mrr(cases, guess) >= chosen.mrr: assert chosen.weights == pytest.approx(guess, abs=1e-6)
 
 
-def test_shares():
+def test_common_words_are_left_out_where_they_would_take_long(tmp_path, monkeypatch):
+    "What every memory says is not looked for in a large bank; the rarest word is, and the limit counts them all."
+    with Bank(tmp_path/'bank') as bank:
+        bank.add([f'how to {name} it' for name in ('parse', 'sort', 'merge', 'parse')])
+        whole = bank.search('how to sort it')
+        assert whole[0].id == 2 and len(whole) == 4
+        monkeypatch.setattr(rows, 'MOST_MATCHES', 3)
+        found = bank.search('how to sort it')
+        assert [hit.id for hit in found] == [2] and found[0].score == pytest.approx(whole[0].score, abs=1e-4)
+        assert [hit.id for hit in bank.search('how to parse a tree')] == [1, 4]
+        assert len(bank.search('how to')) == 4 and bank.search('zzz') == []
+        monkeypatch.setattr(rows, 'MOST_MATCHES', 1)
+        assert [hit.id for hit in bank.search('parse sort')] == [2]
+
+
+def test_mixtures_are_measured_as_searches_rank():
+    tie = [({'words': {5: .5, 3: .5, 7: .5}, 'a': {}}, {5})]
+    assert measure_weights(tie, ['words', 'a'], np.eye(2)).tolist() == [.5, 0]   # among equals the lowest id is first
+    assert measure_weights([({'words': {}, 'a': {}}, {1})], ['words', 'a'], np.eye(2)).tolist() == [0, 0]
+
+
+def test_fusing():
     assert fuse({}, {}) == {}
-    assert fuse({1: 2.}, {}) == {1: .5}
-    assert list(fuse({5: 1., 3: 1.}, {})) == [3, 5]
-    assert fuse({}, {1: -.2, 2: -.1}) == {1: 0, 2: 0} and fuse({}, {1: 0., 2: -.1}) == {1: 0, 2: 0}
+    assert fuse({'words': {1: .5}}, {'words': 1.}) == {1: .5}
+    assert fuse({'words': {1: .5}, 'a': {1: .5, 2: .25}}, {'words': 1., 'a': 0}) == {1: .5}
+    assert fuse({'words': {1: .5}, 'a': {1: 1., 2: .8}}, {'words': .5, 'a': .5}) == {1: .75, 2: .4}
+    assert fuse({'a': {1: -.2, 2: -.1}}, {'a': 1.}) == {1: 0, 2: 0}
+    assert list(fuse({'words': {5: 1., 3: 1.}}, {'words': 1.})) == [3, 5]
 
 
 # the index
@@ -702,7 +738,7 @@ def test_hits_are_short_at_the_end_of_a_cell(bank):
     assert hits._repr_html_().count('<pre') == 10 and '300 hits, the first 10' in hits._repr_html_()
     assert '<b>more' not in hits._repr_html_() + hits[0]._repr_html_()
     assert copy.deepcopy(hits) == hits and copy.deepcopy(hits).query == 'date'
-    assert repr(bank.search('date', where={'source': 'none'})) == "'date': 0 hits"
+    assert repr(bank.search('date', where={'source': 'none'})) == "'date': nothing matches"
 
 
 def test_stats_are_a_dictionary_and_short(bank):

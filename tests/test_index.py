@@ -443,3 +443,23 @@ def test_a_reader_always_finds_one(tmp_path):
 def test_very_few(n):
     index, vectors = Index.build(None, range(n), some(n), 'me', 1, ivf_from=1), some(n)
     agrees(index, dict(enumerate(vectors)), exact=False)
+
+
+def test_the_nearest_are_sought_in_all_pieces():
+    "Vectors are compared by the ten thousand; what is near may be in any piece."
+    vectors = some(20_050, d=4)
+    rows, least, k = nearest.sample_recall_queries(vectors, 5)
+    expected = np.sort(vectors[rows] @ vectors.T, axis=1)[:, -6]
+    assert k == 5
+    np.testing.assert_allclose(least, expected, atol=1e-6)
+
+
+def test_a_vector_that_finds_only_itself_has_found_nothing():
+    "An index of lists of one, asked in one list: each vector is there, and none of its neighbours."
+    import faiss
+    vectors = some(64)
+    index = nearest.train_index(vectors, 2, 0)
+    asked = nearest.sample_recall_queries(vectors, 10)
+    found = index.search(vectors[asked[0]], 11, params=faiss.SearchParametersIVF(nprobe=1))[1]
+    others = [len(set(row[row >= 0].tolist()) - {i}) for row, i in zip(found, asked[0])]
+    assert nearest.measure_recall(index, vectors, 1, asked) <= np.mean(np.minimum(others, 10)) / 10 + 1e-9

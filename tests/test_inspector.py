@@ -143,3 +143,47 @@ def test_what_stays(inspector, browser, lab, folder, page):
     expect(still).to_be_visible()
     expect(page.locator('mark', has_text='total').first).to_be_visible()
     expect(page.get_by_alt_text('map of the bank')).to_be_visible()
+
+
+def read_boxes(page) -> list[str]:
+    "What the browser finds in the middle of each box on the map in sight: its title, or None if another lies on it."
+    return page.evaluate("""() => {
+        const image = [...document.querySelectorAll('img[alt="map of the bank"]')].find(image => image.offsetParent)
+        image.scrollIntoView({block: 'center'})
+        return [...image.parentElement.querySelectorAll('i')].map(box => {
+            const {left, top, width, height} = box.getBoundingClientRect()
+            const found = document.elementFromPoint(left + width / 2, top + height / 2)
+            return found === box ? found.title : null
+        })
+    }""")
+
+
+def test_names_under_the_mouse(inspector, page):
+    "The map says which hit is where, and its ranks are those of the cards."
+    from playwright.sync_api import expect
+    ask(inspector, 'sum up the total')
+    expect(inspector.locator('.shutka-row mark').first).to_have_text('total')
+    expect(inspector.locator('i[title^="1  function total"]').first).to_be_attached()   # the map comes after the hits
+    names = [name for name in read_boxes(page) if name]
+    for rank, place in ((1, 'function total'), (2, 'function'), (3, 'function')):
+        assert any(name.startswith(f'{rank}  {place}') for name in names)
+        expect(inspector.locator('.shutka-about').nth(rank - 1)).to_contain_text(str(rank))
+    assert inspector.locator('.shutka-row span', has_text='function').first.evaluate(
+        'span => getComputedStyle(span).color') == 'rgb(165, 83, 205)'
+
+
+def test_a_stranger_sees_colours_and_names_too(inspector, browser, lab, folder, page):
+    "JupyterLab does not trust a notebook that somebody else has run; the still is made for that."
+    from playwright.sync_api import expect
+    page.evaluate(browser.SAVE)
+    page.wait_for_function("document.querySelector('.jp-mod-current.jp-mod-dirty') === null")
+    page.goto('about:blank')
+    notebook = json.loads((folder/'test_a_stranger_sees_colours_and_names_too.ipynb').read_text())
+    notebook['cells'][0]['source'] = 'changed by somebody else'   # so its signature is wrong
+    (folder/'strange.ipynb').write_text(json.dumps(notebook))
+    page.goto(f'{lab}/strange.ipynb')
+    expect(page.get_by_alt_text('map of the bank')).to_be_visible()
+    assert any(name and name.startswith('1  function') for name in read_boxes(page))
+    assert page.locator('pre span', has_text='function').first.evaluate(
+        'span => getComputedStyle(span).color') == 'rgb(165, 83, 205)'
+    page.screenshot(path=folder.parent/'strange.png')

@@ -575,6 +575,56 @@ def test_a_folder_that_cannot_be_written_and_was_not_closed(store, tmp_path, lef
     with Store(tmp_path/'copy', readonly=True) as reader: assert reader.live().tolist() == [1, 2]
 
 
+def test_a_folder_that_goes_while_a_writer_waits_takes_no_changes(store):
+    "Whoever had the lock has removed the bank: the lock that comes free is that of nothing."
+    said = []
+
+    def write():
+        try: add(store, 'four')
+        except UserError as e: said.append(str(e))
+    with Store(store.folder) as other, other.alone():
+        thread = threading.Thread(target=write)
+        thread.start()
+        time.sleep(.2)   # it waits by now; if it does not yet, it will be refused all the same
+        shutil.rmtree(store.folder)
+    thread.join()
+    assert len(said) == 1 and 'must still hold the bank that was opened' in said[0] and not store.folder.exists()
+
+
+def test_compact_makes_the_files_small(store):
+    "Pages of what went are given back, and the log of SQLite beside the file is emptied."
+    store.apply('add', [(f'text {i} ' + 'x' * 3000, {}, [1, i + 1]) for i in range(100)], encoder=ENCODER)
+    store.undo()
+    store.compact(keep=0)
+    assert (store.folder/'bank.sqlite').stat().st_size < 150_000
+    assert (store.folder/'bank.sqlite-wal').stat().st_size == 0
+
+
+def test_compact_keeps_a_hundred_operations_to_be_undone(store):
+    store.compact()
+    assert store.undo(2).added == [3] and store.get([3])[0].text == 'function three() {}'
+
+
+def test_a_value_is_replaced_and_a_damaged_one_is_refused(store):
+    store.set_meta('a', 1)
+    store.set_meta('a', [2])
+    assert store.meta('a') == [2]
+    with store.writing() as db: db.execute("""UPDATE meta SET value = '{"value": 3}'""")
+    with pytest.raises(UserError, match='the value of a is not what was stored'): store.meta('a')
+
+
+def test_a_new_bank_has_its_name_on_the_disk(tmp_path, monkeypatch):
+    "A power cut could show this: after the file, the folders that name it and its folder are flushed."
+    flushed, fsync = [], os.fsync
+
+    def note(fd):
+        flushed.append(os.readlink(f'/proc/self/fd/{fd}'))
+        fsync(fd)
+    monkeypatch.setattr(os, 'fsync', note)
+    Store(tmp_path/'bank').close()
+    assert {str(tmp_path/'bank'), str(tmp_path)} <= set(flushed)
+
+
 # kills
 
 def encode(texts, fingerprint): return [vector(text, int(fingerprint)) for text in texts]
@@ -660,3 +710,26 @@ def test_killed_at_any_moment(tmp_path, kills):
 
 
 if __name__ == '__main__': {'works': works}[sys.argv[1]](*sys.argv[2:])
+
+
+def test_counts_of_words_are_remembered_until_something_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr('shutka.memory.rows.MOST_MATCHES', 1)   # as in a large bank, where words are chosen by counts
+    with Store(tmp_path/'bank') as store, Store(tmp_path/'bank') as other:
+        store.apply('add', [(text, {}, None) for text in ('one two', 'one', *'abcdefghij')])
+        asked = []
+        store._db.set_trace_callback(lambda sql: asked.append(sql) if 'temp.vocabulary WHERE' in sql else None)
+
+        def counted():
+            asked.clear()
+            store.words_search('one two', 3)
+            limit = store.words_limit('one two')
+            return len(asked), limit
+
+        n, first = counted()
+        assert n == 2 and counted() == (0, first)
+        other.apply('add', [('two', {}, None)])
+        n, second = counted()
+        assert n == 2 and second < first and counted() == (0, second)
+        store.undo()
+        n, third = counted()
+        assert n == 2 and third == first

@@ -6,8 +6,9 @@
 __all__ = ['find_words_fault', 'mend_words', 'find_faults', 'drop_old']
 
 # %% ../../nbs/40_memory/14_audit.ipynb #a130d85c
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .rows import read_log_entry, search_words, spell_words
 from .tables import FULL_TEXT, hash_row, is_vector_intact
@@ -102,9 +103,11 @@ def _check_texts(db: sqlite3.Connection) -> Iterator[str]:
 
 def _check_vectors(db: sqlite3.Connection) -> Iterator[str]:
     "Vectors against their checksums, those of an encoder to come too."
-    rows = db.execute('SELECT item, vector, crc32, dimension FROM vectors LEFT JOIN encoders ON encoders.id = encoder')
-    for i, vector, crc, dimension in rows:
-        if not is_vector_intact(i, vector, crc, dimension or 0): yield f"the vector of memory {i} is damaged"
+    rows = db.execute('SELECT item, vector, crc32, dimension, current FROM vectors '
+                      'LEFT JOIN encoders ON encoders.id = encoder')
+    for i, vector, crc, dimension, current in rows:
+        if is_vector_intact(i, vector, crc, dimension or 0): continue
+        yield f"the vector of memory {i} is damaged{'' if current else '; bank.rebuild() makes that of a voice anew'}"
     if current := find_encoder(db):
         for i in find_without_vector(db, current.row): yield f"memory {i} has no vector of the current encoder"
 
@@ -123,11 +126,13 @@ def find_faults(
 def drop_old(
     db: sqlite3.Connection,
     keep: int,          # operations that can be undone afterwards
+    voices: Iterable[str] = (),   # fingerprints of encoders that are heard beside the current one
 ) -> dict[str, int]:    # how many texts and vectors went
-    "Empty memories that were deleted before the newest operations, and drop vectors of other encoders."
+    "Empty memories that were deleted before the newest operations, and drop vectors of encoders that nobody hears."
     old = 'SELECT id FROM items WHERE text IS NOT NULL AND deleted_by <= (SELECT max(id) FROM operations) - ?'
-    current = 'SELECT id FROM encoders WHERE current'
-    vectors = db.execute(f'DELETE FROM vectors WHERE encoder NOT IN ({current}) OR item IN ({old})', (keep,)).rowcount
+    heard = 'SELECT id FROM encoders WHERE current OR fingerprint IN (SELECT value FROM json_each(?))'
+    vectors = db.execute(f'DELETE FROM vectors WHERE encoder NOT IN ({heard}) OR item IN ({old})',
+                         (json.dumps(list(voices)), keep)).rowcount
     emptied = []  # metadata, new hash, id
     for *row, stored in db.execute(f'SELECT id, text, metadata, sha256 FROM items WHERE id IN ({old})', (keep,)):
         i, _, metadata = row

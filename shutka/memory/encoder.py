@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['ENCODE_BATCH', 'fingerprint', 'sample_weights', 'ignore_progress', 'describe_progress', 'encode_texts',
-           'measure_dimension']
+           'measure_dimension', 'refuse_failures']
 
 # %% ../../nbs/40_memory/40_encoder.ipynb #5e62afa5
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from ..core.errors import UserError
+from .descriptions import describe_snippet
 
 # %% ../../nbs/40_memory/40_encoder.ipynb #8b9f727e
 def _tensors(encoder) -> list[tuple]:
@@ -78,6 +80,8 @@ def encode_texts(
     batches = []
     for at in range(0, len(texts), ENCODE_BATCH):
         batch = texts[at:at + ENCODE_BATCH]
+        # who learned from sentences reads no code
+        if getattr(encoder, 'reads_descriptions', False): batch = [describe_snippet(text) for text in batch]
         vectors = np.asarray(encoder.encode(batch, side='code'))
         if vectors.ndim != 2 or len(vectors) != len(batch):
             raise UserError(f"an encoder must give an array of shape ({len(batch)}, d), got {vectors.shape}")
@@ -88,5 +92,19 @@ def encode_texts(
 def measure_dimension(
     encoder,
 ) -> int:
-    "How many numbers a vector of an encoder has: it is asked for one."
-    return int(np.shape(encoder.encode(['a'], side='code'))[-1])
+    "How many numbers a vector of an encoder has: it is asked for one. Raises `UserError` if that is none."
+    shape = np.shape(encoder.encode(['a'], side='code'))
+    if len(shape) != 2 or shape[0] != 1 or not shape[1]:
+        raise UserError(f"an encoder must give an array of shape (1, d) for one text, got {shape}")
+    return int(shape[1])
+
+# %% ../../nbs/40_memory/40_encoder.ipynb #b58e21d4
+@contextmanager
+def refuse_failures(
+    who: str = '',   # is asked
+) -> Iterator[None]:
+    "Raises `UserError`, one line with a name in front, for whatever is raised inside."
+    try: yield
+    except Exception as e:
+        why = str(e) if isinstance(e, UserError) else f'{type(e).__name__}: {e}'.removesuffix(': ')
+        raise UserError(': '.join(filter(None, (who, ' '.join(why.split()))))) from e

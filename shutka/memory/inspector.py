@@ -11,10 +11,10 @@ from collections.abc import Callable
 from html import escape
 
 from ..core.errors import UserError
-from .hits import QUIET_STYLE, Hit, View, format_age, view_hits
-from .map import BankMap, map_bank, plot_bank
+from .hits import QUIET_STYLE, Hit, Hits, View, format_age, view_hits
+from .map import BankMap, draw_bank, map_bank
 from .memories import OWN_KINDS, Operation
-from .widgets import Page, close_widget, embed_figure, make_button, make_editor, make_hit_row
+from .widgets import Page, close_widget, make_button, make_editor, make_hit_row
 
 # %% ../../nbs/40_memory/36_inspector.ipynb #5692c533
 def find_undoable(
@@ -41,13 +41,15 @@ def describe_operation(
 
 # %% ../../nbs/40_memory/36_inspector.ipynb #e9e20b61
 def summarize_hits(
-    hits: list[Hit],
+    hits: Hits,
     query: str,       # '' if nothing was asked
     n: int,           # memories in the bank
 ) -> str:
     "How much was found, and whether only words were looked for."
-    if hits: return f'{len(hits)} of {n:,} memories' + ', by words only' * all(hit.cosine is None for hit in hits)
-    return f'nothing found in {n:,} memories' if query else f'{n:,} memories'
+    if not query: return f'{n:,} memories'
+    if not hits: return f'nothing matches in {n:,} memories'
+    by_words = all(set(hit.list_scores()) <= {'words'} for hit in hits)
+    return f'{len(hits)} of {n:,} memories' + ', by words only' * by_words
 
 # %% ../../nbs/40_memory/36_inspector.ipynb #d44b7203
 class Inspector:
@@ -63,7 +65,7 @@ class Inspector:
         self.bank = bank
         self.clock = clock
         self.page = Page(query, k)
-        self.hits = []
+        self.hits = Hits()
         self.editors = {}                        # id of a memory -> the editor that is open for it
         self.bank_map: BankMap | None = None     # None: to be computed
         self.seen = None                         # the last operation that map and undo button know of
@@ -77,9 +79,10 @@ class Inspector:
         "Ask, and show what the bank holds now; what it refuses is shown, not raised."
         try: said = ' · '.join(filter(None, [said, self._ask()]))
         except UserError as e:
-            self.hits = []
+            self.hits = Hits()
             alarm = alarm or str(e)
         self.page.show(self._rows(), alarm or said, bool(alarm))
+        if self.bank_map is None: self.page.fall_behind()
         self.page.draw(self._picture())
         self.page.renew(self.still())
 
@@ -100,14 +103,14 @@ class Inspector:
             self.bank_map = None
             self.seen = last
         query = self.page.query.value.strip()
-        self.hits = self.bank.search(query, self.page.count.value) if query else []
-        return summarize_hits(self.hits, query, len(self.bank))
+        self.hits = self.bank.search(query, self.page.count.value) if query else Hits()
+        return ' · '.join(filter(None, (summarize_hits(self.hits, query, len(self.bank)), self.hits.note)))
 
     def _picture(self) -> str:
         "The map with the hits on it, or why there is none, as HTML."
         try:
             if self.bank_map is None: self.bank_map = map_bank(self.bank)
-            return embed_figure(plot_bank(self.bank, self.hits, self.bank_map))
+            return draw_bank(self.bank, self.hits, self.bank_map).html
         except UserError as e: return f'<span style="{QUIET_STYLE}">{escape(str(e))}</span>'
 
     # what stands on the page
@@ -115,12 +118,12 @@ class Inspector:
     def _rows(self) -> list:
         "A row for each hit, below the editors of memories that are not among the hits."
         aside = sorted(self.editors.keys() - {hit.id for hit in self.hits})
-        return [self.editors[i] for i in aside] + [self._row(hit) for hit in self.hits]
+        return [self.editors[i] for i in aside] + [self._row(hit, rank) for rank, hit in enumerate(self.hits, 1)]
 
-    def _row(self, hit: Hit):
+    def _row(self, hit: Hit, rank: int):
         "A hit with its buttons, or its editor."
         if hit.id in self.editors: return self.editors[hit.id]
-        row = make_hit_row(hit, self.page.query.value, format_age(self.clock() - hit.created))
+        row = make_hit_row(hit, self.page.query.value, format_age(self.clock() - hit.created), rank)
         if not self.readonly:
             row.children += (make_button('edit', self._on_click(self.edit, hit)),
                              make_button('delete', self._on_click(self.delete, hit)))

@@ -26,7 +26,7 @@ from shutka.data.pairs import (
     find_statement,
     read_declared_name,
 )
-from ..data.records import Document
+from ..data.records import Document, assemble_code
 from ..data.secrets import redact_secrets
 from ..data.sources import check_spec
 from ..data.syntax import cut_spans, query_code
@@ -48,10 +48,7 @@ def _snippet(text: str, path: str, name: str, kind: str) -> Snippet:
 def _pair_snippets(document: Document) -> Iterator[Snippet]:
     "A TypeScript file's declarations, with their bodies."
     for pair in extract_pairs(document):
-        # 'type T' and 'const f' are assigned their bodies, while '=>' and 'function f()' are followed by them
-        is_arrow_value = pair['form'] == 'arrow' and not re.search(r'=>$|\bfunction\b', pair['signature'])
-        equals = '= ' if pair['form'] == 'type' or is_arrow_value else ''
-        text = _text(pair['doc'], pair['signature'], f" {equals}{pair['body']}")
+        text = _text(pair['doc'], assemble_code(pair))
         yield _snippet(text, pair['path'], pair['name'], pair['form'])
 
 # %% ../../nbs/40_memory/50_snippets.ipynb #61dbcebd

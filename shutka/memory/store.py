@@ -31,12 +31,14 @@ from shutka.memory.memories import (
 )
 from shutka.memory.rows import (
     AMONG,
+    WordCounts,
     filter_to_sql,
     find_last_operation,
     find_operation_to_undo,
     find_removed_by_hand,
     get_memories,
     insert_memories,
+    limit_words_score,
     log_operation,
     mark_undone,
     pack_ids,
@@ -56,6 +58,8 @@ from shutka.memory.tables import (
     translate_sqlite_errors,
 )
 from shutka.memory.vectors import (
+    drop_damaged,
+    drop_encoder,
     find_encoder,
     find_without_vector,
     make_encoder_current,
@@ -83,6 +87,7 @@ class Store:
         self._threads = threading.RLock()    # they share one connection, one at a time
         self._turn = threading.RLock()       # held by the thread that writes, or is about to
         self._is_alone = False               # the lock of the folder is held, too
+        self._counts = WordCounts()
         if not readonly:
             try: self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as e:
@@ -170,7 +175,11 @@ class Store:
 
     def words_search(self, query: str, k: int, where: dict = {}) -> list[tuple[int, float]]:
         "At most k live memories that share words with a query: ids and scores (BM25), the best first."
-        with self.reading() as db: return search_words(db, query, k, where)
+        with self.reading() as db: return search_words(db, query, k, where, self._counts)
+
+    def words_limit(self, query: str) -> float:
+        "The BM25 that no memory can pass for a query; 0 for one without words."
+        with self.reading() as db: return limit_words_score(db, query, self._counts)
 
     def counts(self) -> dict[tuple, int]:
         "How many live memories there are of each (source, version); None where the metadata do not say."
@@ -215,6 +224,16 @@ class Store:
             here = np.array([i for i, live in odd if live], np.int64)
             gone = np.array([i for i, live in odd if not live], np.int64)
             return here, gone
+
+    def touched_since(self, operation: int) -> tuple[np.ndarray, np.ndarray]:
+        "Ids that were changed after an operation, also to and fro: those live now, and the others; both sorted."
+        with self.reading() as db:
+            operation = check_integer(operation, 'an operation')
+            rows = db.execute('SELECT DISTINCT items.id, deleted_by IS NULL FROM changes JOIN items ON id = item '
+                              'WHERE operation > ? ORDER BY item', (operation,)).fetchall()
+            live = np.array([is_live for _, is_live in rows], bool)
+            ids = np.array([i for i, _ in rows], np.int64)
+            return ids[live], ids[~live]
 
     def removed_by_hand(self) -> list[tuple[int, str, dict, str]]:
         "Operation, kind, metadata and text of what people deleted ('delete') or replaced ('update') of a source."
@@ -268,16 +287,20 @@ class Store:
 
     # vectors
 
-    def encoder(self) -> tuple[str, int] | None:
-        "Fingerprint and dimension of the current encoder; None if the bank has no vectors."
+    def encoder(
+        self,
+        fingerprint: str | None = None,   # of a voice; none: the current encoder's
+    ) -> tuple[str, int] | None:
+        "Fingerprint and dimension of an encoder; None if the bank does not know it, or has no vectors."
         with self.reading() as db:
-            current = find_encoder(db)
-            return (current.fingerprint, current.dimension) if current else None
+            known = find_encoder(db, fingerprint)
+            return (known.fingerprint, known.dimension) if known else None
 
     def vectors(
         self,
         encoder: str | None = None,            # fingerprint; none: the current one
         ids: Iterable[int] | None = None,      # in any order; none: all live memories that have one, sorted
+        some: bool = False,                    # leave out ids that have none, and sort the others
     ) -> tuple[np.ndarray, np.ndarray]:        # (n,) int64 ids, (n, d) float32
         "Vectors, read in pieces; raises `UserError` for an unknown encoder and for ids that have none."
         with self.reading() as db:
@@ -287,6 +310,7 @@ class Store:
                 return read_vectors(db, known, 'item IN (SELECT id FROM items WHERE deleted_by IS NULL)', ())
             asked = np.array(check_ids(ids), np.int64)
             found, array = read_vectors(db, known, f'item {AMONG}', (pack_ids(asked),))
+            if some: return found, array
             missing = np.setdiff1d(asked, found)
             if len(missing): raise UserError(f"memory {missing[0]} must have a vector of that encoder, and has none")
             return asked, array[np.searchsorted(found, asked)]
@@ -307,9 +331,36 @@ class Store:
                 seal_operation(db, log_operation(db, 'encoder', dump_json(detail, 'detail')))
             return bare
 
+    def know_encoder(
+        self,
+        fingerprint: str,   # of an encoder to be heard beside the current one
+        dimension: int,     # of its vectors
+    ):
+        "Let `set_vectors` store vectors of an encoder; raises `UserError` if it is known with another dimension."
+        with self.writing() as db: register_encoder(db, *check_encoder((fingerprint, dimension)))
+
+    def drop_encoder(self, fingerprint: str):
+        "Forget an encoder that is not the current one, and its vectors, if the bank knows it."
+        with self.writing() as db:
+            known, current = find_encoder(db, fingerprint), find_encoder(db)
+            if known and known == current: raise UserError("the bank's own encoder cannot be dropped")
+            if known: drop_encoder(db, known.row)
+
+    def without_vector(
+        self,
+        fingerprint: str,   # of a known encoder
+    ) -> tuple[np.ndarray, int]:   # ids (n,) of live memories, and the last operation of which all memories have one
+        "What an encoder has still to read; raises `UserError` for an unknown one."
+        with self.reading() as db:
+            known = find_encoder(db, fingerprint)
+            if not known: raise UserError("the bank must know an encoder that is to read it, and does not")
+            bare = find_without_vector(db, known.row)
+            since, = db.execute(f'SELECT min(operation) FROM changes WHERE item {AMONG}', (pack_ids(bare),)).fetchone()
+            return bare, find_last_operation(db) if since is None else since - 1
+
     def set_vectors(
         self,
-        encoder: str,           # fingerprint, known from `use_encoder`, and not the current one
+        encoder: str,           # fingerprint, known from `use_encoder` or `know_encoder`, and not the current one
         ids: Iterable[int],     # of live memories
         array,                  # (n, d) numbers
     ):
@@ -325,6 +376,10 @@ class Store:
             refuse_unless_live(db, ids)
             put_vectors(db, known.row, ids, normalize_vectors(array, known.dimension))
 
+    def drop_damaged_vectors(self):
+        "Forget the damaged vectors of encoders other than the bank's own, which can be made again from the texts."
+        with self.writing() as db: drop_damaged(db)
+
     # the file
 
     def verify(self) -> list[str]:
@@ -336,11 +391,12 @@ class Store:
     def compact(
         self,
         keep: int = 100,  # operations that can be undone afterwards
+        voices: Iterable[str] = (),   # fingerprints of encoders that are heard beside the current one
     ) -> Operation:       # of kind 'compact'; its detail counts what went
-        "Drop what was deleted long ago and vectors of other encoders, mend the words, and make the file small."
+        "Drop what was deleted long ago and vectors that nobody hears, mend the words, and make the file small."
         with self.alone():
             with self.writing() as db:
-                dropped = drop_old(db, check_integer(keep, 'keep', 0))
+                dropped = drop_old(db, check_integer(keep, 'keep', 0), voices)
                 mend_words(db)
                 operation = seal_operation(db, log_operation(db, 'compact', dump_json(dropped, 'detail')))
             with self._threads:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KnownEncoder', 'find_encoder', 'make_encoder_current', 'register_encoder', 'settle_encoder', 'put_vectors',
-           'read_vectors', 'find_without_vector']
+           'read_vectors', 'find_without_vector', 'drop_encoder', 'drop_damaged']
 
 # %% ../../nbs/40_memory/13_vectors.ipynb #ac39fd7e
 import sqlite3
@@ -120,3 +120,19 @@ def find_without_vector(
     rows = db.execute('SELECT id FROM items WHERE deleted_by IS NULL AND NOT EXISTS '
                       '(SELECT 1 FROM vectors WHERE item = items.id AND encoder = ?) ORDER BY id', (encoder,))
     return np.array([i for i, in rows], np.int64)
+
+def drop_encoder(
+    db: sqlite3.Connection,
+    encoder: int,      # its row, not the current one's
+):
+    "Forget an encoder, and its vectors."
+    db.execute('DELETE FROM vectors WHERE encoder = ?', (encoder,))
+    db.execute('DELETE FROM encoders WHERE id = ?', (encoder,))
+
+# %% ../../nbs/40_memory/13_vectors.ipynb #e2b64c81
+def drop_damaged(db: sqlite3.Connection):
+    "Forget the damaged vectors of all encoders but the current one."
+    rows = db.execute('SELECT v.rowid, item, vector, crc32, dimension FROM vectors v '
+                      'LEFT JOIN encoders e ON e.id = encoder WHERE e.current IS NOT 1')
+    lost = [(row,) for row, i, v, crc, dimension in rows if not is_vector_intact(i, v, crc, dimension or 0)]
+    db.executemany('DELETE FROM vectors WHERE rowid = ?', lost)

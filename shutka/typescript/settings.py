@@ -6,12 +6,12 @@
 __all__ = ['TypescriptSettings']
 
 # %% ../../nbs/70_typescript/10_settings.ipynb #a1195119
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from ..core.errors import make_unknown_error
+from ..core.errors import UserError, make_unknown_error
 from ..models.shapes import SIZES
-from ..train.settings import TrainSettings
+from ..train.settings import TrainSettings, check_together
 
 # %% ../../nbs/70_typescript/10_settings.ipynb #7759d221
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +19,29 @@ class TypescriptSettings(TrainSettings):
     "The settings of a text-JEPA trained on pairs from TypeScript."
     source: str = 'bundled:typescript'    # sources of code with commas between: dir: git: npm: hf: jsonl: bundled:
     held_out: str = ''                    # packages kept for testing, by name or as sources; '' draws a sixth of them
+    encoder: str = ''                     # sentence encoder to tune: minilm, a folder, org/name; '' starts from nothing
     size: str = 'tiny'                    # tiny (CPU, minutes), small (one T4) or base (two T4s, hours)
     tokenizer: str = 'typescript-8k'      # the bundle's encoding: a name such as cl100k_base, or 'train' for a new one
-    batch_size: int = 512                 # pairs per step, over all processes
-    epochs: int = 5                       # times through the pairs; 0 sets no limit; more is mostly learning by heart
-    lr: float = 3e-3                      # learning rate at the peak
+    batch_size: int = 512                 # pairs per step, over all processes; with encoder the default means 64
+    epochs: int = 5                       # times through the pairs; 0 sets no limit; with encoder the default means 2
+    lr: float = 3e-3                      # learning rate at the peak; with encoder the default means 5e-5
     out: str = 'runs/typescript'          # run folder: settings, data, log, checkpoints, result and bundle
 
-    first: ClassVar[tuple[str, ...]] = ('source', 'held_out', 'size', 'minutes', 'out')
+    first: ClassVar[tuple[str, ...]] = ('source', 'held_out', 'encoder', 'size', 'minutes', 'out')
+    tuning: ClassVar[dict] = {'batch_size': 64, 'epochs': 2, 'lr': 5e-5}   # what defaults mean with `encoder`
 
     def __post_init__(self):
         super().__post_init__()
         if self.size not in SIZES: raise make_unknown_error('size', self.size, SIZES)
+        if self.encoder: self._set_tuning()
+
+    def _set_tuning(self):
+        "Read defaults as those of tuning; raises `UserError` for what an encoder does not leave open."
+        usual = {field.name: field.default for field in fields(self)}
+        for name in ('size', 'tokenizer', 'ternary', 'resume'):
+            if getattr(self, name) != usual[name]:
+                raise UserError(f"{name} must be {usual[name]!r} with encoder, which brings its own weights and shape, "
+                                f"got {getattr(self, name)!r}")
+        for name, value in self.tuning.items():
+            if getattr(self, name) == usual[name]: object.__setattr__(self, name, value)   # frozen for all others
+        check_together(self)
