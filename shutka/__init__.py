@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from . import history, instructions, typescript
+    from . import finetune, history, instructions, typescript
+    from .models.opening import Opened
     from .models.text_jepa import TextJEPA
 
-PRODUCTS = ('typescript', 'instructions', 'history')
+PRODUCTS = ('typescript', 'instructions', 'history', 'finetune')
 
 __all__ = ['load', *PRODUCTS]
 
@@ -33,7 +34,7 @@ def __dir__() -> list[str]: return [*__all__, '__version__']
 def load(
     path: str | Path,                # a bundle, or the folder of a run, a checkpoint or a text-JEPA
     bank: str | Path | None = None,  # folder of its memory, made if missing; None: a model without memory
-) -> TextJEPA:                       # in evaluation mode, on the CPU
+) -> TextJEPA | Opened:              # in evaluation mode, on the CPU; of a fine-tune: its `model` and `tokenizer`
     "A verified model, ready to `encode`; its memory, if a folder is given, is `model.predictor.memory_bank`."
     from shutka.export.bundle import load
     return load(path, bank)

@@ -101,14 +101,16 @@ def current(bank): return int((bank.store.encoder() or ('words 0',))[0].split()[
 def sync(bank, draw):
     place = bank.folder.parent/'src'
     place.mkdir(exist_ok=True)
-    for name in draw.sample('abcd', 2):
-        numbers = draw.sample(range(10**9), draw.randint(1, 4))
-        functions = (f'/** Gives number {n:09}. */\n'
-                     f'export function {draw.choice(NAMES)}(a: number) {{ return a + {n}; }}\n' for n in numbers)
-        (place/f'{name}.ts').write_text(''.join(functions))
-    changes = plan_sync(bank, f'dir:{place}')
+    changes = None
+    while not (changes and changes.detail):  # all that was drawn may have been deleted by hand before
+        for name in draw.sample('abcd', 2):
+            numbers = draw.sample(range(10**9), draw.randint(1, 4))
+            functions = (f'/** Gives number {n:09}. */\n'
+                         f'export function {draw.choice(NAMES)}(a: number) {{ return a + {n}; }}\n' for n in numbers)
+            (place/f'{name}.ts').write_text(''.join(functions))
+        changes = plan_sync(bank, f'dir:{place}')
     say(begins='sync', add=[row[:2] for row in changes.add], delete=changes.delete)
-    assert changes.detail and follow_source(bank, f'dir:{place}', False, lambda line: None)[1]
+    assert follow_source(bank, f'dir:{place}', False, lambda line: None)[1]
 
 
 def rebuild(bank, draw):
@@ -201,6 +203,7 @@ def in_the_ids(point, draw, bank): np.save = lambda f, ids: half(ids.tobytes(), 
 
 
 def in_a_reencoding(point, draw, bank):
+    for _ in range(10): do('add', bank, draw)   # more than a piece that the encoder to come has not read
     def progress(done, total):
         if (done == total) == ('all' in point) and draw.random() < .5: die(point)
     DO['reencode'] = lambda bank, draw: reencode(bank, draw, progress)

@@ -409,3 +409,30 @@ def test_a_finished_run_keeps_as_many_checkpoints_as_asked_for(tmp_path):
     assert load_checkpoint(tmp_path).step == 4 and len(list_checkpoints(tmp_path)) == 1
     remove_checkpoints(tmp_path, keep=9)
     assert len(list_checkpoints(tmp_path)) == 1
+
+
+def test_a_folder_of_another_name_is_no_checkpoint(folder):
+    "A copy that somebody made by hand is neither loaded, nor removed, nor in the way."
+    shutil.copytree(folder/'step-00000001', folder/'step-00000009 (copy)')
+    assert [path.name for path in list_checkpoints(folder)] == ['step-00000001', 'step-00000002']
+    save(folder, 3, keep=1)
+    assert load_checkpoint(folder).step == 3 and (folder/'step-00000009 (copy)').is_dir()
+
+
+def test_written_anew_means_the_new_one(tmp_path, monkeypatch):
+    "The power fails when both are there: the new one, by its name, and the one that stepped aside."
+    def save_number(number): save_checkpoint(tmp_path, 2, {'model': {'w': torch.tensor([number])}}, {})
+    def fails(folder): raise KeyboardInterrupt
+    save_number(1.)
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(module, 'fsync_dir', fails)
+        save_number(2.)
+    assert '.step-00000002.old' in names(tmp_path)
+    assert load_checkpoint(tmp_path).tensors('model')['w'] == 2
+    save_number(3.)
+    assert names(tmp_path) == ['LATEST', 'step-00000002'] and load_checkpoint(tmp_path).tensors('model')['w'] == 3
+
+
+def test_three_stay_unless_another_number_is_asked_for(tmp_path):
+    for step in range(1, 7): save(tmp_path, step)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [name_checkpoint(step) for step in (4, 5, 6)]

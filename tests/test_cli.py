@@ -73,7 +73,7 @@ def test_help_has_two_examples_that_can_be_typed_and_no_line_is_cut(path, capsys
     assert '...' not in text
     assert len(command.examples) >= 2 and all(example in text for example in command.examples)
     for example in command.examples:
-        typed = shlex.split(example.partition('#')[0].replace('"$(cat fixed.ts)"', 'text').partition('&&')[0])
+        typed = shlex.split(example.partition(' #')[0].replace('"$(cat fixed.ts)"', 'text').partition('&&')[0])
         typed = typed[typed.index('shutka'):][1 + len(words):]
         for file in ('assistant.zip', 'runs/typescript', 'runs/instructions', 'memory'):
             Path(file).mkdir(parents=True, exist_ok=True)
@@ -147,8 +147,9 @@ def test_full_disk():
 def test_broken_pipe():
     Path('texts.txt').write_text('a text\n' * 20_000)
     script = ("import sys, types; import numpy as np\n"
-              "m = types.ModuleType('shutka.export.bundle'); sys.modules['shutka.export.bundle'] = m\n"
-              "m.load = lambda path: types.SimpleNamespace(encode=lambda t, side: np.ones((len(t), 2), np.float32))\n"
+              "m = types.ModuleType('shutka.train.run'); sys.modules['shutka.train.run'] = m\n"
+              "model = types.SimpleNamespace(encode=lambda t, side: np.ones((len(t), 2), np.float32))\n"
+              "m.open_trained = lambda path, hub: types.SimpleNamespace(can_encode=True, model=model)\n"
               "from shutka.faces.cli import main; main()")
     pipe = f'{sys.executable} -c "$SCRIPT" encode model.zip -i texts.txt | head -n 1'
     done = subprocess.run(pipe, shell=True, text=True, capture_output=True, env={**os.environ, 'SCRIPT': script})
@@ -336,6 +337,9 @@ def model(monkeypatch):
     module.load, module.write_bundle = load, lambda run, out=None, bank=None: Path(out or f'{run}/bundle.zip')
     module.rebundle = lambda bundle, bank, path: Path(path)
     monkeypatch.setitem(sys.modules, 'shutka.export.bundle', module)
+    monkeypatch.setattr('shutka.train.run.open_trained',
+                        lambda path, device='cpu', hub='causal': types.SimpleNamespace(
+                            kind='text-jepa', can_encode=True, model=module.load(path)))
 
 
 def test_encode(model, capsys, monkeypatch):
@@ -369,7 +373,8 @@ def test_evaluate_and_bundle(model, capsys, monkeypatch):
     from small import SMALL
 
     from shutka.models.text_jepa import TextJEPA
-    sys.modules['shutka.export.bundle'].load = lambda path: TextJEPA(SMALL).eval()
+    monkeypatch.setattr('shutka.evaluate.comparison.open_embedder',
+                        lambda path: types.SimpleNamespace(model=TextJEPA(SMALL).eval(), kind='text-jepa'))
     Path('src/more.ts').write_text('''
         /** Takes one number from another. */
         export const minus = (a: number, b: number) => { const difference = a - b; return difference }

@@ -42,14 +42,14 @@ def models():
 @pytest.fixture
 def bundles(models, monkeypatch):
     "one.zip and two.zip as bundles; the list tells which were loaded."
-    module, loaded = types.ModuleType('shutka.export.bundle'), []
+    module, loaded = types.ModuleType('shutka.evaluate.comparison'), []
 
-    def load(path):
+    def open_embedder(path):
         if (text := Path(path).read_text()) not in models: raise UserError(f"{path} is damaged")
         loaded.append(text)
-        return models[text]
-    module.load = load
-    monkeypatch.setitem(sys.modules, 'shutka.export.bundle', module)
+        return types.SimpleNamespace(model=models[text])
+    module.open_embedder = open_embedder
+    monkeypatch.setitem(sys.modules, 'shutka.evaluate.comparison', module)
     for name in models: Path(f'{name}.zip').write_text(name)
     return loaded
 
@@ -197,7 +197,7 @@ def test_with_a_model(shutka, bundles):
     told = shutka('add', 'parse a date', 'sort the rows', '--model', 'one.zip')
     assert told == 'added memories 1 to 2 (operation 1); 2 memories in b\n'
     assert bundles == ['one']
-    assert '2 of 2 memories\n' in shutka('search', 'when is it') and bundles == ['one'] * 2  # remembered
+    assert '2 of 2 memories\n' in shutka('search', 'parse it') and bundles == ['one'] * 2  # remembered
     assert '2 of 2 memories\n' in shutka('search', 'sort', '--how', 'dense')
     del bundles[:]
     shutka('search', 'sort', '--how', 'words')

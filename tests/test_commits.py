@@ -22,7 +22,13 @@ from shutka.history import commit_file, diffs, merges, patches, pipes
 from shutka.history.commit_file import FileUpdate, dump_commit, scan_commit_file, write_commits
 from shutka.history.commits import read_commits
 from shutka.history.diffs import find_repeated
-from shutka.history.facts import score_complexity
+from shutka.history.facts import (
+    classify_message,
+    detect_language,
+    find_related_commits,
+    is_high_risk,
+    score_complexity,
+)
 from shutka.history.patches import read_numstat
 from shutka.history.stats import measure_repository
 from shutka.history.walk import walk_history
@@ -398,6 +404,17 @@ def test_settings_change_nothing(odd, records, tmp_path, monkeypatch):
     assert list(read_commits(odd)) == list(records.values())
 
 
+@pytest.mark.parametrize('variables', [
+    {'GIT_CONFIG_COUNT': '1', 'GIT_CONFIG_KEY_0': 'core.abbrev', 'GIT_CONFIG_VALUE_0': '20'},
+    {'GIT_CONFIG_GLOBAL': 'settings'}, {'GIT_DIFF_OPTS': '--unified=9'}])
+def test_variables_of_git_change_nothing(odd, records, tmp_path, monkeypatch, variables):
+    "They are those of whoever calls: a hook, an editor, a test."
+    (tmp_path/'settings').write_text('[core]\n abbrev = 20\n')
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(tmp_path/value) if value == 'settings' else value)
+    assert list(read_commits(odd)) == list(records.values())
+
+
 def test_attributes_of_the_repository_do_not_count(tmp_path):
     "They are those of whatever is checked out; the counts are those of a bare clone, in which there are none."
     s = Story()
@@ -767,3 +784,73 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert cli.run_command(['data', 'commits', 'nowhere', '-o', 'new.jsonl']) == 2
     assert 'nowhere' in capsys.readouterr().err and not Path('new.jsonl').exists()
     assert shutil.which('git') and len(walk_history(repo).nodes) == 5
+
+
+def test_the_committer_has_a_clock_of_their_own(tmp_path):
+    s = Story()
+    s.commit(b'main', b'a', ('a', b'1\n'), when=b'-0800')
+    s.stream = s.stream.replace(b'-0800\ncommitter', b'+0530\ncommitter')
+    [c] = read_commits(s.into(tmp_path/'repo.git'))
+    assert (c['author_timezone'], c['committer_timezone']) == ('+0530', '-0800')
+    wall = datetime.fromtimestamp(c['author_timestamp'], timezone(timedelta(hours=5, minutes=30)))
+    assert (c['work_hour'], c['day_of_week']) == (wall.hour, wall.weekday())
+
+
+@pytest.mark.parametrize('lines, files, high', [(500, 20, False), (501, 1, True), (1, 21, True), (0, 0, False)])
+def test_more_than_500_lines_or_20_files_are_a_risk(lines, files, high): assert is_high_risk(lines, files) == high
+
+
+def test_how_much_a_change_asks_of_its_reader():
+    scores = {(0, 0): 0, (250, 0): .3, (500, 25): .8, (5000, 500): 1, (0, 50): .4}
+    assert {key: score_complexity(*key) for key in scores} == pytest.approx(scores)
+    assert score_complexity(250, 0, True) == pytest.approx(.45) and score_complexity(500, 25, True) == 1
+
+
+@pytest.mark.parametrize('subject, body, kinds', [
+    ('fixup! a', '', 'is_fixup'), ('amend! a', '', 'is_fixup'), ('squash! a', '', 'is_squash'),
+    ('Squashed commits: a', '', 'is_squash'), ('a', 'Squashed commit of the following:\n\nb', 'is_squash'),
+    ('Revert "a"', '', 'is_revert'), ('a', 'This reverts commit 12.', 'is_revert'), ('Reverting a', '', ''),
+    ('a fixup! b', '', ''), ('Squashing bugs', '', '')])
+def test_what_a_message_says_of_its_commit(subject, body, kinds):
+    assert [kind for kind, so in classify_message(subject, body).items() if so] == kinds.split()
+
+
+def test_a_short_hash_that_two_commits_share_names_neither():
+    hashes = sorted(['abcdef1' + '0' * 33, 'abcdef1' + '1' * 33, '1234567' + '0' * 33])
+    assert find_related_commits('As in abcdef1, abcdef11 and 1234567', hashes) == [hashes[2], hashes[0]]
+
+
+@pytest.mark.parametrize('path, language', [
+    ('src/A.TS', 'typescript'), ('b.test.tsx', 'typescript'), ('Makefile', ''), ('a.py/README', ''), ('x.unknown', '')])
+def test_languages_by_suffix(path, language): assert detect_language(path) == language
+
+
+def test_lines_that_are_appended_reach_the_disk(tmp_path, monkeypatch):
+    repo, path = simple(3, tmp_path/'repo.git'), tmp_path/'commits.jsonl'
+    write_commits(repo, path)
+    path.write_bytes(b''.join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    flushed, fsync = [], os.fsync
+
+    def note(fd):
+        flushed.append((os.readlink(f'/proc/self/fd/{fd}'), len(path.read_bytes().splitlines())))
+        fsync(fd)
+    monkeypatch.setattr(os, 'fsync', note)
+    assert not write_commits(repo, path).rewritten
+    assert flushed == [(str(path), 3)]
+
+
+def test_lines_that_cannot_all_be_appended_leave_the_file_as_it_was(tmp_path, monkeypatch):
+    repo, path = simple(3, tmp_path/'repo.git'), tmp_path/'commits.jsonl'
+    write_commits(repo, path)
+    before = b''.join(path.read_bytes().splitlines(keepends=True)[:-1])
+    path.write_bytes(before)
+
+    def fills_the_disk(source, target, length):
+        target.write(source.read(100))
+        target.flush()
+        raise OSError(28, 'No space left on device')
+    with monkeypatch.context() as full, pytest.raises(OSError, match='No space left'):
+        full.setattr(commit_file.shutil, 'copyfileobj', fills_the_disk)
+        write_commits(repo, path)
+    assert path.read_bytes() == before
+    assert write_commits(repo, path) == FileUpdate(1, 2, 0, False)

@@ -35,7 +35,7 @@ def pool(n):
     queries, bodies = zip(*((f'alpha{i} beta', f'x{i} = gamma') for i in range(n)))
     return Pool(name='test', queries=queries, bodies=bodies)
 
-def constant(queries, bodies): return np.ones((len(queries), 8)), np.ones((len(bodies), 8))
+def constant(queries, bodies): return np.eye(8)[[0] * len(queries)], np.eye(8)[[0] * len(bodies)]   # exactly 1
 
 def test_importing_is_cheap():
     "Neither module may drag in the heavy packages."
@@ -183,3 +183,58 @@ def test_an_examination_depends_on_the_model_alone(small):
     code = f'from shutka.evaluate.comparison import evaluate_run; evaluate_run({out!r})'
     subprocess.run([sys.executable, '-c', code], env=env, check=True)
     assert read_result(out) == before
+
+
+# numbers that are known beforehand
+
+def test_measures_of_known_places():
+    "One right answer in place 1, 2, 5, 6, 10 or 11 of twelve."
+    for place, expected in ((1, (1, 1, 1, 1, 1)), (2, (1 / 2, 0, 1, 1, 1 / np.log2(3))),
+                            (5, (1 / 5, 0, 1, 1, 1 / np.log2(6))), (6, (1 / 6, 0, 0, 1, 1 / np.log2(7))),
+                            (10, (1 / 10, 0, 0, 1, 1 / np.log2(11))), (11, (1 / 11, 0, 0, 0, 0))):
+        found = measure_retrieval(np.eye(12)[[place - 1]])
+        assert found == pytest.approx(dict(zip(('mrr', 'r@1', 'r@5', 'r@10', 'ndcg@10'), expected)))
+
+def test_the_interval_is_as_wide_as_that_of_a_normal_distribution():
+    "Half of a thousand in place 1, half in place 2: a mean of .75, with a standard error of .25 / 1000 ** .5."
+    low, high = bootstrap_interval(np.repeat(np.eye(2), 500, axis=0), draws=4_000)
+    assert (low, high) == pytest.approx((.75 - 1.96 * .25 / 1000 ** .5, .75 + 1.96 * .25 / 1000 ** .5), abs=.001)
+
+def test_cosines_do_not_depend_on_lengths_and_a_zero_row_has_none():
+    g = np.random.default_rng(0)
+    x, y = g.normal(size=(5, 4)), g.normal(size=(6, 4))
+    np.testing.assert_allclose(of.cosine_matrix(x, y * g.uniform(1, 9, (6, 1))), of.cosine_matrix(x, y))
+    np.testing.assert_allclose(of.cosine_matrix(x, x).diagonal(), 1)
+    y[2] = 0
+    assert (of.cosine_matrix(x, y)[:, 2] == 0).all()
+
+def test_scores_are_standardized_by_query():
+    scores = np.array([[1., 2, 3], [100, 200, 600]])
+    found = standardize_scores(scores)
+    np.testing.assert_allclose(found.mean(1), 0, atol=1e-12)
+    np.testing.assert_allclose(found.std(1), 1)
+    np.testing.assert_allclose(found[0], [-1.5 ** .5, 0, 1.5 ** .5])
+
+def test_both_sides_have_an_equal_say():
+    "What is second in both is first in the sum, whichever units each side has."
+    lexical, dense = np.array([[9., 8, 1, 0]]), np.array([[.01, .08, .09, 0]])
+    fused = fuse_scores(lexical, dense)
+    assert fused.argmax() == 1 and fused.argmin() == 3
+    np.testing.assert_allclose(fused, fuse_scores(dense, lexical))
+    np.testing.assert_allclose(fused, fuse_scores(lexical * 1_000, dense))
+
+def test_the_hybrid_is_made_of_split_words_and_embeddings():
+    asked = Pool(name='split', queries=('parse date', 'sum of numbers', 'sort users'),
+                 bodies=('parseDate(text)', 'sumNumbers(list)', 'sortUsers(all)'))
+    rows = {row['method']: row for row in evaluate_retrieval(asked, {'dense': constant})}
+    assert rows['BM25']['mrr'] < rows['BM25 split']['mrr'] == rows['hybrid']['mrr'] == 1
+
+@pytest.mark.parametrize('shapes', [((2, 8), (2, 8)), ((4, 8), (4, 7)), ((3, 8), (4, 8)), ((4,), (4,))])
+def test_embeddings_of_a_wrong_shape_are_refused(shapes):
+    def encode(queries, bodies): return tuple(map(np.ones, shapes))
+    with pytest.raises(ValueError, match=r'must give two arrays of shape \(4, d\)'):
+        evaluate_retrieval(pool(4), {'dense': encode})
+
+@pytest.mark.parametrize('body, enters', [('{ return a(b(c)) }', False), ('{ return a(b(c(d))) }', True)])
+def test_a_body_of_five_words_is_enough_to_ask_about(body, enters):
+    assert len(make_pool([pair(0), pair(1), pair(2, body=body)], 'p').queries) == 2 + enters

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from judged import needs_node
+from judged import Strict, needs_node
 from small import SMALL
 
 from shutka.core.errors import UserError
@@ -57,17 +57,19 @@ def test_evaluated_and_resumed(capfd):
     settings = EvaluateSettings(bundle='model.zip', bank='bank', items=2, n=2, k=2, out='out')
     evaluation = evaluate_model(settings)
     said = capfd.readouterr().out
-    for words in ('6 tasks, 2 answers to each', 'it writes', 'pieces of code in its memory: 4', 'no source was given'):
+    for words in ('6 tasks, 2 answers to each', 'it writes', 'no source was given',
+                  'pieces of code in its memory: 1; left out, since they answer a task: 3'):
         assert words in said
     assert [(row['suite'], row['method'], row['items']) for row in evaluation.suites] == [
         (suite, method, 2) for suite in SUITES for method in METHODS]
     passed = {method: sum(row['passed'] for row in evaluation.rows if row['method'] == method) for method in METHODS}
-    assert passed['model'] == passed['shuffled'] == 0 < passed['retrieval only']
+    assert not any(passed.values())   # the memory's own answers to the tasks were left out
     shown = evaluation._repr_markdown_()
     assert '| retrieval only | ' in shown and 'of the answers of the model, 0.0% pass' in shown
     assert len(repr(evaluation)) < 400
     result, kept = read_json('out/result.json'), read_json('out/suites.json')
-    assert result == {'status': 'ok', 'suites': evaluation.suites, 'retrieval': [], 'representation': {}}
+    assert result == {'status': 'ok', 'suites': evaluation.suites, 'retrieval': [], 'representation': {},
+                      'notes': []}
     assert kept == {'k': 2, 'summary': evaluation.suites, 'rows': evaluation.rows}
     assert '<h2>programming</h2>' in Path('out/suites.html').read_text()
 
@@ -99,8 +101,9 @@ def test_a_model_that_cannot_write(capfd, pairs):
 @pytest.mark.net
 @needs_node
 @pytest.mark.parametrize('bundle, told', [
-    ('nowhere.zip', 'nowhere.zip does not exist'), ('nowhere', 'nowhere does not exist'),
-    ('causal', 'bundle must be a text-JEPA'), ('empty', 'must be a bundle'),
+    ('nowhere.zip', 'nowhere.zip does not exist'), ('nowhere', 'nowhere does not exist; .* named hf:nowhere'),
+    ('causal', 'must hold a model that is whole'), ('empty', 'must be a bundle'),
+    ('http://localhost:1/v1#a', 'bundle must be a model that writes'),
 ])
 def test_no_model_of_ours(bundle, told):
     Path('empty').mkdir()
@@ -108,6 +111,92 @@ def test_no_model_of_ours(bundle, told):
     Path('causal/config.json').write_text('{}')
     with pytest.raises(UserError, match=told): evaluate_model(EvaluateSettings(bundle=bundle, out='out'))
     assert not Path('out').exists()
+
+
+def train_small_writer(folder: str, instructions: bool):
+    "A tiny Llama, with or without a chat template, that was never trained."
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from shutka.models.lm_tokenizers import train_tokenizer
+    tokenizer = train_tokenizer(['function add(a: number) { return a } user: assistant:'] * 9, size=320)
+    if instructions:
+        tokenizer.chat_template = ("{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
+                                   "{% if add_generation_prompt %}[assistant] {% endif %}")
+    torch.manual_seed(0)
+    shape = LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+                        num_attention_heads=2, num_key_value_heads=1, bos_token_id=0, eos_token_id=0)
+    LlamaForCausalLM(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.net
+@needs_node
+@pytest.mark.parametrize('instructions', [True, False])
+def test_a_causal_model_sits_the_suites(capfd, instructions):
+    train_small_writer('causal', instructions)
+    train_small_writer('untouched', not instructions)
+    with Bank('bank') as bank: bank.add([read_suite('programming')[0].reference, 'const unrelated = 1'])
+    settings = dict(bundle='causal', base='untouched', bank='bank', suites='programming', items=2, n=2, k=2, tokens=8)
+    evaluation = evaluate_model(EvaluateSettings(out='out', **settings))
+    assert 'left out, since they answer a task: 1' in capfd.readouterr().out
+    assert [row['method'] for row in evaluation.suites] == ['model', 'base', 'retrieval only', 'shuffled']
+    assert '| cases right | tasks |' in evaluation._repr_markdown_()
+    assert {row['cases'] for row in evaluation.suites} == {2 * sum(len(t.cases) for t in read_suite('programming')[:2])}
+    with pytest.raises(UserError, match="source must be '' for a causal model"):
+        evaluate_model(EvaluateSettings(out='elsewhere', source='dir:bank', **settings))
+    with pytest.raises(UserError, match='base must be a model that `shutka serve` takes, and nowhere'):
+        evaluate_model(EvaluateSettings(out='elsewhere', **settings | {'base': 'nowhere'}))
+
+
+def test_a_memory_of_which_nothing_is_left_is_one(monkeypatch):
+    monkeypatch.setattr('shutka.evaluate.model.install_judge', lambda: None)
+    monkeypatch.setattr('shutka.evaluate.model.Judge', Strict)
+    train_small_writer('causal', instructions=True)
+    with Bank('bank') as bank: bank.add(read_suite('programming')[0].reference)
+    found = evaluate_model(EvaluateSettings(bundle='causal', bank='bank', suites='programming', items=1, n=1, k=1,
+                                            temperature=0, tokens=4, out='out'), watch=lambda rows, total: rows)
+    assert [row['method'] for row in found.suites] == METHODS
+
+
+def save_short_gpt(folder: str, positions: int):
+    "A GPT-2 with few positions, beyond which it has no numbers at all."
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from shutka.models.lm_tokenizers import train_tokenizer
+    tasks = read_suite('programming')
+    tokenizer = train_tokenizer([f'/** {task.prompt} */ {task.signature}' for task in tasks] * 9, size=900)
+    torch.manual_seed(0)
+    shape = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=positions,
+                       eos_token_id=0, bos_token_id=0)
+    GPT2LMHeadModel(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def test_what_does_not_fit_into_few_positions_is_counted(monkeypatch):
+    monkeypatch.setattr('shutka.evaluate.model.install_judge', lambda: None)
+    monkeypatch.setattr('shutka.evaluate.model.Judge', Strict)
+    save_short_gpt('short', 64)
+    said, asked = [], dict(bundle='short', suites='programming', n=1, k=1, temperature=0, tokens=24)
+    evaluate = lambda **more: evaluate_model(EvaluateSettings(**asked | more), said.append, lambda rows, total: rows)
+    found = evaluate(out='out')
+    tasks = len(read_suite('programming'))
+    no_room, short = (int(line.split(': ')[1].split()[0]) for line in found.notes)
+    assert set(found.notes) < set(said) and found.notes == read_json('out/result.json')['notes']
+    assert found.notes[0] == (f'tasks that do not fit and count as failed: {no_room} of {tasks}; '
+                              f'the model reads and writes 64 tokens at most')
+    assert 0 < no_room < tasks and 0 < short and found.notes[1] in found._repr_markdown_()
+    failed = [row for row in found.rows if row['method'] == 'model' and row['answers'][0]['code'] == '']
+    assert len(failed) == no_room and not any(row['parses'] for row in failed)
+    # memories go before the answer does
+    with Bank('bank') as bank: bank.add('const text = 1 // number string array the a of ' + 'unrelated, more ' * 40)
+    save_short_gpt('longer', 160)
+    found = evaluate(out='memory', bundle='longer', base='short', bank='bank')
+    assert found.notes[0].startswith('memories left out, since they would have taken the room of the answer: ')
+    assert [line for line in found.notes if line.startswith('base: tasks that do not fit')]
+    save_short_gpt('shortest', 8)
+    with pytest.raises(UserError, match='must fit into the model, and none does: the model reads and writes 8 tokens'):
+        evaluate(out='nothing', bundle='shortest')
+    assert not Path('nothing').exists()
 
 
 def test_refused_before_anything(monkeypatch):

@@ -276,8 +276,9 @@ def test_minutes_end_a_session_and_the_next_one_goes_on(tmp_path):
     "No phase is left before its steps are done, and each session cools down."
     phases, rows = [replace(p, steps=40, warmup=0) for p in PHASES], []
     while not rows or rows[-1]['end'] == 'minutes':
-        rows += run(tmp_path, phases, Model(seed=len(rows)), clock=count(1_000).__next__, minutes=.5)
-        assert 'end' in rows[-1]
+        session = run(tmp_path, phases, Model(seed=len(rows)), clock=count(1_000).__next__, minutes=.5)
+        assert 'end' in session[-1]
+        rows += session
     ends = [(r['phase'], r['step'], r['end']) for r in rows if 'end' in r]
     assert [end for *_, end in ends].count('minutes') >= 2 and ends[0][0] == 'head'
     steps = [('head', i) for i in range(1, 41)] + [('all', i) for i in range(41, 81)]
@@ -633,6 +634,47 @@ def test_nothing_is_saved_while_losses_are_bad(tmp_path):
     for row in fit(Model(), [replace(PHASES[0], loss=breaking(float('nan'), 6, 7))], tmp_path, Session(save_every=0)):
         kept[row['step']] = load_checkpoint(tmp_path).step   # what was saved before this row
     assert (kept[7], kept[8], kept[9], kept[10]) == (6, 6, 6, 9)
+
+
+# Two phases, and two sessions
+
+def test_a_phase_without_a_score_is_not_checked_before_it_begins(tmp_path):
+    "A check takes minutes; only one that judges is asked about the weights that a phase begins with."
+    asked = []
+    phase = replace(PHASES[1], steps=4, check=lambda model: asked.append(1) or {'size': 1.})
+    run(tmp_path, [replace(PHASES[0], steps=3), replace(phase, every=2)])
+    assert len(asked) == 2
+
+def test_what_is_done_before_the_first_step_takes_time_too(tmp_path):
+    now = [0.]
+    class Large(Model):
+        def to(self, device):
+            now[0] += 90
+            return super().to(device)
+    rows = run(tmp_path, PHASES[:1], Large(), clock=lambda: now[0])
+    assert rows[0]['seconds'] == 90
+
+def test_losses_that_were_bad_in_one_phase_are_not_counted_in_the_next(tmp_path):
+    nan = float('nan')
+    rows = run(tmp_path, [replace(PHASES[0], loss=breaking(nan, 24)), replace(PHASES[1], loss=breaking(nan, 0, 1))])
+    assert [r['step'] for r in rows if r['loss'] is None] == [25, 26, 27]
+    assert not [r for r in rows if 'back' in r] and rows[-1]['step'] == 60
+
+def test_a_phase_is_judged_by_its_own_scores(tmp_path):
+    "The second has another measure, in which .1 is little and .5 is much."
+    first = replace(PHASES[0], every=5, check=wave(.9, .8, .95, .7, .6), score='score')
+    second = replace(PHASES[1], every=7, check=wave(.1, .2, .3, .5, .4, .3), score='score', patience=3)
+    rows = run(tmp_path, [first, second], model := Model())
+    assert (rows[-1]['step'], rows[-1]['end']) == (60, 'steps')
+    assert weight(model) == [r['weight'] for r in rows if r['step'] == 46][0]
+
+def test_the_time_of_a_phase_is_counted_from_its_begin(tmp_path):
+    "The second half of a session is a whole phase: its rate begins at the peak, and cools down once."
+    phases = [replace(PHASES[0], steps=0, warmup=0, until=.5), replace(PHASES[1], steps=0)]
+    rows = run(tmp_path, phases, clock=count().__next__, minutes=1)
+    rates = [r['lr'] for r in rows if r['phase'] == 'all']
+    assert 10 < len(rates) < len(rows) - 10 and rates == sorted(rates, reverse=True)
+    assert rates[0] > .97 * PHASES[1].lr and rates[-1] < .2 * PHASES[1].lr
 
 
 # A step that hangs

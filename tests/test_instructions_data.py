@@ -12,11 +12,11 @@ from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl, write_jsonl
 from shutka.data.markdown import extract_code
 from shutka.data.pairs import Report, collect_pairs
+from shutka.evaluate.decontamination import decontaminate, read_suite_texts
 from shutka.faces import cli
 from shutka.instructions.answers import make_answer_pair, make_record_pair
 from shutka.instructions.collection import check_instructions, collect_instructions
 from shutka.instructions.commit_pairs import clean_message
-from shutka.instructions.decontamination import decontaminate, read_suite_texts
 from shutka.instructions.wording import LeftOut, clean_words
 
 ADD = 'export function add(a: number, b: number) { return a + b; }\n'

@@ -23,3 +23,17 @@ def test_the_split_rival_counts_length_fully():
     split = [[split_words(text) for text in texts] for texts in (QUERIES, BODIES)]
     first = {b: score_bm25(*split, b=b).argmax(1).tolist() for b in (0, 1)}
     assert first == {0: [0, 0, 2, 3], 1: [0, 1, 2, 3]} and rows['BM25 split']['mrr'] == 1
+
+
+def test_the_plain_rival_holds_length_against_a_candidate_and_counts_repetitions():
+    "By its defaults: with b = 0 the long body would tie with the short one, with k1 = 0 a word said thrice with one."
+    words = [['date', *'abcdefgh'], ['date', 'a'], ['none', 'at', 'all']]
+    long, short, none = score_bm25([['date']], words)[0]
+    assert short > long > none == 0
+    thrice, once, _ = score_bm25([['date']], [['date', 'date', 'date'], ['date', 'b', 'c'], ['d', 'e', 'f']])[0]
+    assert thrice > once
+
+
+def test_a_word_of_every_candidate_still_counts():
+    "Lucene's variant gives no word a weight of zero or less: one that most have tells them from those without."
+    assert (score_bm25([['a']], [['a', 'b'], ['a', 'c'], ['a', 'd']])[0] > 0).all()

@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 from shutka.core.errors import Diverged, OutOfMemory, UserError
 from shutka.models.recompute import MicroBatches
 from shutka.train.checkpoint import load_checkpoint, write_manifest
-from shutka.train.position import Position, halve_micro_batches, judge_step
+from shutka.train.position import Position, halve_micro_batches, is_out_of_memory, judge_step
 from shutka.train.saver import Saver, go_back
 from shutka.train.step import clip_gradients, join_processes, seed_step
 from shutka.train.trainer import Session, Trainer
@@ -167,3 +167,20 @@ def test_weights_move_by_the_learning_rate_of_their_step(tmp_path):
     rows = run(tmp_path, [replace(PHASES[0], warmup=25, weight_decay=0.)], model, stop=lambda: calls() == 1)
     moved = (model.head.weight - before.head.weight).abs().max().item()
     assert moved == pytest.approx(rows[0]['lr'], rel=.01) and rows[0]['lr'] == pytest.approx(.01 / 25)
+
+
+def test_a_run_may_go_on_in_another_precision(tmp_path):
+    "One that began in full precision has no scale of gradients to go on with."
+    calls = count(1).__next__
+    first = run(tmp_path, PHASES[:1], stop=lambda: calls() == 5)
+    rest = run(tmp_path, PHASES[:1], Model(seed=3), precision='fp16')
+    assert [r['step'] for r in first + rest] == list(range(1, 26)) and rest[-1]['loss'] < first[0]['loss']
+
+
+@pytest.mark.parametrize('error, lacks', [
+    (MemoryError(), True), (torch.cuda.OutOfMemoryError('90 GiB'), True),
+    (RuntimeError('[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory'), True),
+    (RuntimeError('CUDA error: out of memory'), True), (RuntimeError('CUBLAS_STATUS_ALLOC_FAILED'), True),
+    (RuntimeError('CUDA calloc failed'), True), (RuntimeError('CUDA error: an illegal memory access'), False),
+    (ValueError('DefaultCPUAllocator'), False), (KeyError('memory'), False)])
+def test_lack_of_memory_is_known_by_what_is_raised(error, lacks): assert is_out_of_memory(error) == lacks

@@ -60,7 +60,7 @@ def test_offline_and_again_with_a_model(capfd):
     said = capfd.readouterr().out
     assert 'made vectors for 14 memories' in said and 'search: hybrid, no faults' in said
     _, still, drawn = shown('display_data')
-    assert 'src="data:image/png;base64,' in still['text/html'] and 'image/png' in drawn
+    assert 'src="data:image/svg+xml;base64,' in still['text/html'] and 'image/png' in drawn
 
 
 def test_refused(capfd):

@@ -50,6 +50,13 @@ def test_no_stored_error(path):
 
 
 @every_notebook
+def test_no_stored_warning(path):
+    "Warnings and bars name paths and times of one machine."
+    texts = [json.dumps(output) for output in outputs(path)]
+    assert [text for text in texts if '"stderr"' in text or re.search(r'site-packages|/tmp/tmp', text)] == []
+
+
+@every_notebook
 def test_small(path):
     assert path.stat().st_size <= LARGEST_NOTEBOOK
     assert max((len(json.dumps(output)) for output in outputs(path)), default=0) <= LARGEST_OUTPUT

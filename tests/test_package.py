@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DEVELOPMENT = ('nbdev', 'fastcore', 'execnb', 'jupytext', 'pytest')
 UNWANTED = ('.*', '__pycache__', '*.egg-info', 'build', 'dist', 'node_modules', 'demo', 'runs', 'scratch')
-CONTENT = ('**/*.py', 'py.typed', 'bundled/**/*', 'evaluate/judge/[!.]*', 'evaluate/suites/*.json', 'export/image.txt')
-REQUIREMENTS = ('requirements', 'qdrant_requirements', 'serve_requirements', 'embeddings_requirements')
+CONTENT = ('**/*.py', 'py.typed', 'bundled/**/*', 'evaluate/judge/[!.]*', 'evaluate/suites/*.json', 'export/image.txt',
+           'generate/linter/*')
+REQUIREMENTS = [f'{extra}requirements' for extra in ('', 'gguf_', 'generate_', 'qdrant_', 'serve_', 'voices_')]
 
 
 def check(*command, **options) -> str:

@@ -2,7 +2,7 @@
 import pytest
 
 from shutka.data.pairs import clean_doc, extract_pairs
-from shutka.data.records import Document
+from shutka.data.records import Document, assemble_code
 
 MARKED = {
     'a decorator': 'class A {\n  /** Own. */\n  @bound draw() { return this.a.b }\n}',
@@ -86,6 +86,14 @@ def test_functions_that_are_found(code):
     pair = read('/** Own. */\n' + code)[-1]
     assert (pair['name'], pair['body']) == FOUND[code] and pair['form'] in ('function', 'arrow')
     assert pair['doc'] == ('' if pair['name'] in ('g', 'A.f') else 'Own.')
+
+
+@pytest.mark.parametrize('code', [
+    *(code for code in FOUND if ' { g: ' not in code and 'class A' not in code),
+    'type Shape<T> = { area: T; name: string }', 'interface Shape { area: number; name: string }',
+    'function walk(a: A) { return a.b }'])
+def test_signature_and_body_make_the_code_again(code):
+    assert ' '.join(assemble_code(read(code)[-1]).split()) == ' '.join(code.split())
 
 
 @pytest.mark.parametrize('code', [

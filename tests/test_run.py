@@ -114,8 +114,8 @@ def wait_for_step(process, recipe, after):
     while process.poll() is None and last_step(recipe) <= after: time.sleep(.002)
 
 @pytest.mark.parametrize('world, kills', [
-    (1, 3),
-    (2, 1),
+    (1, 2),
+    pytest.param(2, 1, marks=pytest.mark.faults),
     pytest.param(1, 20, marks=pytest.mark.faults),
     pytest.param(2, 20, marks=pytest.mark.faults),
 ])
@@ -214,7 +214,7 @@ def test_two_processes_train_as_one(small, children):
             assert b.get(key, 0) == expected, (a['step'], key)
 
 
-@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize('processes', [1, pytest.param(2, marks=pytest.mark.faults)])
 def test_a_failure_is_the_same_error_here(small, processes):
     "A learning rate that breaks training, and a file that is gone."
     recipe = small(lr=1e30, processes=processes)
@@ -244,7 +244,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(small, monkeypatch, processe
 
 def test_a_session_that_is_over_leaves_a_model_and_goes_on(small):
     "Two sessions with little time, then one with enough."
-    recipe = small(steps=0, epochs=30, minutes=.4)
+    recipe = small(steps=0, epochs=30, minutes=.6)
     found = launch(recipe)
     assert found['status'] == 'budget' and rows_of(recipe)[-1]['end'] == 'minutes' and has_model(recipe)
     steps = found['steps']
@@ -256,13 +256,13 @@ def test_a_session_that_is_over_leaves_a_model_and_goes_on(small):
 
 def test_two_processes_agree_on_the_end_of_a_session(small):
     "A limit in time only: both end at the same step, with the same learning rates, and there is a model."
-    recipe = small(steps=0, epochs=0, minutes=.4, processes=2)
+    recipe = small(steps=0, epochs=0, minutes=.8, processes=2)
     assert launch(recipe)['status'] == 'trained'
     assert [r['end'] for r in rows_of(recipe) if 'end' in r] == ['minutes', 'minutes']
     assert has_model(recipe)
 
 def test_a_budget_of_two_processes_is_no_failure(small):
-    recipe = small(steps=0, epochs=60, minutes=.4, processes=2)
+    recipe = small(steps=0, epochs=60, minutes=.8, processes=2)   # two of them take half of that to start
     found = launch(recipe)
     assert found['status'] == 'budget' and found['error'] is None and has_model(recipe)
 
@@ -307,7 +307,7 @@ def test_one_process_that_runs_out_of_memory_makes_all_use_smaller_pieces(small,
     assert run_training(whole.settings.out) == 0
     assert [r['loss'] for r in rows_of(recipe)] == pytest.approx([r['loss'] for r in rows_of(whole)], rel=1e-4)
 
-@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize('processes', [1, pytest.param(2, marks=pytest.mark.faults)])
 def test_one_example_that_does_not_fit_ends_it(small, monkeypatch, processes):
     recipe = small(processes=processes)
     monkeypatch.setenv('REFUSE', '0')
@@ -317,7 +317,7 @@ def test_one_example_that_does_not_fit_ends_it(small, monkeypatch, processes):
     assert result['status'] == 'failed' and result['error'].startswith('OutOfMemory: ')
 
 
-@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize('processes', [1, pytest.param(2, marks=pytest.mark.faults)])
 def test_a_step_that_hangs_is_tried_once_more(small, monkeypatch, capsys, processes):
     whole, recipe = small('whole'), small(processes=processes)
     monkeypatch.setenv('HANG_AT', '3')
@@ -521,13 +521,24 @@ def test_numbers_are_measured_on_what_was_saved_and_that_is_the_best(small, pati
     assert result['kept_step'] == (began if best['step'] <= began else best['step'])
     assert result['steps'] == rows_of(recipe)[-1]['step']
     if lr == 3.: assert best['mrr'] > last['mrr']
-    assert result['metrics']['loss'] == [r for r in rows_of(recipe) if r['step'] == result['kept_step']][0]['loss']
+    kept = [r for r in rows_of(recipe) if r['step'] == result['kept_step']][0]
+    # weights that no step of the last phase has made better have no loss of it
+    assert result['metrics'].get('loss') == (kept['loss'] if kept['phase'] == last['phase'] else None)
+    assert (lr != 3.) == (kept['phase'] == last['phase'])
 
 def test_a_session_that_is_over_saves_the_best_model_so_far_and_resumes_from_the_last(small):
-    recipe = small(steps=0, epochs=30, minutes=.4, lr=3.)
+    recipe = small(steps=0, epochs=30, minutes=.6, lr=3.)
     assert launch(recipe)['status'] == 'budget'
-    result, best = result_of(recipe), best_row(recipe)
-    assert (result['metrics']['mrr'], result['kept_step']) == (best['mrr'], best['step']) != (0, result['steps'])
+    result, best, last = result_of(recipe), best_row(recipe), rows_of(recipe)[-1]
+    # How far it comes, and so whether the best weights are the last ones, the machine decides. One that is quick
+    # enough begins the last phase, with the best weights of the one before; its blocks take part from then on, so
+    # what is measured of them is not the number in the row of that step.
+    began = max((r['step'] for r in rows_of(recipe) if r['phase'] != last['phase']), default=0)
+    assert result['kept_step'] == (began if best['step'] <= began else best['step'])
+    phase, = (p for p in recipe.build_training()[1] if p.name == last['phase'])
+    checked = phase.check(model_of(recipe).eval())
+    assert {name: result['metrics'][name] for name in checked} == checked   # of the artefact
+    if best['phase'] == last['phase']: assert result['metrics']['mrr'] == best['mrr']
     found = newest_checkpoint(recipe)
     assert found.step == result['steps'] and found.state['within']
 

@@ -34,14 +34,18 @@ TEXTS = {int: [('1e1', 10), ('8', 8)], float: [('1e-1', .1), ('.2', .2)],
 # Values out of range, where there is a range; a number may be below zero in none of them.
 OUT_OF_RANGE = {'lr': [0, -1], 'ternary': [.5, -.1], 'fim': [1.5, -.5], 'batch_size': [1, 0], 'tokens': [0],
                 'temperature': [3, -1], 'n': [0], 'k': [0, 99], 'optimizer': ['adam'], 'size': ['huge'], 'seed': [-1],
+                ('finetune', 'batch_size'): [0, -1],   # a step may have several times as many rows
                 'learn': ['nothing'], 'out': [''], 'base_dir': [''], 'repo': [''], 'query': [''], 'suites': ['singing']}
 # Settings that go together: the text of one needs the other.
 TOGETHER = {('memory', 'before'): {'after': '20'}, ('memory', 'after'): {'before': '20'},
             ('typescript', 'shard'): {'processes': 2}, ('instructions', 'shard'): {'processes': 2},
+            ('finetune', 'processes'): {'batch_size': 40},
             ('typescript', 'processes'): {'batch_size': 40}, ('instructions', 'processes'): {'batch_size': 40},
             ('evaluate', 'n'): {'k': 1}, ('evaluate', 'k'): {'n': 10}}
 FREE_TEXT = {'size', 'optimizer', 'learn', 'suites'}   # a number is no name of these
-SMALL = {('evaluate', 'k'): [('2', 2)], ('evaluate', 'temperature'): [('1e-1', .1)]}
+NOT_OFFERED = {('finetune', 'ternary'), ('finetune', 'shard'), ('finetune', 'resume')}   # only their defaults will do
+SMALL = {('finetune', 'max_length'): [('2e1', 20)], ('evaluate', 'memories'): [('tool', 'tool')],
+         ('evaluate', 'k'): [('2', 2)], ('evaluate', 'temperature'): [('1e-1', .1)]}
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +97,7 @@ def test_what_papermill_makes_of_a_text(notebook, name, type_):
 
 @every_parameter
 def test_a_value_out_of_range(notebook, name, type_, capsys):
-    values = OUT_OF_RANGE.get(name, [-1] if type_ in (int, float) else [])
+    values = OUT_OF_RANGE.get((notebook, name)) or OUT_OF_RANGE.get(name, [-1] if type_ in (int, float) else [])
     for value in values:
         refuse(lambda: KINDS[notebook](**defaults(notebook) | {name: value}), name)
         refuse(lambda: read_settings(KINDS[notebook], defaults(notebook) | {name: _resolve_type(str(value))}), name)
@@ -102,7 +106,7 @@ def test_a_value_out_of_range(notebook, name, type_, capsys):
 
 @every_parameter
 def test_a_text_that_can_only_mean_one_thing(notebook, name, type_):
-    if name in FREE_TEXT: return
+    if name in FREE_TEXT or (notebook, name) in NOT_OFFERED: return
     together = TOGETHER.get((notebook, name), {})
     for text, meant in SMALL.get((notebook, name), TEXTS[type_]):
         for value in (text, _resolve_type(text)):

@@ -153,6 +153,16 @@ def test_git_refuses(tmp_path):
         with pytest.raises(UserError, match=words): open_source(spec)
 
 
+def test_a_revision_is_no_option(tmp_path):
+    "A branch may begin with a dash, as `git push` from elsewhere makes one; what git takes for an option is none."
+    put(tmp_path/'a.ts', 'one')
+    commit(tmp_path)
+    subprocess.run(['git', '-C', tmp_path, 'update-ref', 'refs/heads/-all', 'HEAD'], check=True)
+    assert [d['text'] for d in open_source(f'git:{tmp_path}@-all')] == ['one']
+    for revision in ('--all', '--branches', '--glob=*', '-h'):
+        with pytest.raises(UserError, match='has no commit'): open_source(f'git:{tmp_path}@{revision}')
+
+
 # npm
 
 def test_a_range_is_resolved_and_an_exact_version_kept(tmp_path, npm, monkeypatch):

@@ -86,15 +86,16 @@ def test_references_and_their_calls_type_check(suite, judge):
 
 @pytest.mark.net
 @needs_node
-def test_nothing_scores_by_chance(judge):
+@pytest.mark.parametrize('tasks', [TASKS[::4], pytest.param(TASKS, marks=pytest.mark.faults)], ids=['some', 'all'])
+def test_nothing_scores_by_chance(judge, tasks):
     "Empty answers, answers to other items and answers that say PASS."
     reference = lambda task, n: [task.reference] * n
     says_pass = lambda task, n: [f'console.log("PASS"); function {task.id}() {{ return "PASS" }}'] * n
-    methods = {'empty': lambda task, n: [''] * n, 'shuffled': shuffle_answers(reference, TASKS), 'PASS': says_pass}
-    rows = list(run_suites(methods, TASKS, judge, seconds=.5))
+    methods = {'empty': lambda task, n: [''] * n, 'shuffled': shuffle_answers(reference, tasks), 'PASS': says_pass}
+    rows = list(run_suites(methods, tasks, judge, seconds=.5))
     assert [(row['method'], row['id']) for row in rows if row['passed']] == []
     parses = {method: sum(row['parses'] for row in rows if row['method'] == method) for method in methods}
-    assert parses == {'empty': 0, 'shuffled': len(TASKS), 'PASS': len(TASKS)}
+    assert parses == {'empty': 0, 'shuffled': len(tasks), 'PASS': len(tasks)}
 
 
 @pytest.mark.net
@@ -164,7 +165,8 @@ def test_summary():
     [got] = summarize_suites([row, row | dict(id='b', passed=0)], k=2)
     assert [got[key] for key in ('items', 'pass@1', 'pass@2', 'parses', 'types')] == [2, .25, .5, 1, .5]
     assert got['low'] < .25 < got['high']
-    assert '| m | 100.0 | 50.0 | 25.0 |' in suites_table([row, row | dict(id='b', passed=0)], k=2)
+    table = suites_table([row | dict(answers=[dict(right=3), dict(right=2)]), row | dict(id='b', passed=0)], k=2)
+    assert '| m | 100.0 | 50.0 | 41.7 (5 of 12) | 1 | 25.0 |' in table
 
 
 # ---- what is refused, and what answers may look like

@@ -1,6 +1,7 @@
-"""Ask a bundle for code, over HTTP as an editor does: start the server, ask, print the answer, and stop the server.
+"""Ask a model for code, over HTTP as an editor does: start the server, ask, print the answer, and stop the server.
 
     python tools/ask.py demo/shutka.zip 'shortest path between two nodes'
+    python tools/ask.py demo/finetune --bank demo/memory 'shortest path between two nodes'
 """
 import json
 import subprocess
@@ -15,12 +16,14 @@ def find_address(lines) -> str:
     return next(word for word in words if word.startswith('http://') and word.endswith('/v1'))
 
 
-def main(bundle: str, question: str):
-    command = [sys.executable, '-m', 'shutka.faces.cli', 'serve', bundle, '--port', '0']
+def main(*model: str, question: str):
+    command = [sys.executable, '-m', 'shutka.faces.cli', 'serve', *model, '--port', '0']
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        url = f'{find_address(server.stdout)}/chat/completions'
-        body = {'model': 'shutka-v2', 'max_tokens': 80, 'temperature': 0,
+        address = find_address(server.stdout)
+        url = f'{address}/chat/completions'
+        with urllib.request.urlopen(f'{address}/models', timeout=60) as response: models = json.load(response)['data']
+        body = {'model': models[0]['id'], 'max_tokens': 160, 'temperature': 0,
                 'messages': [{'role': 'user', 'content': question}]}
         request = urllib.request.Request(url, json.dumps(body).encode(), {'Content-Type': 'application/json'})
         began = time.monotonic()
@@ -34,5 +37,5 @@ def main(bundle: str, question: str):
 
 
 if __name__ == '__main__':
-    if len(sys.argv) != 3: sys.exit(__doc__)
-    main(*sys.argv[1:])
+    if len(sys.argv) not in (3, 5): sys.exit(__doc__)
+    main(*sys.argv[1:-1], question=sys.argv[-1])

@@ -113,7 +113,8 @@ def shorten_middle(
 def plot_map(
     points,        # (n, 2)
     labels: list,  # one per point, by which it is coloured
-    rings=(),      # (m, 2): ringed, and numbered from 1
+    rings=(),      # (m, 2): ringed
+    numbers=(),    # m, beside the rings; none: from 1
 ):                 # a figure
     "Points in a plane, coloured by label, some of them ringed; raises `UserError` without points."
     from matplotlib.patheffects import withStroke
@@ -129,7 +130,7 @@ def plot_map(
     for label, mine in sorted(members.items(), key=lambda pair: -len(pair[1])):   # small groups on top of large ones
         dots[label] = ax.scatter(*points[mine].T, s=size, color=colours[label], alpha=.7, linewidths=0)
     ax.scatter(*rings.T, s=70, facecolors='none', edgecolors=INK, linewidths=1)
-    for number, at in enumerate(rings, 1):
+    for number, at in zip(numbers or range(1, len(rings) + 1), rings):
         ax.annotate(str(number), at, (5, 4), textcoords='offset points', fontsize=8, color=INK,
                     path_effects=[withStroke(linewidth=2, foreground='white')])
     ax.set(xticks=[], yticks=[], aspect='equal', adjustable='datalim')   # distances mean something, places do not

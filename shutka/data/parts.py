@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEWEST_QUESTIONS', 'CORPUS_PARTS', 'HELD_OUT_FILES', 'HELD_OUT_SHARE', 'parse_held_out', 'choose_held_out',
-           'draw_validation', 'check_patience', 'leave_out_seen', 'collect_parts']
+           'draw_validation', 'check_patience', 'leave_out_seen', 'collect_parts', 'set_packages_apart']
 
 # %% ../../nbs/10_data/70_parts.ipynb #858d55a6
 from collections.abc import Callable
@@ -115,3 +115,23 @@ def collect_parts(
              'held_out': held, 'pairs': {name: len(part) for name, part in parts.items()},
              'documented': sum(bool(p['doc']) for p in train), 'seen_before': known}
     return parts, facts
+
+# %% ../../nbs/10_data/70_parts.ipynb #7be2d40f
+_ENOUGH_QUESTIONS = 96   # of validation packages; more would cost time and packages
+
+def set_packages_apart(
+    parts: dict[str, list[Pair]],   # by the names in `CORPUS_PARTS`
+) -> tuple[dict[str, list[Pair]], list[str]]:   # the parts, and the packages of which all is in 'validation' now
+    "Let whole packages take the place of validation files; no package if there are not two with enough questions."
+    here = [pair for name in ('train', 'validation', 'files') for pair in parts[name]]
+    names = sorted({pair['package'] for pair in here})
+    counts = {name: count_questions(pair for pair in here if pair['package'] == name) for name in names}
+    *small, _ = sorted((n, name) for name, n in counts.items() if n >= FEWEST_QUESTIONS) or [None]
+    apart, questions = [], 0
+    for n, name in small:
+        if questions >= _ENOUGH_QUESTIONS or apart and questions + n > HELD_OUT_SHARE * sum(counts.values()): break
+        apart.append(name)
+        questions += n
+    kept = {name: [pair for pair in pairs if pair['package'] not in apart] for name, pairs in parts.items()}
+    if apart: kept['validation'] = [pair for pair in here if pair['package'] in apart]
+    return kept, sorted(apart)

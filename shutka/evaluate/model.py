@@ -6,6 +6,7 @@
 __all__ = ['Evaluation', 'read_unseen_pairs', 'evaluate_model']
 
 # %% ../../nbs/60_evaluate/70_model.ipynb #98c4676c
+import json
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,8 +18,17 @@ from ..data.corpus import count_questions
 from ..data.pairs import Report, collect_pairs
 from ..data.records import Pair
 from ..data.same_code import SeenCode
+from shutka.evaluate.causal_answers import (
+    Writer,
+    answer_with_causal,
+    describe_room,
+    describe_writer,
+    make_causal_methods,
+    show_tasks,
+)
 from .comparison import UNKNOWN_SEEN, compare_model, measure_representation, shape_table
 from .examination import describe_conditions, judge_methods, make_methods
+from .filtered_bank import FilteredBank
 from .node import install_judge
 from .retrieval import make_pool, retrieval_table
 from .sandbox import Judge
@@ -26,8 +36,8 @@ from .scores import describe_suites, suites_table, summarize_suites, write_suite
 from .settings import EvaluateSettings
 from ..memory.bank import Bank
 from ..memory.packed import PACKED_FILES, open_bank
+from ..models.lm_streams import StreamingLM
 from ..models.opening import Opened, find_model
-from ..models.text_jepa import TextJEPA
 from ..text.passages import rebuild_layout
 from ..train.run import open_trained
 
@@ -40,6 +50,7 @@ class Evaluation:
     rows: list[dict]                                     # of `run_suites`: a row per task and method
     retrieval: list[dict] = field(default_factory=list)  # of `evaluate_retrieval`; empty without a source
     representation: dict = field(default_factory=dict)   # of `measure_representation`, by pool; likewise
+    notes: list[str] = field(default_factory=list)       # what did not fit into a model
 
     @property
     def files(self) -> list[Path]:
@@ -57,25 +68,61 @@ class Evaluation:
         parts = []
         if self.retrieval: parts += [retrieval_table(self.retrieval), shape_table(self.representation)]
         parts += [suites_table(self.rows, self.settings.k)]
-        parts += [f'- {line}' for line in describe_suites(self.suites)]
+        parts += [f'- {line}' for line in [*describe_suites(self.suites), *self.notes]]
         return '\n\n'.join(parts)
 
 # %% ../../nbs/60_evaluate/70_model.ipynb #32cb5dc8
-def _open_text_jepa(bundle: str) -> Opened:
-    "The model to be evaluated; raises `UserError` if it is another kind of model, or has no encoding."
+def _open_examinee(name: str, bundle: str) -> Opened:
+    "The model that a setting names; raises `UserError` if there is none, or if it neither writes nor has a memory."
     kind = find_model(bundle)
-    if kind == 'hub': raise UserError(f"bundle must be a bundle or the folder of a run, and {bundle} does not exist")
-    if kind in ('sentences', 'causal'):
-        raise UserError(f"bundle must be a text-JEPA, made by `shutka run`, and {bundle} is another kind of model")
-    opened = open_trained(bundle)
-    if opened.encoding is None: raise UserError(f"{bundle} must have an encoding.json in it or beside it")
+    if kind == 'hub' and not bundle.startswith('hf:'):   # a slip of the pen is not sent to strangers
+        raise UserError(f"{name} must be a model that `shutka serve` takes, and {bundle} does not exist; "
+                        f"a model on a hub is named hf:{bundle}")
+    opened = None if kind == 'sentences' else open_trained(bundle)
+    if opened is None or opened.kind == 'sentences':   # one that lies in a bundle is known when it is open
+        raise UserError(f"{name} must be a model that writes, and {bundle} is a sentence encoder; "
+                        f"`shutka evaluate retrieval` examines those")
+    if opened.kind == 'causal':
+        import torch
+        if torch.cuda.is_available(): opened.model.to('cuda')
+    elif opened.encoding is None: raise UserError(f"{bundle} must have an encoding.json in it or beside it")
     return opened
 
 def _open_memory(settings: EvaluateSettings, opened: Opened) -> Bank | None:
     "The memory that was asked for, only read; else the bundle's own, unpacked into `out`; None if there is neither."
-    if settings.bank: return Bank(settings.bank, opened.model, readonly=True)
+    encoder = opened.model if opened.can_encode else None
+    if settings.bank: return Bank(settings.bank, encoder, readonly=True)
     if PACKED_FILES[0] not in opened.content: return None
-    return open_bank(opened.content, Path(settings.out)/'memory', opened.model)
+    return open_bank(opened.content, Path(settings.out)/'memory', encoder)
+
+def _prepare_methods(
+    settings: EvaluateSettings,
+    opened: Opened,
+    memory: FilteredBank | None,
+) -> tuple[dict, str, bool, list[str]]:   # methods by name, what answers depend on, if the model writes, and notes
+    "What is compared; raises `UserError` if there is nothing that could answer."
+    notes = []
+    if opened.kind == 'causal':
+        writer = Writer(StreamingLM(opened.model), opened.tokenizer)
+        show = show_tasks(writer, memory, settings)
+        notes += describe_room(show, writer, settings)
+        methods = make_causal_methods(writer, show, memory, settings)
+        conditions, writes = describe_writer(writer, memory, settings), True
+    else:
+        model, layout = opened.model, rebuild_layout(opened.encoding, opened.run)
+        methods = make_methods(model, layout, memory, settings)
+        conditions, writes = describe_conditions(model, layout, memory, settings), bool(model.decoder)
+        if memory and memory.left_out: conditions += json.dumps(sorted(memory.left_out))
+    if not settings.base: return methods, conditions, writes, notes
+    base = _open_examinee('base', settings.base)
+    if base.kind != 'causal': raise UserError(f"base must be a causal model, and {settings.base} is a {base.kind}")
+    other = Writer(StreamingLM(base.model), base.tokenizer)
+    show = show_tasks(other, memory, settings)
+    notes += [f'base: {line}' for line in describe_room(show, other, settings)]
+    answers = answer_with_causal(other, show, settings.select_tasks(), settings)
+    names = [name for name in methods if name == 'model']
+    methods = {name: methods[name] for name in names} | {'base': answers} | methods
+    return methods, conditions + describe_writer(other, memory, settings), writes, notes
 
 # %% ../../nbs/60_evaluate/70_model.ipynb #190bc134
 def read_unseen_pairs(
@@ -99,6 +146,9 @@ def read_unseen_pairs(
 def _evaluate_source(settings: EvaluateSettings, opened: Opened, progress: Callable) -> tuple[list[dict], dict]:
     "Rows and shapes of `source`; both empty if there is none."
     if not settings.source: return [], {}
+    if not opened.can_encode:
+        raise UserError(f"source must be '' for a causal model, which makes no vectors to find code with, "
+                        f"got {settings.source}")
     pairs, model = read_unseen_pairs(settings.source, opened.seen, progress), opened.model
     pool = make_pool(pairs, settings.source, seed=settings.seed)
     note = UNKNOWN_SEEN if opened.seen is None else ''
@@ -109,12 +159,15 @@ def _show_progress(rows: Iterable[dict], total: int) -> Iterable[dict]:
     from tqdm import tqdm
     return tqdm(rows, total=total, unit=' rows', mininterval=5)
 
-def _tell_methods(model: TextJEPA, memory: Bank | None, methods: dict, progress: Callable):
+def _tell_methods(writes: bool, memory: FilteredBank | None, methods: dict, progress: Callable):
     "Say what is going to be judged, and what is not."
-    if model.decoder: progress('it writes')
+    if writes: progress('it writes')
     else: progress('it cannot write, since it has no decoder: only the answers of its memory are judged')
-    progress('no memory' if memory is None else f'pieces of code in its memory: {len(memory):,}')
-    if model.decoder and 'shuffled' not in methods:
+    if memory is None: progress('no memory')
+    else:
+        left_out = len(memory.left_out)
+        progress(f'pieces of code in its memory: {len(memory):,}; left out, since they answer a task: {left_out:,}')
+    if writes and 'shuffled' not in methods:
         progress('no control, since a suite with a single task has no other whose answers could be taken')
     progress(f"judged, side by side: {', '.join(methods)}")
 
@@ -133,22 +186,23 @@ def evaluate_model(
     progress(f'the judge is ready; {len(tasks)} tasks, {asked} to each')
 
     with ExitStack() as stack:
-        opened = _open_text_jepa(settings.bundle)
-        model, layout = opened.model, rebuild_layout(opened.encoding, opened.run)
-        memory = _open_memory(settings, opened)
-        if memory is not None:
-            stack.enter_context(memory)
-            memory.check_encoder()   # its vectors must be this model's
-        methods = make_methods(model, layout, memory, settings)
-        _tell_methods(model, memory, methods, progress)
+        opened, memory = _open_examinee('bundle', settings.bundle), None
+        bank = _open_memory(settings, opened)
+        if bank is not None:
+            stack.enter_context(bank)
+            if opened.can_encode: bank.check_encoder()   # its vectors must be this model's
+            memory = FilteredBank(bank, [task for suite in settings.read_suites() for task in suite])
+        methods, conditions, writes, notes = _prepare_methods(settings, opened, memory)
+        _tell_methods(writes, memory, methods, progress)
+        for line in notes: progress(line)
 
         retrieval, shapes = _evaluate_source(settings, opened, progress)
         if not settings.source: progress('retrieval is not asked for: no source was given')
-        conditions = describe_conditions(model, layout, memory, settings)
         with Judge() as judge:
             judged = judge_methods(out/'suites.jsonl', methods, tasks, judge, settings.n, conditions)
             rows = list(watch(judged, len(tasks) * len(methods)))
 
     means = write_suites(out, rows, settings.k)
-    write_json(out/'result.json', {'status': 'ok', 'suites': means, 'retrieval': retrieval, 'representation': shapes})
-    return Evaluation(settings=settings, suites=means, rows=rows, retrieval=retrieval, representation=shapes)
+    found = {'suites': means, 'retrieval': retrieval, 'representation': shapes, 'notes': notes}
+    write_json(out/'result.json', {'status': 'ok', **found})
+    return Evaluation(settings=settings, rows=rows, **found)

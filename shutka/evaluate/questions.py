@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BUNDLED_QUESTIONS', 'QUESTION_PARTS', 'Question', 'read_questions', 'find_answers', 'rank_answers',
-           'evaluate_questions', 'choose_fusion_by_questions', 'evaluate_bundled_questions']
+           'evaluate_questions', 'choose_fusion_by_questions', 'evaluate_questions_of_source',
+           'evaluate_bundled_questions']
 
 # %% ../../nbs/60_evaluate/15_questions.ipynb #e0d2f8f0
 import tempfile
@@ -61,7 +62,6 @@ def read_questions(
 
 # %% ../../nbs/60_evaluate/15_questions.ipynb #765eba2a
 _LONGEST_LIST = 100   # hits
-_SEARCH_MODES = {'words only': 'words', 'dense': 'dense', 'hybrid': 'hybrid'}   # method of a table -> mode of a search
 
 def find_answers(
     bank: Bank,
@@ -80,7 +80,7 @@ def find_answers(
 def rank_answers(
     bank: Bank,
     questions: Sequence[Question],
-    how: str,                # 'words', 'dense' or 'hybrid'
+    how: str,                # 'words', 'dense', 'hybrid' or a voice
 ) -> np.ndarray:             # (n, 100) one where the first right answer stands; a row of zeros if it was not found
     "Where the first right answer to each question stands."
     ranks = np.zeros((len(questions), _LONGEST_LIST))
@@ -96,11 +96,13 @@ def evaluate_questions(
     questions: Sequence[Question],
     pool: str = 'natural questions',   # its name in the table
 ) -> list[dict]:                       # rows as of `evaluate_retrieval`, with the number of questions in the name
-    "How well a memory answers questions: by words, by embeddings, and by both."
+    "How well a memory answers questions: by words, by each encoder, and by all together."
     head, guess = {'pool': f'{pool} ({len(questions)})', 'candidates': len(bank)}, score_chance(len(bank))
     rows = [{**head, 'method': 'chance', 'low': guess['mrr'], 'high': guess['mrr'], **guess}]
-    modes = _SEARCH_MODES if bank.encoder is not None else {'words only': 'words'}
-    for method, how in modes.items():
+    own = {'dense': 'dense'} if bank.encoder is not None else {}
+    voices = {voice.name: voice.name for voice in bank.voices}
+    hybrid = {'hybrid': 'hybrid'} if own or voices else {}
+    for method, how in ({'words only': 'words'} | own | voices | hybrid).items():
         ranks = rank_answers(bank, questions, how)
         low, high = bootstrap_interval(ranks)
         rows.append({**head, 'method': method, 'low': low, 'high': high, **measure_retrieval(ranks)})
@@ -110,11 +112,28 @@ def evaluate_questions(
 def choose_fusion_by_questions(
     bank: Bank,                      # with an encoder
     questions: Sequence[Question],   # of the validation part
-) -> Fusion:
-    "Choose how much meaning counts in a memory's searches, by questions; the memory remembers it."
-    first = [(question.question, Question(question=question.question, answers=question.answers[:1]))
-             for question in questions]
-    return bank.choose_fusion((text, min(find_answers(bank, question))) for text, question in first)
+) -> dict[str, Fusion]:              # by kind of question: 'short' and 'long'
+    "Choose how much each side counts in a memory's searches, by questions; the memory remembers it."
+    return bank.tune((question.question, find_answers(bank, question)) for question in questions)
+
+def evaluate_questions_of_source(
+    model,                   # what makes vectors of texts, e.g. a `TextJEPA`
+    source: str,             # as `Bank.sync` takes it
+    path: str | Path,        # of a file of questions about it
+    voices: Sequence = (),   # as `Bank.voices.add` takes them
+) -> list[dict]:             # rows of `evaluate_questions`
+    "How well a memory of a source answers questions; those of the part validation, if any, choose the weights."
+    questions = read_questions(path)
+    chosen = [question for question in questions if question.part == 'validation']
+    asked = [question for question in questions if question.part == 'test']
+    if not asked: raise UserError(f"{path} must hold questions of the part test, and has none")
+    with tempfile.TemporaryDirectory() as folder, Bank(folder, model) as bank:
+        bank.sync(source, progress=lambda line: None)
+        for question in questions: find_answers(bank, question)   # before hours of reading
+        for voice in voices: bank.voices.add(voice)
+        bank.settle()
+        if chosen: choose_fusion_by_questions(bank, chosen)
+        return evaluate_questions(bank, asked)
 
 def evaluate_bundled_questions(
     model,                           # what makes vectors of texts, e.g. a `TextJEPA`
@@ -126,4 +145,5 @@ def evaluate_bundled_questions(
         *rows, as_it_is = evaluate_questions(bank, read_questions(part='test'))
         fusion = choose_fusion_by_questions(bank, read_questions(part='validation'))
         chosen = evaluate_questions(bank, read_questions(part='test'))[-1]
-    return [*rows, as_it_is, chosen | {'method': f'hybrid, weight {fusion.weight:g}'}], asdict(fusion)
+    told = {kind: asdict(one) for kind, one in fusion.items()}
+    return [*rows, as_it_is, chosen | {'method': 'hybrid, chosen weights'}], told

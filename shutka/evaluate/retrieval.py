@@ -91,16 +91,15 @@ def standardize_scores(
     return np.where(spread > 1e-5, centred / np.maximum(spread, 1e-5), 0)
 
 def fuse_scores(
-    lexical: np.ndarray,  # (n, m) BM25 scores
-    dense: np.ndarray,    # (n, m) cosines
-) -> np.ndarray:          # (n, m)
-    "Words and embeddings with equal say: z-scores per query, summed."
-    return standardize_scores(lexical) + standardize_scores(dense)
+    *sides: np.ndarray,  # (n, m) each: BM25 scores, cosines of one encoder, of another ...
+) -> np.ndarray:         # (n, m)
+    "All sides with equal say: z-scores per query, summed."
+    return sum(map(standardize_scores, sides))
 
 # %% ../../nbs/60_evaluate/10_retrieval.ipynb #fa51de72
 Encode = Callable[[list[str], list[str]], tuple[np.ndarray, np.ndarray]]  # (queries, bodies) -> (n, d), (m, d)
 
-def _score_methods(pool: Pool, encoders: dict[str, Encode]) -> dict[str, np.ndarray]:
+def _score_methods(pool: Pool, encoders: dict[str, Encode], voices: dict[str, Encode]) -> dict[str, np.ndarray]:
     "The (n, n) scores of each method, without chance."
     queries, bodies = list(pool.queries), list(pool.bodies)
     plain = [[list_plain_words(text) for text in texts] for texts in (queries, bodies)]
@@ -108,23 +107,26 @@ def _score_methods(pool: Pool, encoders: dict[str, Encode]) -> dict[str, np.ndar
     # with b=1 the rival is as strong as one number can make it
     scores = {'BM25': score_bm25(*plain), 'BM25 split': score_bm25(*split, b=1)}
     n = len(bodies)
-    for name, encode in encoders.items():
+    for name, encode in (encoders | voices).items():
         q, b = (np.asarray(x, dtype=np.float32) for x in encode(queries, bodies))
         if q.ndim != 2 or q.shape != b.shape or len(q) != n:
             raise ValueError(f"{name} must give two arrays of shape ({n}, d), got {q.shape} and {b.shape}")
         scores[name] = cosine_matrix(q, b)
-    if 'dense' in scores: scores['hybrid'] = fuse_scores(scores['BM25 split'], scores['dense'])
+    if 'dense' not in scores: return scores
+    scores['hybrid'] = fuse_scores(scores['BM25 split'], scores['dense'])
+    if voices: scores['fused'] = fuse_scores(*(scores[name] for name in ('BM25 split', 'dense', *voices)))
     return scores
 
 def evaluate_retrieval(
     pool: Pool,                    # what is asked, and among what it is to be found
     encoders: dict[str, Encode],   # by the name of the method; the one named 'dense' also enters the hybrid
+    voices: dict[str, Encode] = {},   # likewise; with 'dense' and words they make the row 'fused'
 ) -> list[dict]:                   # rows with pool, candidates, method, mrr, low, high, r@1, r@5, r@10, ndcg@10
     "How well each method finds the bodies, chance and BM25 first; raises `ValueError` for embeddings of a wrong shape."
     n = len(pool.bodies)
     head, guess = dict(pool=pool.name, candidates=n), score_chance(n)
     rows = [{**head, 'method': 'chance', 'low': guess['mrr'], 'high': guess['mrr'], **guess}]
-    for name, scores in _score_methods(pool, encoders).items():
+    for name, scores in _score_methods(pool, encoders, voices).items():
         places = rank_targets(scores, np.arange(n))   # body i is the answer to query i
         low, high = bootstrap_interval(places)
         rows.append({**head, 'method': name, 'low': low, 'high': high, **measure_retrieval(places)})

@@ -52,6 +52,9 @@ def summarize_suites(
         means.append({'suite': suite, 'method': method, 'items': len(mine),
                       'parses': mean(lambda row: row['parses'] / row['n']),
                       'types': mean(lambda row: row['types'] / row['n']),
+                      'right': sum(answer['right'] for row in mine for answer in row['answers']),
+                      'cases': sum(row['cases'] * row['n'] for row in mine),
+                      'solved': sum(row['passed'] > 0 for row in mine),
                       'pass@1': first, 'low': low, 'high': high,
                       f'pass@{k}': mean(lambda row: pass_at_k(row['n'], row['passed'], k))})
     return means
@@ -61,11 +64,14 @@ def _suite_tables(rows: list[dict], k: int) -> dict[str, tuple[list[str], list[l
     "Head and lines of each suite's table."
     percent = lambda share: f'{100 * share:.1f}'
     tables, means = {}, summarize_suites(rows, k)
+    several = len({mean['suite'] for mean in means}) > 1
+    if several: means += summarize_suites([row | {'suite': 'all'} for row in rows], k)
     for mean in means:
-        suite = mean['suite']
-        head = [f"{suite}, {mean['items']} tasks, %", 'parses', 'types', 'pass@1', '95 %']
+        suite, right, cases = mean['suite'], mean['right'], mean['cases']
+        head = [f"{suite}, {mean['items']} tasks, %", 'parses', 'types', 'cases right', 'tasks', 'pass@1', '95 %']
         line = [mean['method'], percent(mean['parses']), percent(mean['types']) if suite == 'syntax' else '',
-                percent(mean['pass@1']), f"{percent(mean['low'])} to {percent(mean['high'])}"]
+                f'{percent(right / cases)} ({right:,} of {cases:,})', f"{mean['solved']}", percent(mean['pass@1']),
+                f"{percent(mean['low'])} to {percent(mean['high'])}"]
         if k > 1:
             head.append(f'pass@{k}')
             line.append(percent(mean[f'pass@{k}']))

@@ -13,13 +13,15 @@ from typing import ClassVar
 from ..core.errors import UserError
 from ..core.settings import check_least, convert_fields
 from .tasks import Task, read_suite
+from ..models.lm_memories import MEMORY_WAY, check_memory_way
 
 # %% ../../nbs/60_evaluate/55_settings.ipynb #ec21253a
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
     "What is evaluated, and on which tasks; raises `UserError` for what cannot be."
-    bundle: str = 'runs/instructions/shutka-instructions.zip'  # the model: a bundle, or the folder of a run
-    bank: str = ''           # folder of a memory whose vectors this model made; '' takes the bundle's own, if any
+    bundle: str = 'runs/instructions/shutka-instructions.zip'  # the model: all that `shutka serve` takes
+    base: str = ''           # a causal model to compare with, e.g. the untouched one that was tuned; '' takes none
+    bank: str = ''           # folder of a memory; '' takes the bundle's own, if any
     source: str = ''         # unseen code, to be found by its comments: dir: git: npm: jsonl:; '' takes none
     suites: str = 'syntax,programming,algorithmic'   # tasks: names of suites, or your own JSON files, comma separated
     n: int = 5               # number of answers to each task
@@ -27,6 +29,8 @@ class EvaluateSettings:
     temperature: float = .6  # temperature of the decoder, 0 to 2; 0 takes the likeliest token, and n must be 1
     seed: int = 0            # seed of what the decoder draws
     items: int = 0           # number of tasks of each suite, at most; 0 takes all
+    memories: str = MEMORY_WAY   # how a causal model is shown memories: before, tool, comments or none
+    tokens: int = 300        # number of tokens of a causal model's answer, at most
     out: str = 'runs/evaluate'   # folder for answers, tables, the page and result.json
 
     first: ClassVar[tuple[str, ...]] = ('bundle', 'bank', 'source', 'out')   # what most people set, shown first
@@ -37,6 +41,8 @@ class EvaluateSettings:
             if not getattr(self, name): raise UserError(f"{name} must be a path, got ''")
         if not 1 <= self.k <= self.n: raise UserError(f"k must be from 1 to n, got k={self.k} and n={self.n}")
         check_least(self, 0, 'items', 'seed')
+        check_least(self, 1, 'tokens')
+        check_memory_way(self.memories)
         if not 0 <= self.temperature <= 2: raise UserError(f"temperature must be from 0 to 2, got {self.temperature}")
         if self.n > 1 and not self.temperature:
             raise UserError(f"n must be 1 at temperature 0, where all answers are the same, got {self.n}")

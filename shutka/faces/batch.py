@@ -134,7 +134,7 @@ def run_notebook(
     known = read_parameters(path)
     values = convert_parameters(known, given)
     everything = {p.name: p.default for p in known} | values
-    out = everything.get('out') or everything.get('base_dir')
+    out = everything.get('output_dir') or everything.get('out') or everything.get('base_dir')
     if not out:
         raise UserError(f"{path} must have a parameter 'out' or 'base_dir', the folder of the run, "
                         f"and it must not be empty")

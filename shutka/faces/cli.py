@@ -8,8 +8,18 @@ __all__ = ['COMMAND_MODULES']
 # %% ../../nbs/90_faces/90_cli.ipynb #aa600c6c
 from .shell import ShutkaGroup, main, run_command, shutka
 
-from . import data_commands, memory_commands, model_commands, sharing_commands, training_commands
+from shutka.faces import (
+    data_commands,
+    export_commands,
+    generate_commands,
+    memory_commands,
+    model_commands,
+    sharing_commands,
+    training_commands,
+    voice_commands,
+)
 
-COMMAND_MODULES = (training_commands, data_commands, model_commands, memory_commands, sharing_commands)
+COMMAND_MODULES = (training_commands, data_commands, generate_commands, model_commands, export_commands,
+                   memory_commands, voice_commands, sharing_commands)
 
 if __name__ == '__main__' and '__file__' in globals(): main()

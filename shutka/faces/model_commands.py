@@ -20,7 +20,8 @@ from ..core.files import write_atomic, write_json
 # %% ../../nbs/90_faces/60_model_commands.ipynb #3b00dd64
 @shutka.command(examples=(
     'shutka bundle runs/typescript',
-    'shutka bundle runs/typescript --bank memory -o assistant.zip'))
+    'shutka bundle runs/typescript --bank memory -o assistant.zip',
+    'shutka bundle runs/finetune --bank memory'))
 @click.argument('run', metavar='RUN')
 @click.option('--bank', 'folder', metavar='FOLDER', type=click.Path(exists=True, file_okay=False),
               help='Put the memories of a bank into the bundle, too.')
@@ -32,8 +33,23 @@ def bundle(run, folder, output):
     from shutka.models.archive import read_bundle
     with_bank = folder and Path(run).is_file()
     made = rebundle(run, folder, output or run) if with_bank else write_bundle(run, output, folder)
-    warn_of_secrets(read_bundle(made), lambda line: click.echo(line, err=True))
+    content = read_bundle(made)
+    warn_of_secrets(content, lambda line: click.echo(line, err=True))
+    if folder: _tell_what_stays(folder, content)
     click.echo(made)
+
+def _tell_what_stays(folder: str, content: dict[str, bytes]):
+    "Say that the voices of a bank stay where they are, and its vectors if the bundle's model makes none."
+    from shutka.memory.bank import Bank
+    from shutka.models.lora import ADAPTER_CONFIG
+    with Bank(folder, readonly=True) as bank:
+        names, encoder = ', '.join(voice.name for voice in bank.voices), bank.store.encoder()
+    if encoder and f'model/{ADAPTER_CONFIG}' in content:
+        click.echo("no vectors go into the bundle of a fine-tune, which makes none: its memories are found by words",
+                   err=True)
+    if names:
+        click.echo(f"no voices go into a bundle ({names}): whoever opens it can add them by "
+                   "`shutka memory voice add MODEL`", err=True)
 
 # %% ../../nbs/90_faces/60_model_commands.ipynb #22a0e108
 class EvaluateGroup(ShutkaGroup):
@@ -47,29 +63,53 @@ def evaluate():
 
 @evaluate.command(examples=(
     'shutka evaluate retrieval assistant.zip dir:src',
-    'shutka evaluate retrieval runs/typescript npm:rxjs -o rows.json'))
+    'shutka evaluate retrieval runs/typescript npm:rxjs -o rows.json',
+    'shutka evaluate retrieval assistant.zip dir:src --voice minilm --questions asked.jsonl'))
 @click.argument('model')
 @click.argument('source')
 @click.option('--size', default=256, show_default=True, type=click.IntRange(2),
               help='Number of functions to choose from, at most.')
 @click.option('--seed', default=0, show_default=True, help='Seed of which functions are drawn.')
+@click.option('--voice', 'voices', multiple=True, metavar='MODEL',
+              help='Ask another encoder, too, and add it to the row `fused`. Repeat the option for several.')
+@click.option('--questions', metavar='FILE.jsonl',
+              help='Ask these questions instead of doc comments: JSON lines with question, answers (a list of '
+                   '"path#name") and part (test, or validation for those that choose the weights).')
 @click.option('-o', 'output', metavar='ROWS.json', help='Write the rows of the table as JSON, too.')
-def retrieval(model, source, size, seed, output):
-    "Find functions by their comments. SOURCE must be code that MODEL was not trained on."
+def retrieval(model, source, size, seed, voices, questions, output):
+    """Find functions by their comments. SOURCE must be code that MODEL was not trained on.
+
+    MODEL and the voices are bundles, folders of a run or of a sentence encoder, `minilm`, names on a hub, or
+    http://HOST/v1#NAME.
+    """
     from shutka.data.pairs import Report, collect_pairs
-    from shutka.evaluate.comparison import compare_model
+    from shutka.evaluate.comparison import compare_model, open_embedder
     from shutka.evaluate.retrieval import make_pool, retrieval_table
-    from shutka.export.bundle import load
+    if questions:
+        from shutka.evaluate.questions import evaluate_questions_of_source
+        rows = evaluate_questions_of_source(open_embedder(model).model, source, questions, voices)
+        if output:
+            with name_output(output): write_json(output, rows)
+        return click.echo(retrieval_table(rows))
     pool = make_pool(collect_pairs(source, Report()), source, size=size, seed=seed)
-    rows = compare_model(load(model), [pool])
+    names = [Path(voice).name if Path(voice).exists() else voice for voice in voices]
+    if len(set(names)) < len(names): raise UserError(f"voices must have different names, got {', '.join(names)}")
+    heard = {name: open_embedder(voice).model for name, voice in zip(names, voices)}
+    opened = open_embedder(model)
+    start = Path(model)/'start'   # of a run that tuned an encoder: the untouched one
+    pretrained = open_embedder(start).model if opened.kind == 'sentences' and start.is_dir() else None
+    rows = compare_model(opened.model, [pool], '', pretrained, heard)
     if output:
         with name_output(output): write_json(output, rows)
     click.echo(retrieval_table(rows))
 
 @evaluate.command(examples=(
     'shutka evaluate suites runs/instructions',
-    'shutka evaluate suites assistant.zip --bank memory -n 1 -k 1 --items 10'))
+    'shutka evaluate suites assistant.zip --bank memory -n 1 -k 1 --items 10',
+    'shutka evaluate suites runs/finetune --base hf:HuggingFaceTB/SmolLM2-135M-Instruct -n 1 -k 1 --temperature 0'))
 @click.argument('model')
+@click.option('--base', default='', metavar='MODEL',
+              help='Ask a causal model as well, e.g. the untouched one that was tuned.')
 @click.option('--bank', default='', metavar='FOLDER',
               help="Take the memory in this folder.  [default: the bundle's own, if any]")
 @click.option('--suites', 'names', metavar='NAMES',
@@ -79,14 +119,23 @@ def retrieval(model, source, size, seed, output):
 @click.option('--temperature', metavar='T',
               help='Draw at this temperature; 0 takes the likeliest token, and then N must be 1.')
 @click.option('--items', metavar='N', help='Ask so many tasks of each suite, at most; 0 asks all.')
+@click.option('--memories', metavar='WAY',
+              help='Show memories to a causal model before the question, as the answer of a tool, as comments, or not '
+                   'at all: before, tool, comments, none.')
+@click.option('--tokens', metavar='N', help='Let the answer of a causal model have so many tokens, at most.')
 @click.option('-o', 'output', metavar='FOLDER',
               help='Write answers, tables and page into this folder.  [default: runs/evaluate]')
-def suites(model, bank, names, answers, k, temperature, items, output):
-    "Ask a model for code and run its tests, beside what its memory alone would answer."
+def suites(model, base, bank, names, answers, k, temperature, items, memories, tokens, output):
+    """Ask a model for code and run its tests, beside what its memory alone would answer.
+
+    MODEL is whatever `shutka serve` takes: a bundle, the folder of a run or of a causal model, a GGUF file, or
+    hf:ORG/NAME. What the tasks ask is left out of the memory.
+    """
     from shutka.evaluate.settings import EvaluateSettings
-    given = {'suites': names, 'n': answers, 'k': k, 'temperature': temperature, 'items': items, 'out': output}
+    given = {'suites': names, 'n': answers, 'k': k, 'temperature': temperature, 'items': items, 'out': output,
+             'memories': memories, 'tokens': tokens}
     given = {name: value for name, value in given.items() if value is not None}
-    settings = EvaluateSettings(bundle=model, bank=bank, **given)
+    settings = EvaluateSettings(bundle=model, base=base, bank=bank, **given)
     from shutka.evaluate.model import evaluate_model  # takes seconds: the checks above do not wait for it
     evaluation = evaluate_model(settings, progress=click.echo)
     click.echo(evaluation._repr_markdown_())
@@ -95,7 +144,8 @@ def suites(model, bank, names, answers, k, temperature, items, output):
 # %% ../../nbs/90_faces/60_model_commands.ipynb #b39f01b6
 @shutka.command(examples=(
     "shutka encode assistant.zip 'parse a date' --side words",
-    'shutka encode runs/typescript -i bodies.txt -o vectors.npy'))
+    'shutka encode runs/typescript -i bodies.txt -o vectors.npy',
+    "shutka encode minilm 'parse a date' --side words"))
 @click.argument('model')
 @click.argument('text', nargs=-1)
 @click.option('-i', 'file', metavar='FILE',
@@ -105,14 +155,21 @@ def suites(model, bank, names, answers, k, temperature, items, output):
 @click.option('-o', 'output', metavar='VECTORS.npy',
               help='Write one float32 array, a row per text, instead of JSON lines.')
 def encode(model, text, file, side, output):
-    "Turn texts into vectors."
+    """Turn texts into vectors.
+
+    MODEL is a bundle, the folder of a run or of a sentence encoder, `minilm`, a name on a hub, or
+    http://HOST/v1#NAME.
+    """
     if text == ('-',): text, file = (), '-'
     texts = [*text, *(split_content(read_content(file), file) if file else ())]
     if not texts: raise UserError("at least one text must be given, as an argument or with -i FILE")
     import numpy as np
 
-    from shutka.export.bundle import load  # takes seconds: the checks above do not wait for it
-    vectors = load(model).encode(texts, side=side)
+    from shutka.train.run import open_trained  # takes seconds: the checks above do not wait for it
+    opened = open_trained(model, hub='sentences')
+    if not opened.can_encode:
+        raise UserError(f"{model} must be a text-JEPA or a sentence encoder, and is a causal model")
+    vectors = opened.model.encode(texts, side=side)
     if output:
         np.save(buffer := BytesIO(), vectors)
         with name_output(output): write_atomic(output, buffer.getvalue())
@@ -124,8 +181,9 @@ def encode(model, text, file, side, output):
 # %% ../../nbs/90_faces/60_model_commands.ipynb #d058b7fe
 @shutka.command(examples=(
     'shutka serve assistant.zip',
-    'SHUTKA_API_KEY=secret shutka serve runs/instructions --host 0.0.0.0 --port 8080'))
-@click.argument('model', type=click.Path(exists=True))
+    'SHUTKA_API_KEY=secret shutka serve runs/instructions --host 0.0.0.0 --port 8080',
+    'shutka serve minilm --bank my.memory'))
+@click.argument('model')
 @click.option('--bank', metavar='FOLDER', type=click.Path(file_okay=False),
               help='Take the memory in this folder.  [default: NAME.memory beside a bundle that has one]')
 @click.option('--host', default='localhost', show_default=True,
@@ -140,8 +198,10 @@ def encode(model, text, file, side, output):
 def serve(model, bank, host, port, key, name, origins):
     """Serve a model to editors.
 
-    MODEL is a bundle, or the folder of a run, of a checkpoint (RUN/checkpoints/step-N) or of a causal model of
-    Hugging Face.
+    MODEL is a bundle, the folder of a run, of a checkpoint (RUN/checkpoints/step-N), of a causal model of Hugging Face
+    or of a sentence encoder, a GGUF file (written by llama.cpp, which must be installed), or `minilm`. A sentence
+    encoder makes vectors and ranks documents, and writes nothing.
+    The voices of the bank make vectors, too, under their names.
     """
     from shutka.serve.server import serve_model
     if key is None: key = os.environ.get('SHUTKA_API_KEY')

@@ -107,6 +107,7 @@ SETTINGS_CLASSES = {   # by the notebook's name: module and class
     'typescript': ('shutka.typescript.settings', 'TypescriptSettings'),
     'instructions': ('shutka.instructions.settings', 'InstructionsSettings'),
     'git_history': ('shutka.history.settings', 'HistorySettings'),
+    'finetune': ('shutka.finetune.settings', 'FinetuneSettings'),
     'evaluate': ('shutka.evaluate.settings', 'EvaluateSettings'),
     'memory': ('shutka.memory.settings', 'MemorySettings')}
 

@@ -69,10 +69,11 @@ def run(context, name, given, files, output, asked):
 PLANS = {   # by the notebook's name: package and function
     'typescript': ('shutka.typescript', 'plan_typescript'),
     'instructions': ('shutka.instructions', 'plan_instructions'),
-    'git_history': ('shutka.history', 'plan_history')}
+    'git_history': ('shutka.history', 'plan_history'),
+    'finetune': ('shutka.finetune', 'plan_finetune')}
 
 @shutka.command(examples=('shutka plan typescript -p size base', 'shutka plan typescript -p size base --machine t4x2',
-                          'shutka plan git_history -p repo ../project'))
+                          'shutka plan finetune -p preset qwen_1_5b -p use_qlora true --machine t4x2'))
 @click.argument('name')
 @given_option
 @file_option
@@ -81,7 +82,8 @@ PLANS = {   # by the notebook's name: package and function
 def plan(name, given, files, machine):
     """Say what a run would do and how long it would take; nothing is done yet.
 
-    NAME is a notebook that trains: typescript, instructions or git_history. Parameters are those of shutka run.
+    NAME is a notebook that trains: typescript, instructions, git_history or finetune. Parameters are those of
+    shutka run.
     """
     from shutka.faces.notebooks import check_settings, convert_parameters, find_notebook, read_parameters
     known = read_parameters(find_notebook(name))

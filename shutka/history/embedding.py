@@ -52,17 +52,15 @@ class CommitEncoder:
     about: dict        # encoder (its name), fingerprint, kind, native (its width)
 
 def make_commit_encoder(
-    model,               # a text-JEPA, or a model of sentence-transformers
+    model,               # a text-JEPA, or another encoder, e.g. `SentenceEncoder`
     name: str | Path,    # under which it was opened
 ) -> CommitEncoder:
     "What makes vectors of commits with a model; questions and commits go in as words."
-    shared = {'encoder': str(name), 'fingerprint': fingerprint(model)}
-    if isinstance(model, TextJEPA):
-        about = shared | {'kind': 'shutka', 'native': model.config.width}
-        return CommitEncoder(partial(model.encode, side='words'), about)
-    encode = partial(model.encode, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
-    about = shared | {'kind': 'sentence-transformers', 'native': int(encode(['a']).shape[1])}
-    return CommitEncoder(encode, about)
+    is_ours = isinstance(model, TextJEPA)
+    about = {'encoder': str(name), 'fingerprint': fingerprint(model),
+             'kind': 'shutka' if is_ours else 'sentence-transformers',
+             'native': model.config.width if is_ours else model.dimension}
+    return CommitEncoder(partial(model.encode, side='words'), about)
 
 def open_encoder(
     name: str | Path,     # a model that encodes, or the name of a sentence encoder on the hub

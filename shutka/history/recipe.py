@@ -90,7 +90,7 @@ def make_history_phase(
     "The one phase of a training, which is checked after each epoch."
     steps = count_steps(settings, examples)
     return Phase(
-        name='history', batch=batch, loss=lm_loss, lr=settings.lr, steps=steps,
+        name='history', batch=batch, loss=lm_loss, adds=True, lr=settings.lr, steps=steps,
         warmup=min(settings.warmup, steps or settings.warmup), weight_decay=settings.weight_decay,
         every=count_steps_per_epoch(examples, settings.batch_size), min_delta=settings.min_delta, **judged)
 

@@ -25,8 +25,8 @@ from shutka.data.parts import (
 from ..data.records import Pair
 from ..data.same_code import SeenCode, keep_out
 from ..data.sources import check_spec, parse_specs
+from ..evaluate.decontamination import decontaminate, read_suite_texts
 from .collection import check_instructions, collect_instructions
-from .decontamination import decontaminate, read_suite_texts
 from .settings import InstructionsSettings
 from ..models.text_jepa import TextJEPA
 from ..text.passages import Layout, Passage, assemble_code, find_neighbours, make_passage

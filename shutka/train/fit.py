@@ -30,12 +30,12 @@ from .watchdog import Watchdog
 
 # %% ../../nbs/50_train/45_fit.ipynb #72a0ffc2
 def judge_start(
-    trainer: Trainer,   # of a later phase, before its first step
+    trainer: Trainer,   # of a phase, before its first step
 ):
     "Let the weights that a phase begins with take part in the choice of the best."
     if not trainer.phase.score: return
     check_early_stopping(check_model(trainer), trainer.position, trainer.phase)
-    trainer.position.best_saved = trainer.position.best_step   # the phase before has saved them
+    trainer.position.best_saved = trainer.position.best_step   # they are saved already
 
 def fit(
     model: nn.Module,               # trained in place, on a GPU if there is one; its weights stay fp32
@@ -75,7 +75,7 @@ def fit(
                           scaler=scaler, here=here, seed=seed)
         if position.within: unpack_optimizer(found.tensors('optimizer'), trainer.optimizer, model)
         if not position.step: saver.save(trainer)
-        elif not position.within: judge_start(trainer)
+        if not position.within and (position.step or trainer.phase.judge_start): judge_start(trainer)
         over = progress_at(position.within, position.seconds, trainer.phase, total, position.began) >= 1
         over, end = over or is_patience_over(position, trainer.phase), ''
         with Watchdog(session.stuck_after, partial(saver.rescue, trainer, stuck)) as trainer.watchdog:

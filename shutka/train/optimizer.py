@@ -12,12 +12,11 @@ import re
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 from ..core.errors import UserError, make_unknown_error
 from .phase import Phase
-from .weights import check_names, copy_tensor, gather_tensor
+from .weights import check_names, copy_tensor, gather_tensor, is_sharded
 
 # %% ../../nbs/50_train/25_optimizer.ipynb #dd12322c
 def select_learners(
@@ -60,7 +59,7 @@ def make_adamw8bit(
     phase: Phase,                      # for its learning rate, which changes at each step, and its weight decay
 ) -> Optimizer:                        # about 2 bytes of state for each weight
     "AdamW with 8-bit state; raises `UserError` without bitsandbytes, or if processes share the parameters."
-    if any(isinstance(p, DTensor) for p in learned.values()):
+    if any(map(is_sharded, learned.values())):
         raise UserError("the optimizer adamw8bit must have whole parameters, these are spread over processes; "
                         "use adamw")
     # importing it would ask for a package that only 4-bit layers need

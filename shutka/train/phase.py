@@ -39,8 +39,10 @@ class Phase:
     check: Callable = do_nothing       # (model) -> dict of metrics, at the end of the phase
     every: int = 0                     # ... and every so many steps
     score: str = ''                    # the metric to judge by: 'mrr', or '-val_loss' if less is better
+    judge_start: bool = False          # the first weights of a run may be the best; a later phase always asks
     patience: int = 0                  # early stopping after so many checks without a better score; 0: never
     min_delta: float = 0.              # by how much a score must be better to count
+    adds: bool = False                 # a batch's loss is the sum of those of its parts, given the same `share`
 
     def __post_init__(self):
         for field in ('steps', 'warmup', 'weight_decay', 'every', 'patience', 'min_delta'):

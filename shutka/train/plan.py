@@ -107,6 +107,7 @@ def make_plan(
     folder: str | Path,          # where the results go
     *,
     batch: int,                  # examples per process and step
+    most: int = 0,               # of these, how many may be in the model at a time; 0: as many as fit
     steps: int = 0,              # optimizer steps; 0: as many as the time allows, or as the epochs need
     epochs: int = 0,             # times through the data, where the steps are not counted yet
     minutes: float = 0,          # that this session may take; 0: as long as Kaggle's lasts, elsewhere no limit
@@ -119,7 +120,8 @@ def make_plan(
     "The plan for a machine; raises `UserError` if the disk is too small or Kaggle's session is all but over."
     precision, processes = choose_precision(machine), world or count_processes(machine)
     now = time.time() if now is None else now
-    accumulation, memory = choose_accumulation(batch, find_capacity(machine, world), **sizes,
+    least = math.ceil(batch / most) if most else 1
+    accumulation, memory = choose_accumulation(batch, find_capacity(machine, world), least, **sizes,
                                                precision=precision, processes=processes, on_cpu=not machine.devices)
     return Plan(machine=machine, folder=str(folder), precision=precision,
                 processes=processes, threads=count_threads(machine, world),

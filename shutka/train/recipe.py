@@ -94,7 +94,7 @@ def find_recipe(
     "The class of a recipe; raises `UserError` for a name that is not one of this package's recipes."
     module, _, kind = str(OLD_NAMES.get(name, name)).rpartition('.')
     names = module.split('.')
-    known = names[0] == 'shutka' and names[-1] == 'recipe' and all(map(str.isidentifier, names))
+    known = names[0] == 'shutka' and names[-1].endswith('recipe') and all(map(str.isidentifier, names))
     try: found = getattr(importlib.import_module(module), kind, None) if known else None
     except ModuleNotFoundError: found = None
     methods = [method for method in vars(Recipe) if not method.startswith('_')]
@@ -128,7 +128,7 @@ def count_steps(
     examples: int = 0,        # to train on; 0 if not known yet
 ) -> int:                     # optimizer steps; 0: as many as the time allows, or not known yet
     "The steps of a run: the fewer of `steps` and `epochs`."
-    bounds = settings.steps, settings.epochs * count_steps_per_epoch(examples, settings.batch_size)
+    bounds = settings.steps, settings.epochs * count_steps_per_epoch(examples, settings.step_size)
     return min((steps for steps in bounds if steps), default=0)
 
 # %% ../../nbs/50_train/60_recipe.ipynb #30b5fd0f
@@ -144,10 +144,11 @@ def count_micro_batches(
     world: int,        # processes
 ) -> int:              # a power of two
     "The number of micro-batches in which a process computes its share of a batch, so that it fits into memory."
-    share = recipe.settings.batch_size // world
+    share = recipe.settings.step_size // world
     load = training_load(recipe, world) | {
         'precision': choose_precision(here), 'processes': world, 'on_cpu': not here.devices}
-    micro_batches, _ = choose_accumulation(share, find_capacity(here, world), **load)
+    least = math.ceil(share / recipe.settings.batch_size)
+    micro_batches, _ = choose_accumulation(share, find_capacity(here, world), least, **load)
     return micro_batches
 
 # %% ../../nbs/50_train/60_recipe.ipynb #a7b6f282
@@ -189,14 +190,22 @@ def check_resume(
     wanted = "resume must be a bundle, or the folder of a run or a model"
     try: kind = find_model(resume)
     except UserError as e: raise UserError(f"{wanted}: {e}") from None
+    if kind == 'sentences': raise _refuse_sentences(resume)
     if kind not in ('bundle', 'text-jepa'): raise UserError(f"{wanted}, and {resume!r} has no model.json")
+
+def _refuse_sentences(resume: str) -> UserError:
+    return UserError(f"resume must be a text-JEPA, and {resume!r} is a sentence encoder, which has no decoder and is "
+                     f"given to phase 1 as encoder")
 
 def open_resume(
     resume: str,       # the setting
 ) -> Opened | None:    # None for ''
     "The text-JEPA to start from; raises `UserError` if it is not there or damaged."
     check_resume(resume)
-    return open_model(resume) if resume else None
+    if not resume: return None
+    opened = open_model(resume)
+    if opened.kind != 'text-jepa': raise _refuse_sentences(resume)   # in a bundle
+    return opened
 
 # %% ../../nbs/50_train/60_recipe.ipynb #67a08214
 def check_processes(
@@ -205,8 +214,8 @@ def check_processes(
 ) -> int:                # processes that will train
     "The number of processes on this machine; raises `UserError` if that is too many or does not divide the batch."
     world = settings.processes or count_processes(here)
-    if settings.batch_size % world:
-        raise UserError(f"batch_size must be a multiple of the {world} processes, got {settings.batch_size}")
+    if settings.step_size % world:
+        raise UserError(f"batch_size must be a multiple of the {world} processes, got {settings.step_size}")
     most, place = (len(here.devices), 'GPU') if here.devices else (here.cores, 'core')
     if world > most: raise UserError(f"processes must be at most {most}, one per {place}, got {world}")
     if settings.shard and world == 1:
@@ -227,13 +236,14 @@ def plan_training(
     sources = recipe.list_sources()
     load = training_load(recipe, world)
 
-    disk = estimate_disk(load['parameters'], load['learned'], optimizer=settings.optimizer)
+    saved = load['learned' if settings.saves_learned else 'parameters']
+    disk = estimate_disk(saved, load['learned'], optimizer=settings.optimizer)
     taken = sum(file.stat().st_size for file in settings.checkpoint_folder.rglob('*') if file.is_file())
     packages = ['bitsandbytes'] if settings.optimizer == 'adamw8bit' else []
     missing = find_missing(sources, packages, here.kaggle)
     now = float(os.environ.get('SHUTKA_BEGAN', time.time()))   # `shutka run` knows when it was started
     return make_plan(
-        here, settings.out, now=now, world=world, batch=settings.batch_size // world,
+        here, settings.out, now=now, world=world, batch=settings.step_size // world, most=settings.batch_size,
         steps=count_steps(settings, examples), epochs=0 if settings.steps else settings.epochs,
         minutes=settings.minutes, disk=max(0, disk - taken), missing=missing, **load)
 

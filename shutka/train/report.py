@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STATUS_ADVICE', 'REPORT_FILES', 'STEP_COLUMNS', 'find_resume_command', 'make_heading', 'make_tiles',
-           'make_hardware_table', 'list_plan', 'make_results', 'format_size', 'list_artefacts', 'make_report_page',
-           'write_report']
+           'make_hardware_table', 'list_plan', 'make_results', 'make_before_and_after', 'format_size', 'list_artefacts',
+           'make_report_page', 'write_report']
 
 # %% ../../nbs/50_train/72_report.ipynb #a10d864a
 import math
@@ -126,7 +126,7 @@ def make_results(
     "What the evaluation found."
     rows = result.get('rows')
     if not rows: return ''
-    names = [key for key in rows[0] if key not in ('pool', 'candidates', 'method', 'low', 'high')]
+    names = [key for key in rows[0] if key not in ('pool', 'candidates', 'method', 'low', 'high', 'note')]
     html = '<h2>How well it finds code</h2>'
     html += html_figure(plot_retrieval(rows), 'mean reciprocal rank of each method, with intervals')
     for pool in dict.fromkeys(row['pool'] for row in rows):
@@ -135,10 +135,34 @@ def make_results(
             interval = f"{row['low']:.3f} to {row['high']:.3f}" if row.get('low') != row.get('high') else None
             lines.append([row['method'], *(f'{row[name]:.3f}' for name in names), interval])
         html += html_table([f"{pool}, {mine[0]['candidates']} candidates", *names, '95 % of MRR'], lines)
+        notes = dict.fromkeys(row['note'] for row in mine if row.get('note'))
+        html += ''.join(f'<p>Note: {escape(note)}.</p>' for note in notes)
     if shape := result.get('representation'):
         columns = next(iter(shape.values()))
         lines = [[pool, *values.values()] for pool, values in shape.items()]
         html += html_table(['shape of the space', *columns], lines)
+    return html
+
+# %% ../../nbs/50_train/72_report.ipynb #2b5e0a67
+def make_before_and_after(
+    result: dict,  # result.json
+) -> str:          # HTML; '' if no pretrained model was tuned and examined
+    "The untouched model beside the tuned one: on examples, on other texts, and in its answers."
+    rows, samples = result.get('examination'), result.get('samples') or []
+    if not rows: return ''
+    lines = []
+    for row in rows:
+        change = None
+        if 'difference' in row:
+            change = f"{row['difference']:+.3f}, {row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
+        interval = f"{row['low']:.3f} to {row['high']:.3f}"
+        lines.append([row['pool'], row['method'], f"{row['loss']:.3f}", interval, change, f"{row['perplexity']:.2f}",
+                      f"{row['exact']:.1%}"])
+    names = ['text', 'model', 'nats per token', '95 %', 'change, 95 %', 'perplexity', 'exact']
+    html = '<h2>Before and after</h2>' + html_table(names, lines)
+    for sample in samples:
+        html += f"<p>{escape(sample['question'])}</p>"
+        for name in ('expected', 'untouched', 'tuned'): html += f'<p>{name}:</p><pre>{escape(sample[name])}</pre>'
     return html
 
 # %% ../../nbs/50_train/72_report.ipynb #0385245d
@@ -191,7 +215,7 @@ def make_report_page(
     if any(select_values(steps, key) for key in LEARNING_PANELS | PACE_PANELS):
         what = 'curves of the run over its steps, and of the machine over minutes'
         body += ['<h2>How it went</h2>', html_figure(plot_run(steps + samples), what)]
-    body.append(make_results(result))
+    body += [make_results(result), make_before_and_after(result)]
     if samples: body += ['<h2>The machine</h2>', make_hardware_table(samples)]
     if steps:
         last = steps[-8:]

@@ -65,7 +65,7 @@ def make_session(
     if here.devices and not torch.cuda.is_available():
         raise UserError(f"{here.devices[0].name} is there, but PyTorch {torch.__version__} cannot use it; "
                         f"install a PyTorch that fits its driver, or set CUDA_VISIBLE_DEVICES=''")
-    planned = count_micro_batches(recipe, here, join_processes(world).num_processes)
+    planned = count_micro_batches(recipe, here, join_processes(world, settings.use_metal).num_processes)
     return Session(precision=choose_precision(here), optimizer=settings.optimizer, world=world, shard=settings.shard,
                    methods=recipe.encoder_methods, micro_batches=max(planned, read_micro_batches(Path(settings.out))))
 
@@ -134,7 +134,9 @@ def save_trained(recipe: Recipe, phases: list[Phase]):
 
     kept = state['best_step'] if judged else found.step
     row = next((row for row in read_steps(out/'log.jsonl') if row['step'] == kept), {})
-    metrics = {name: row[name] for name in ('loss',) if name in row} | measure_trained(trained, phase)
+    # a step of an earlier phase has the loss of another task
+    metrics = {'loss': row['loss']} if row.get('phase') == phase.name else {}
+    metrics |= measure_trained(trained, phase)
     update_result(out, steps=found.step, kept_step=kept, seconds=round(state['seconds'], 3), metrics=metrics)
 
 def measure_trained(trained: nn.Module, phase: Phase) -> dict:

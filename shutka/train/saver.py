@@ -50,7 +50,7 @@ class Saver:
         state = self.run | asdict(position) | {'scaler': trainer.scaler.state_dict()}
         if not main: return
         save_checkpoint(self.folder, position.step, tensors, state,
-                        capacity=trainer.session.capacity, best=position.best_saved or None)
+                        capacity=trainer.session.capacity, best=None if position.best is None else position.best_saved)
 
     def save(self, trainer: Trainer):
         "Write a checkpoint, and wait until it is written: a process that ended now would take rank 0 with it."

@@ -47,6 +47,10 @@ class TrainSettings:
     session_fields: ClassVar[tuple[str, ...]] = (
         'out', 'minutes', 'processes', 'shard', 'gradient_checkpointing', 'resume_from', 'keep_checkpoints')
 
+    use_metal: ClassVar[bool] = False        # a product may offer it
+    saves_learned: ClassVar[bool] = False    # a checkpoint has only what learns
+    chooses_epochs: ClassVar[bool] = False   # with 0 for all limits, a product may choose one by its data
+
     def __post_init__(self):
         convert_fields(self)
         if self.optimizer not in OPTIMIZER_NAMES: raise make_unknown_error('optimizer', self.optimizer, OPTIMIZER_NAMES)
@@ -58,6 +62,9 @@ class TrainSettings:
         check_together(self)
 
     @property
+    def step_size(self) -> int: return self.batch_size   # rows per optimizer step, over all processes
+
+    @property
     def checkpoint_folder(self) -> Path: return Path(self.checkpoint_dir or Path(self.out)/'checkpoints')
 
 # %% ../../nbs/50_train/05_settings.ipynb #a842397a
@@ -65,15 +72,15 @@ def check_together(
     settings: TrainSettings,  # each of them may stand by itself
 ):
     "Raise `UserError` for settings that cannot go together, on any machine."
-    if not (settings.epochs or settings.steps or settings.minutes):
+    if not (settings.epochs or settings.steps or settings.minutes or settings.chooses_epochs):
         raise UserError("one of epochs, steps and minutes must be above 0, got 0 for each")
     if settings.shard and settings.processes == 1:
         raise UserError("shard needs processes to spread weights over, got processes 1")
     if settings.shard and settings.optimizer != 'adamw':
         raise UserError(f"shard works with the optimizer adamw, got {settings.optimizer!r}")
-    if settings.batch_size < 2 or settings.batch_size % max(settings.processes, 1):
+    if settings.step_size < 2 or settings.step_size % max(settings.processes, 1):
         raise UserError(f"batch_size must be at least 2 and a multiple of processes, "
-                        f"got {settings.batch_size} and {settings.processes}")
+                        f"got {settings.step_size} and {settings.processes}")
 
 # %% ../../nbs/50_train/05_settings.ipynb #68e90c59
 def count_steps_per_epoch(

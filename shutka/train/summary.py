@@ -36,6 +36,7 @@ def count_epoch_steps(
 ) -> int | None:        # steps per epoch; None if the run does not know
     "How many steps a run takes to see each example once."
     examples, batch = run.get('data', {}).get('examples'), run['settings'].get('batch_size')
+    if batch: batch *= run['settings'].get('gradient_accumulation', 1)
     return count_steps_per_epoch(examples, batch) if examples and batch else None
 
 def split_epochs(

@@ -83,8 +83,10 @@ class Trainer:
         self.learned = select_learners(self.model, self.phase)
         self.optimizer = make_optimizer(self.learned, self.phase, self.session.optimizer)
         self.micro_batches = MicroBatches(self.model, self.position.micro_batches)
+        # a loss that adds goes over its micro-batches itself
+        called = self.model if self.phase.adds else self.micro_batches
         # shards exchange their gradients by themselves
-        self.wrapped = self.micro_batches if self.session.shard else wrap_model(self.micro_batches, self.here)
+        self.wrapped = called if self.session.shard else wrap_model(called, self.here)
 
     def update(
         self,
@@ -112,7 +114,8 @@ def try_gradients(
         autocast = torch.autocast(here.device.type, dtype, enabled=dtype is not None)
         try:
             return compute_gradients(trainer.phase, trainer.wrapped, trainer.learned, trainer.optimizer,
-                                     trainer.scaler, autocast, send_to_device(batch, here.device))
+                                     trainer.scaler, autocast, send_to_device(batch, here.device),
+                                     trainer.micro_batches.n)
         except (RuntimeError, MemoryError) as e:
             if not is_out_of_memory(e): raise
             error = e.with_traceback(None)   # its frames would keep tensors alive
