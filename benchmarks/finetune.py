@@ -30,7 +30,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from shutka.finetune.examples import encode_examples, read_examples  # noqa: E402
+from shutka.data.examples import read_examples  # noqa: E402
+from shutka.finetune.encoding import encode_examples  # noqa: E402
 from shutka.finetune.packing import PackedBatches, measure_packing, pack_examples  # noqa: E402
 from shutka.finetune.presets import find_base  # noqa: E402
 from shutka.models.bases import load_base, locate_base, open_base_tokenizer  # noqa: E402

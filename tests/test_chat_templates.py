@@ -9,10 +9,11 @@ import pytest
 from tuning import make_base
 
 from shutka.core.errors import UserError
+from shutka.data.examples import parse_example
 from shutka.evaluate.causal_answers import Writer
 from shutka.evaluate.tasks import read_suite
 from shutka.export.gguf_export import export_gguf
-from shutka.finetune.examples import encode_example, parse_example
+from shutka.finetune.encoding import encode_example
 from shutka.models import chat
 from shutka.models.lm_streams import StreamingLM
 from shutka.models.opening import open_model
@@ -108,7 +109,7 @@ def test_all_who_write_chats_are_known():
     found = {path.relative_to(ROOT/'shutka').as_posix() for path in (ROOT/'shutka').rglob('*.py')
              if path.name != '_modidx.py' and calls.search(path.read_text())}
     assert found == {'models/chat.py', 'models/lm_memories.py', 'serve/causal_seat.py', 'serve/llama_seat.py',
-                     'evaluate/causal_answers.py', 'finetune/examples.py', 'finetune/examination.py',
+                     'evaluate/causal_answers.py', 'finetune/encoding.py', 'finetune/examination.py',
                      'export/gguf_tokens.py', 'export/modelfile.py', 'export/parity.py'}
 
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from shutka.core.errors import UserError
+from shutka.data.clusters import find_clusters
+from shutka.data.examples import parse_example, read_examples
 from shutka.finetune import estimates
+from shutka.finetune.encoding import encode_example, encode_examples, encode_turns
 from shutka.finetune.estimates import count_numbers, describe_load, estimate_tuning, simulate_step
-from shutka.finetune.examples import encode_example, encode_examples, encode_turns, parse_example, read_examples
 from shutka.finetune.packing import PackedBatches, measure_packing, pack_examples
 from shutka.finetune.presets import PRESETS, find_base, find_preset, open_base_config
-from shutka.finetune.split import EXAMPLE_PARTS, find_clusters, split_examples
+from shutka.finetune.split import EXAMPLE_PARTS, split_examples
 from shutka.models import chat
 from shutka.models.lm_tokenizers import import_transformers, train_tokenizer
 from shutka.train.estimates import choose_accumulation, estimate_memory
@@ -243,7 +245,7 @@ def test_too_few_to_split():
 # packing
 
 def make_encoded(lengths):
-    from shutka.finetune.examples import Encoded
+    from shutka.finetune.encoding import Encoded
     draw = np.random.default_rng(0)
     ids = [draw.integers(1, 90, n).tolist() for n in lengths]
     return [Encoded(one, [-100, *one[1:]]) for one in ids]

@@ -11,22 +11,26 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib import import_module
 
-import tree_sitter_typescript
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
 from ..core.errors import make_unknown_error
 
 # %% ../../nbs/10_data/40_syntax.ipynb #b36a67fc
-GRAMMARS = {'typescript': tree_sitter_typescript.language_typescript, 'tsx': tree_sitter_typescript.language_tsx}
+_TYPESCRIPT = ('typescript', 'tsx')
+# by language: the module of its grammar, and the function there
+GRAMMARS = {language: ('tree_sitter_typescript', f'language_{language}') for language in _TYPESCRIPT} | {
+    language: (f'tree_sitter_{language}', 'language') for language in ('python', 'javascript', 'go', 'java', 'rust')}
 
 @cache
 def load_grammar(
-    language: str,  # 'typescript' or 'tsx'
+    language: str,  # one of `GRAMMARS`
 ) -> Language:      # loaded once per process
     "The grammar of a language; raises `UserError` for one we have none for."
     if language not in GRAMMARS: raise make_unknown_error('language', language, GRAMMARS)
-    return Language(GRAMMARS[language]())
+    module, name = GRAMMARS[language]
+    return Language(getattr(import_module(module), name)())
 
 # %% ../../nbs/10_data/40_syntax.ipynb #b3edc4b8
 _MOST_SECONDS = 10   # for a file
@@ -54,7 +58,7 @@ def _compile_query(language: str, pattern: str) -> Query:
 def query_tree(
     tree: Tree,                     # of a file
     pattern: str,                   # e.g. '(comment) @comment'
-    language: str = 'typescript',   # or 'tsx'
+    language: str = 'typescript',   # one of `GRAMMARS`
 ) -> dict[str, list[Node]]:         # nodes by capture name, in order of position
     "The nodes of a tree that a query captures."
     found = QueryCursor(_compile_query(language, pattern)).captures(tree.root_node)
@@ -136,12 +140,12 @@ def _end_signatures(
 # %% ../../nbs/10_data/40_syntax.ipynb #733fd8fd
 def parse_code(
     code: bytes,                    # UTF-8
-    language: str = 'typescript',   # or 'tsx'
+    language: str = 'typescript',   # one of `GRAMMARS`
 ) -> Tree:                          # tree-sitter's tree; positions are bytes of `code`
     "The tree of a file; `root_node.has_error` says whether it is broken; raises `SyntaxError` if it takes too long."
     parser, is_late = Parser(load_grammar(language)), _start_clock()
     tree = _parse_in_time(parser, code, is_late)
-    if not tree.root_node.has_error: return tree
+    if not tree.root_node.has_error or language not in _TYPESCRIPT: return tree
     plain = bytearray(code)
     for node in _find_comments(tree, language):
         plain[node.start_byte:node.end_byte] = b' ' * (node.end_byte - node.start_byte)

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from ..core.page import markdown_table
-from .examples import Encoded, Example
+from ..data.examples import Example
+from .encoding import Encoded
 from .packing import pack_examples
 from ..models.chat import render_chat
 from ..models.decoder import Sampling

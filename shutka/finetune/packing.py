@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.plots import ACCENT, PALE, make_panels
-from .examples import Encoded
+from .encoding import Encoded
 from ..text.batches import draw_indices
 
 # %% ../../nbs/74_finetune/30_packing.ipynb #4ebfe10a

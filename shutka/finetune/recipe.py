@@ -21,7 +21,8 @@ from ..core.files import read_json, write_jsonl
 from ..evaluate.decontamination import find_task_copies, read_suite_texts
 from .estimates import describe_load
 from .examination import describe_examination
-from .examples import Encoded, Example, encode_examples, read_examples
+from ..data.examples import Example, read_examples
+from .encoding import Encoded, encode_examples
 from .packing import PackedBatches, measure_packing, pack_examples
 from .presets import PRESETS, find_base, find_preset, open_base_config
 from .settings import FinetuneSettings, choose_epochs

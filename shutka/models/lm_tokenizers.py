@@ -8,6 +8,7 @@ __all__ = ['END_OF_TEXT', 'import_transformers', 'check_model_config', 'check_mo
 
 # %% ../../nbs/30_models/55_lm_tokenizers.ipynb #4f95a5b0
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,8 @@ def import_transformers():
     transformers.utils.logging.disable_progress_bar()   # those of downloads as well
     if not hidden: enable_progress_bars()
     warnings.filterwarnings('ignore', category=FutureWarning, module='transformers')
+    # peft imports it, and on some processors it would ask for a package that only 4-bit layers need
+    logging.getLogger('bitsandbytes.backends.cpu').setLevel(logging.ERROR)
     return transformers
 
 def _walk_json(value) -> Iterator[tuple[str, str]]:

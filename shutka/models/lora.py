@@ -50,6 +50,7 @@ class LoraShape:
 
 def import_peft():
     "The library; raises `UserError` if it is not installed."
+    import_transformers()   # quietly, before peft does
     try:
         import peft
     except ImportError: raise UserError("peft must be installed for adapters: pip install peft") from None

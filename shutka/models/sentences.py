@@ -214,12 +214,12 @@ def pack_linears(
 # %% ../../nbs/30_models/86_sentences.ipynb #51c47a90
 def _import_sentence_transformers(name: str | Path):
     "The library; raises `UserError` if it is not installed."
+    import_transformers()   # by which it reads weights, without bars
     try:
         import sentence_transformers
     except ImportError:
         raise UserError(f"sentence-transformers must be installed to open {name} "
                         f"(pip install sentence-transformers), or a bundle of shutka's be given") from None
-    import_transformers()   # by which it reads weights, without bars
     return sentence_transformers
 
 _MOST_PACKED_BYTES = 10**9   # of a model whose weights are held twice, once as a CPU likes them
