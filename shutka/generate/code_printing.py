@@ -97,7 +97,7 @@ class CodePrinter:
 
     def join(self, nodes: Iterable[CodeNode]) -> str: return ', '.join(map(self.expression, nodes))
 
-    def type(self, type: str) -> str: raise NotImplementedError
+    def type(self, type: str) -> str: return type
 
     def value(self, value, type: str) -> str:
         "A value as a literal."
@@ -110,7 +110,9 @@ class CodePrinter:
         pairs = [(self.value(key, inner[0]), self.value(value[key], inner[1])) for key in sorted(value)]
         return self.collection(kind, pairs, type)
 
-    def collection(self, kind: str, items: list, type: str) -> str: raise NotImplementedError
+    def collection(self, kind: str, items: list, type: str) -> str:
+        "A list, a set or a map as a literal; each language has its own."
+        return ', '.join(map(str, items))
 
     # statements
 
@@ -186,7 +188,9 @@ class CodePrinter:
         "What stands before the function, e.g. imports."
         return []
 
-    def opening(self, function: CodeNode) -> str: raise NotImplementedError
+    def opening(self, function: CodeNode) -> str:
+        "The first line of a function; each language has its own."
+        return self.called(function)
 
     def program(self, function: CodeNode) -> str:
         "A function with all that it needs."

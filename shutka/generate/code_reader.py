@@ -83,6 +83,7 @@ class CodeReader:
             case ast.List(elts=[]): return made('list', (), None, 'list[?]')
             case ast.List(elts=elts):
                 parts = tuple(map(read, elts))
+                if any(part.type == 'str' for part in parts): parts = tuple(fit_type(part, 'str') for part in parts)
                 return made('list', parts, None, f'list[{parts[0].type}]')
             case ast.Dict(keys=[]): return made('map', (), None, 'dict[?]')
             case ast.Subscript(value=value, slice=ast.Slice(lower=low, upper=high)):

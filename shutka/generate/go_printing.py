@@ -40,7 +40,7 @@ class GoPrinter(CodePrinter):
         'slice_text_from': ('@0.9[@1:]', 9), 'slice_text_to': ('@0.9[:@1]', 9),
         **dict.fromkeys(('sort_ints', 'sort_texts'), ('slices.Sorted(slices.Values(@0))', 9)),
         **{f'{name}_{kind}': ('slices.Sorted(maps.Keys(@0))', 9) for name in ('keys', 'items') for kind in ('ints', 'texts')},
-        'fill': ('make([]@t, @1)', 9), 'repeat': ('strings.Repeat(@0, @1)', 9), 'copy': ('slices.Clone(@0)', 9),
+        'repeat': ('strings.Repeat(@0, @1)', 9), 'copy': ('slices.Clone(@0)', 9),
         'get': ('@0.9[@1]', 9), 'join': ('strings.Join(@1, @0)', 9), 'starts': ('strings.HasPrefix(@0, @1)', 9),
         'ends': ('strings.HasSuffix(@0, @1)', 9), 'lower': ('strings.ToLower(@0)', 9), 'upper': ('strings.ToUpper(@0)', 9),
         'lower_char': ('unicode.ToLower(@0)', 9), 'upper_char': ('unicode.ToUpper(@0)', 9),
@@ -76,6 +76,10 @@ class GoPrinter(CodePrinter):
         kind, parts = node.kind, node.parts
         if kind == 'list': return f'{self.type(node.type)}{{{self.join(parts)}}}', 9
         if kind in ('map', 'set'): return f'{self.type(node.type)}{{}}', 9
+        if kind == 'fill':
+            # what `make` makes is zero
+            if parts[0].value in (0, False): return f'make({self.type(node.type)}, {self.expression(parts[1])})', 9
+            return f'slices.Repeat({self.type(node.type)}{{{self.expression(parts[0])}}}, {self.expression(parts[1])})', 9
         if kind == 'concat':
             texts = [f'string({self.raw(part)})' if part.type == 'char' else self.expression(part, 5) for part in parts]
             return ' + '.join(texts), 5
