@@ -126,6 +126,7 @@ class CodeReader:
             a, b = (x._replace(kind='str', type='str') if x.kind == 'char' else x for x in (a, b))
             return CodeNode('concat', (a, b), None, 'str')
         if op == 'Sub' and (a.kind, b.kind) == ('ord', 'ord'): return CodeNode('offset', (*a.parts, *b.parts), None, 'int')
+        if op not in _BINARY: self.refuse(node, 'the tree does not know')
         return CodeNode(_BINARY[op], (fit_type(a, 'int'), fit_type(b, 'int')), None, 'int')
 
     def read_call(self, node: ast.Call) -> CodeNode:

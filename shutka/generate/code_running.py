@@ -26,6 +26,10 @@ def _modulo(a: int, b: int) -> int:
     if a < 0 or b <= 0: raise CodeFault(f'{a} % {b} differs between languages')
     return a % b
 
+def _divides(b: int, a: int) -> bool:
+    if b <= 0: raise CodeFault(f'{a} % {b} differs between languages')
+    return a % b == 0
+
 def _item(whole, i: int):
     if not 0 <= i < len(whole): raise CodeFault(f'there is no item {i} of {len(whole)}')
     return whole[i]
@@ -118,8 +122,8 @@ class CodeRunner:
         if kind == 'name': return lambda env: env[value]
         if kind in ('eq', 'ne') and node.parts[0].kind == 'mod' and node.parts[1].value == 0:
             a, b = map(self._expression, node.parts[0].parts)
-            if kind == 'eq': return lambda env: a(env) % b(env) == 0
-            return lambda env: a(env) % b(env) != 0
+            if kind == 'eq': return lambda env: _divides(b(env), a(env))
+            return lambda env: not _divides(b(env), a(env))
         parts = [self._expression(part) for part in node.parts]
         if kind == 'list': return lambda env: [part(env) for part in parts]
         if kind == 'map': return lambda env: {}
