@@ -127,10 +127,20 @@ def draw_cases(
         count -= 1
         if not count: return
 
+def _choose_varied(tree: CodeNode, inputs: tuple, count: int, random: Random) -> tuple:
+    "Cases of which the first two differ in their results, if that can be."
+    cases = list(draw_cases(tree, inputs, count, random))
+    # some functions say no to nearly everything
+    more = draw_cases(tree, inputs, 9 * count, random)
+    other = next((case for case in chain(cases, more) if case[1] != cases[0][1]), None)
+    if other: cases = [cases[0], other, *(case for case in cases[1:] if case is not other)][:count]
+    return tuple(cases)
+
 def draw_task(
     family: CodeFamily,
     random: Random,
-    count: int = 10,     # cases
+    count: int = 10,            # cases
+    are_fixed: bool = False,    # the cases depend on the function alone
 ) -> CodeTask:
     "A task of a family."
     fillings = {}
@@ -141,9 +151,6 @@ def draw_task(
             if kind != 'word' or len({f.words for f in fillings.values()}) == len(fillings): break
     tree = fill_holes(family.tree, fillings)
     tree = tree._replace(value=(_name_function(tree.value[0], fillings), tree.value[1]))
-    cases = list(draw_cases(tree, family.inputs, count, random))
-    # two different results come first; some functions say no to nearly everything
-    more = draw_cases(tree, family.inputs, 9 * count, random)
-    other = next((case for case in chain(cases, more) if case[1] != cases[0][1]), None)
-    if other: cases = [cases[0], other, *(case for case in cases[1:] if case is not other)][:count]
-    return CodeTask(family, tuple(fill_wording(wording, fillings) for wording in family.wordings), tree, tuple(cases))
+    wordings = tuple(fill_wording(wording, fillings) for wording in family.wordings)
+    if are_fixed: random = Random(f'{tree}')
+    return CodeTask(family, wordings, tree, _choose_varied(tree, family.inputs, count, random))

@@ -255,8 +255,9 @@ class PythonPrinter(CodePrinter):
         if kind == 'not' and parts[0].kind in ('in_list', 'in_map', 'in_set', 'in_text', 'contains'):
             return self.fill('@0.5 not in @1.5', 4, parts[0])
         if kind == 'and' and {parts[0].kind, parts[1].kind} <= {'lt', 'le'} and parts[0].parts[1] == parts[1].parts[0]:
-            return f'{self.expression(parts[0], 4)} {self.expression(parts[1], 4).split(" ", 1)[1]}' \
-                if ' ' not in self.expression(parts[0].parts[1], 5) else self.fill(*self.table[kind], node), 4
+            a, b, c = (self.expression(x, 5) for x in (*parts[0].parts, parts[1].parts[1]))
+            first, second = (self.table[part.kind][0].split(' ')[1] for part in parts)
+            return f'{a} {first} {b} {second} {c}', 4
         return super().special(node)
 
     def value(self, value, type): return str(value) if type == 'bool' else super().value(value, type)

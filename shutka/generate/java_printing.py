@@ -111,9 +111,11 @@ class JavaPrinter(CodePrinter):
         if len(targets) == 2 and targets == values[::-1] and all(t.kind == 'at_list' for t in targets):
             whole, i = targets[0].parts
             return self.line(f'Collections.swap({self.join((whole, i, targets[1].parts[1]))});')
-        names = [f'next{self.name(t.value)[0].upper()}{self.name(t.value)[1:]}' for t in targets]
-        for t, name, value in zip(targets, names, values): self.line(f'{self.type(t.type)} {name} = {self.expression(value)};')
-        for t, name in zip(targets, names): self.line(f'{self.expression(t)} = {name};')
+        names = [f'next_{t.value or k}' for k, t in enumerate(targets, 1)]
+        for t, name, value in zip(targets, names, values):
+            self.line(f'{self.type(t.type)} {self.name(name)} = {self.expression(value)};')
+        for t, name in zip(targets, names):
+            self.put_assign(CodeNode('assign', (t, CodeNode('name', (), name, t.type))))
 
     def put_append(self, node): self.line(f'{self.expression(node.parts[0], 9)}.add({self.fresh(node.parts[1])});')
 
