@@ -110,6 +110,7 @@ class CodeReader:
             if outer != 'str': a = fit_type(a, split_type(b.type)[1])
             found = CodeNode(kind, (a, b), None, 'bool')
             return found if op == 'In' else CodeNode('not', (found,), None, 'bool')
+        if split_type(a.type)[1:]: self.refuse(node, 'languages compare lists in different ways')
         if 'str' in (a.type, b.type): a, b = fit_type(a, 'str'), fit_type(b, 'str')
         else: b = fit_type(b, a.type)
         return CodeNode(_COMPARE[op], (a, b), None, 'bool')

@@ -18,6 +18,15 @@ def _fit(n: int) -> int:
     if not -2**31 <= n < 2**31: raise CodeFault(f'{n} does not fit into 32 bits')
     return n
 
+def _multiply(a: int, b: int) -> int:
+    # JavaScript knows a zero with a minus
+    if a * b == 0 and (a < 0 or b < 0): raise CodeFault(f'{a} * {b} differs between languages')
+    return _fit(a * b)
+
+def _negate(a: int) -> int:
+    if a == 0: raise CodeFault('-0 differs between languages')
+    return _fit(-a)
+
 def _divide(a: int, b: int) -> int:
     if a < 0 or b <= 0: raise CodeFault(f'{a} / {b} differs between languages')
     return a // b
@@ -61,8 +70,8 @@ def _digit(char: str) -> int:
     return int(char)
 
 _OPERATIONS: dict[str, Callable] = {
-    'add': lambda a, b: _fit(a + b), 'sub': lambda a, b: _fit(a - b), 'mul': lambda a, b: _fit(a * b),
-    'div': _divide, 'mod': _modulo, 'neg': lambda a: -a, 'not': lambda a: not a, 'abs': abs, 'min2': min, 'max2': max,
+    'add': lambda a, b: _fit(a + b), 'sub': lambda a, b: _fit(a - b), 'mul': _multiply,
+    'div': _divide, 'mod': _modulo, 'neg': _negate, 'not': lambda a: not a, 'abs': abs, 'min2': min, 'max2': max,
     'eq': lambda a, b: a == b, 'ne': lambda a, b: a != b, 'lt': lambda a, b: a < b, 'le': lambda a, b: a <= b,
     'gt': lambda a, b: a > b, 'ge': lambda a, b: a >= b, 'concat': lambda a, b: a + b,
     **dict.fromkeys(('len', 'size_text', 'size_map', 'size_set'), len),
