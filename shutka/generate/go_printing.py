@@ -135,7 +135,8 @@ class GoPrinter(CodePrinter):
         used = find_used(node.parts[1])
         at, each = (self.name(name) if name in used else '_' for name in node.value)
         names = at if each == '_' else f'{at}, {each}'
-        self.loop(f'for {names} := range {self.expression(node.parts[0])}', node.parts[1])
+        names = '' if names == '_' else f'{names} := '
+        self.loop(f'for {names}range {self.expression(node.parts[0])}', node.parts[1])
 
     def put_range(self, node):
         start, stop, step, block = node.parts
