@@ -1284,6 +1284,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'shutka/generate/faults.py'),
                                         'shutka.generate.faults._refuse_constant': ( '76_generate/faults.html#_refuse_constant',
                                                                                      'shutka/generate/faults.py'),
+                                        'shutka.generate.faults.can_parse': ( '76_generate/faults.html#can_parse',
+                                                                              'shutka/generate/faults.py'),
                                         'shutka.generate.faults.check_code': ( '76_generate/faults.html#check_code',
                                                                                'shutka/generate/faults.py'),
                                         'shutka.generate.faults.check_line': ( '76_generate/faults.html#check_line',

@@ -81,7 +81,12 @@ def clean_comment(
     comment: str,   # as it stands in the code
 ) -> str:
     "The words of a comment."
-    return '\n'.join(_MARKS.sub('', line).rstrip() for line in comment.strip().split('\n')).strip()
+    lines, hidden = [_MARKS.sub('', line).rstrip() for line in comment.strip().split('\n')], False
+    kept = []
+    for line in lines:
+        if line.startswith('```'): hidden = not hidden
+        if not (hidden and re.match(r'#(?: |$)', line)): kept.append(line)   # rustdoc runs it and does not show it
+    return '\n'.join(kept).strip()
 
 def _read_margin(node: Node, code: bytes) -> str:
     "The blanks in front of a node; '' if there is anything else."

@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from ..core.errors import UserError
@@ -17,8 +18,8 @@ from ..core.hashes import sha256
 from ..data.clusters import find_clusters
 from ..data.examples import parse_example
 from ..data.git import Repository, decode_any
-from ..data.syntax import parse_code
-from .faults import check_texts
+from ..evaluate.decontamination import find_task_copies, read_suite_texts
+from .faults import can_parse, check_code, check_texts, list_code
 from .pattern_files import PATTERN_SUFFIXES, PatternFile, is_repository, read_pattern_files
 from .pattern_syntax import FoundFunction, FoundPatterns, FoundType, find_patterns
 from .rows import make_generated_row, normalize_text
@@ -56,8 +57,8 @@ def _describe(function: FoundFunction, subjects: dict[str, str]) -> str:
 _FEWEST_LINES = 3   # of a function
 
 def _fence(code: str, language: str) -> str:
-    "Code between fences that do not end inside it; marked with its language if it could stand in a file alone."
-    if parse_code(code.encode(), language).root_node.has_error: language = ''
+    "Code between fences that do not end inside it; marked with its language if it parses by itself."
+    if not can_parse(code, language): language = ''
     fence = '`' * max(3, 1 + max(map(len, re.findall('`+', code)), default=0))
     return f'{fence}{language}\n{code}\n{fence}'
 
@@ -165,10 +166,14 @@ def _leave_out_copies(rows: list[dict], earlier: list[dict], counts: Counter) ->
     return kept
 
 def _leave_out_faults(rows: list[dict], counts: Counter) -> Iterator[dict]:
-    "Rows in whose letters nothing is wrong, as far as a check of a data set can tell."
-    for row in rows:
-        fault = next(check_texts(parse_example(row, row['path'])), None)
-        if fault: counts[f'rows left out: {fault.kind}'] += 1
+    "Rows with which nothing is wrong, as far as a check of a data set can tell, and which the suites do not ask for."
+    asked = find_task_copies((f"{row['instruction']}\n{row['input']}\n{row['output']}" for row in rows),
+                             read_suite_texts())
+    for row, is_asked in zip(rows, asked):
+        faults = chain(check_texts(parse_example(row, row['path'])),
+                       *(check_code(mark, code) for mark, code in list_code(row['output'])))
+        fault = 'asked by the suites' if is_asked else getattr(next(faults, None), 'kind', None)
+        if fault: counts[f'rows left out: {fault}'] += 1
         else: yield row
 
 def _collect_rows(
