@@ -68,7 +68,7 @@ def cypher(output, number, seed, schemas, check, force):
 @number_option
 @seed_option
 @click.option('--include-advanced', 'advanced', is_flag=True,
-              help='Also ask about layers, replacement effects, stacks of four to six spells, and the order of triggers.')
+              help='Also ask about layers, replacement effects, stacks of four to six spells, and trigger order.')
 @force_option
 def mtg(output, number, seed, advanced, force):
     "Make rules questions of Magic with the rulings of a judge."

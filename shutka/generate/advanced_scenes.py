@@ -6,30 +6,33 @@
 __all__ = ['LAYER_FAMILIES', 'REPLACEMENT_FAMILIES', 'TRIGGER_FAMILIES', 'compute_size', 'define_size', 'paint_creature',
            'set_twice', 'change_amount', 'change_draws', 'use_shield', 'order_triggers', 'race_triggers']
 
-# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #8b9c7340
-from .judge_cards import JUDGE_CARDS, count_things, join_with_and
+# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #c31ec939
+from .judge_cards import count_things, join_with_and
 from .judge_events import AMOUNT_EFFECTS, list_amounts, put_triggers, replace_draws
 from .judge_layers import LAYERS, Characteristics, LayerEffect, apply_layers
-from .judge_scenes import Ruling, Scene, is_plain, make_ruling, tell_steps
+from .judge_scenes import Ruling, Scene, make_ruling, tell_steps
 from .judge_stack import resolve_stack
-from .judge_table import Seat, Table
+from .judge_table import Table
 
-# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #d89db361
+# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #03f2fbfc
 def _draw_power_effects(scene: Scene, name: str, n: int) -> list[tuple[LayerEffect, str]]:
     "Effects with the sentences that bring them about, at most one that switches."
     found, kinds = [], ['set', 'add', 'counter', 'less', 'switch', 'banner', 'set']
     for kind in scene.random.sample(kinds, n):
         if kind == 'set':
             power, toughness = scene.number(0, 6), scene.number(1, 6)
-            effect = LayerEffect(layer='7b', name=f'The effect that sets {power}/{toughness}', power=power, toughness=toughness)
+            effect = LayerEffect(layer='7b', name=f'The effect that sets {power}/{toughness}', power=power,
+                                 toughness=toughness)
             text = f'an effect gives {name} base power and toughness {power}/{toughness} until end of turn'
         elif kind == 'add':
             power, toughness = scene.number(0, 4), scene.number(1, 4)
-            effect = LayerEffect(layer='7c', name=f'The bonus of +{power}/+{toughness}', power=power, toughness=toughness)
+            effect = LayerEffect(layer='7c', name=f'The bonus of +{power}/+{toughness}', power=power,
+                                 toughness=toughness)
             text = f'a spell gives {name} +{power}/+{toughness} until end of turn'
         elif kind == 'less':
             power, toughness = scene.number(1, 3), scene.number(0, 1)
-            effect = LayerEffect(layer='7c', name=f'The loss of -{power}/-{toughness}', power=-power, toughness=-toughness)
+            effect = LayerEffect(layer='7c', name=f'The loss of -{power}/-{toughness}', power=-power,
+                                 toughness=-toughness)
             text = f'an ability gives {name} -{power}/-{toughness} until end of turn'
         elif kind == 'counter':
             count = scene.number(1, 3)
@@ -39,7 +42,8 @@ def _draw_power_effects(scene: Scene, name: str, n: int) -> list[tuple[LayerEffe
         elif kind == 'banner':
             card = scene.card('anthems', lambda card: True)
             effect = LayerEffect(layer='7c', name=card.name, power=card.power, toughness=card.toughness)
-            text = f'its controller gets {card.name} (an enchantment: creatures you control get +{card.power}/+{card.toughness})'
+            text = (f'its controller gets {card.name} (an enchantment: creatures you control get '
+                    f'+{card.power}/+{card.toughness})')
         else:
             effect = LayerEffect(layer='7d', name='The switch')
             whose = 'its' if name == 'it' else f"{name}'s"
@@ -53,8 +57,13 @@ def _survives(base: Characteristics, effects: list[LayerEffect]) -> bool:
 
 def _tell_log(log: list[tuple[LayerEffect, str]]) -> str:
     "How each effect was applied, in the order of layers."
-    return ' '.join(f'Layer {effect.layer}: {effect.name[0].lower() + effect.name[1:] if effect.name.startswith(("The ", "A ")) else effect.name} '
-                    f'{text.replace("makes", "make") if effect.name.split()[0] in ("Two", "Three") else text}.' for effect, text in log)
+    told = []
+    for effect, text in log:
+        name, first = effect.name, effect.name.split()[0]
+        if first in ('The', 'A'): name = name[0].lower() + name[1:]
+        if first in ('Two', 'Three'): text = text.replace('makes', 'make')
+        told.append(f'Layer {effect.layer}: {name} {text}.')
+    return ' '.join(told)
 
 def compute_size(scene: Scene) -> Ruling:
     "Power and toughness under two to four effects."
@@ -66,7 +75,8 @@ def compute_size(scene: Scene) -> Ruling:
     found, log = apply_layers(base, [effect for effect, _ in effects])
     steps = [text for _, text in effects]
     def setup():
-        starts = scene.choose(('First,', 'Then', 'After that', 'Finally'), ('To begin with,', 'Next,', 'Later', 'Last of all'))
+        starts = scene.choose(('First,', 'Then', 'After that', 'Finally'), ('To begin with,', 'Next,', 'Later',
+                'Last of all'))
         told = [f'{starts[i if i < len(steps) - 1 else 3]} {text}.' for i, text in enumerate(steps)]
         return f'{seat.name} controls {creature.card.describe()}. {" ".join(told)}'
     questions = [f"What are {creature.name}'s power and toughness now?", f'How large is {creature.name} now?',
@@ -77,25 +87,33 @@ def compute_size(scene: Scene) -> Ruling:
     if layers.count('7b') > 1: rules.append('613.7')
     if any('counter' in effect.name for effect, _ in log): rules.append('122.1a')
     return make_ruling(scene, setup, questions, f'{creature.name} is {found.power}/{found.toughness}.{dies}',
-                       f'Effects are applied in the order of layers, not in the order in which they began. {_tell_log(log)}', rules,
+                       'Effects are applied in the order of layers, not in the order in which they began. '
+                       f'{_tell_log(log)}', rules,
                        'medium' if len(effects) == 2 else 'hard')
 
+# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #e3272543
 def define_size(scene: Scene) -> Ruling:
     "A characteristic-defining ability under another effect."
     seat = scene.seat()
-    what, n = scene.choose('cards in your hand', 'lands you control', 'creature cards in your graveyard'), scene.number(1, 7)
+    what, n = scene.choose('cards in your hand', 'lands you control',
+                           'creature cards in your graveyard'), scene.number(1, 7)
     effects = _draw_power_effects(scene, 'it', scene.number(1, 2))
     own = LayerEffect(layer='7a', name='its own ability', power=n, toughness=n)
-    if not _survives(Characteristics(power=n, toughness=n), [effect for effect, _ in effects]): return define_size(scene)
+    if not _survives(Characteristics(power=n, toughness=n), [effect for effect, _ in effects]):
+        return define_size(scene)
     found, log = apply_layers(Characteristics(power=0, toughness=0), [effect for effect, _ in effects] + [own])
-    theirs = {'cards in your hand': f'has {count_things(n, "card")} in hand', 'lands you control': f'controls {count_things(n, "land")}',
+    theirs = {'cards in your hand': f'has {count_things(n, "card")} in hand',
+              'lands you control': f'controls {count_things(n, "land")}',
               'creature cards in your graveyard': f'has {count_things(n, "creature card")} in the graveyard'}[what]
     told = '. Then '.join(text for _, text in effects)
-    setup = lambda: (f"{seat.name} controls a creature with power and toughness */* and the text \"This creature's power and toughness are each "
+    setup = lambda: (f"{seat.name} controls a creature with power and toughness */* and the text \"This creature's "
+                     "power and toughness are each "
                      f'equal to the number of {what}." {seat.name} {theirs}. {told[0].upper()}{told[1:]}.')
     dies = f' With toughness {found.toughness} it is put into the graveyard.' if found.toughness <= 0 else ''
-    return make_ruling(scene, setup, ['What are its power and toughness?', 'How large is that creature?'], f'It is {found.power}/{found.toughness}.{dies}',
-                       f'{_tell_log(log)}', [LAYERS[effect.layer] for effect, _ in log] + ['208.2a'] + (['704.5f'] if dies else []), 'hard')
+    return make_ruling(scene, setup, ['What are its power and toughness?', 'How large is that creature?'],
+                       f'It is {found.power}/{found.toughness}.{dies}',
+                       f'{_tell_log(log)}', [LAYERS[effect.layer] for effect, _ in log] + ['208.2a'] +
+                       (['704.5f'] if dies else []), 'hard')
 
 def paint_creature(scene: Scene) -> Ruling:
     "A bonus for one colour or keyword, and an effect that gives or takes it."
@@ -108,24 +126,29 @@ def paint_creature(scene: Scene) -> Ruling:
         lord = LayerEffect(layer='7c', name='the bonus', power=size, toughness=size, needs=colour)
         new = scene.choose('white', 'blue', 'black', 'red', 'green')
         change = LayerEffect(layer='5', name='the change of colour', makes=new)
-        texts = [f'an enchantment of {seat.name} says that {colour} creatures get +{size}/+{size}', f'a spell makes {creature.name} {new} until end of turn, in place of its own colours']
+        texts = [f'an enchantment of {seat.name} says that {colour} creatures get +{size}/+{size}',
+                 f'a spell makes {creature.name} {new} until end of turn, in place of its own colours']
     else:
         word = scene.choose('flying', 'trample', 'vigilance', 'menace')
         lord = LayerEffect(layer='7c', name='the bonus', power=size, toughness=size, needs=word)
         gives = scene.choose(True, False)
         change = LayerEffect(layer='6', name='the effect', makes=word if gives else '', removes_all=not gives)
         texts = [f'an enchantment of {seat.name} says that creatures with {word} get +{size}/+{size}',
-                 f'a spell gives {creature.name} {word} until end of turn' if gives else f'a spell makes {creature.name} lose all abilities until end of turn']
+                 f'a spell gives {creature.name} {word} until end of turn' if gives else 'a spell makes '
+                 f'{creature.name} lose all abilities until end of turn']
     order = scene.choose((0, 1), (1, 0))
-    base = Characteristics(power=creature.card.power, toughness=creature.card.toughness, colours=set(creature.colours), keywords=set(creature.card.keywords))
+    base = Characteristics(power=creature.card.power, toughness=creature.card.toughness, colours=set(creature.colours),
+                           keywords=set(creature.card.keywords))
     found, log = apply_layers(base, [(lord, change)[i] for i in order])
     first, second = (texts[i] for i in order)
     second = second.replace(' says that', ' is added, which says that') if order[1] == 0 else second
-    setup = lambda: f'{seat.name} controls {creature.card.describe()}. {first[0].upper()}{first[1:]}. ' + scene.choose('After that, ', 'Then ') + f'{second}.'
-    gets = found.power != creature.card.power
-    return make_ruling(scene, setup, [f'How large is {creature.name} now?', f"What are {creature.name}'s power and toughness?"],
+    setup = (lambda: f'{seat.name} controls {creature.card.describe()}. {first[0].upper()}{first[1:]}. ' +
+             scene.choose('After that, ', 'Then ') + f'{second}.')
+    return make_ruling(scene, setup, [f'How large is {creature.name} now?', f"What are {creature.name}'s power and "
+                                      "toughness?"],
                        f'{creature.name} is {found.power}/{found.toughness}.',
-                       f'{_tell_log(log)} Which of the two came first does not matter, because they belong to different layers.',
+                       f'{_tell_log(log)} Which of the two came first does not matter, because they belong to '
+                       'different layers.',
                        [LAYERS[effect.layer] for effect, _ in log], 'hard')
 
 def set_twice(scene: Scene) -> Ruling:
@@ -135,27 +158,35 @@ def set_twice(scene: Scene) -> Ruling:
     if scene.choose(True, False):
         sizes = [(scene.number(0, 7), scene.number(1, 7)) for _ in range(2)]
         if sizes[0] == sizes[1]: return set_twice(scene)
-        effects = [LayerEffect(layer='7b', name=f'the effect that sets {p}/{t}', power=p, toughness=t) for p, t in sizes]
-        texts = [f'an effect gives {creature.name} base power and toughness {p}/{t} until end of turn' for p, t in sizes]
+        effects = [LayerEffect(layer='7b', name=f'the effect that sets {p}/{t}', power=p, toughness=t) for p,
+                   t in sizes]
+        texts = [f'an effect gives {creature.name} base power and toughness {p}/{t} until end of turn' for p,
+                 t in sizes]
         ask = [f'How large is {creature.name} now?', f"What are {creature.name}'s power and toughness?"]
     else:
         word = scene.choose('flying', 'haste', 'menace', 'lifelink', 'first strike')
-        both = [(LayerEffect(layer='6', name=f'the effect that gives {word}', makes=word), f'a spell gives {creature.name} {word} until end of turn'),
-                (LayerEffect(layer='6', name='the effect that takes abilities', removes_all=True), f'a spell makes {creature.name} lose all abilities until end of turn')]
+        both = [(LayerEffect(layer='6', name=f'the effect that gives {word}', makes=word),
+                 f'a spell gives {creature.name} {word} until end of turn'),
+                (LayerEffect(layer='6', name='the effect that takes abilities', removes_all=True),
+                 f'a spell makes {creature.name} lose all abilities until end of turn')]
         scene.random.shuffle(both)
         effects, texts = [effect for effect, _ in both], [text for _, text in both]
         ask = [f'Does {creature.name} have {word} now?', f'Is {creature.name} now a creature with {word}?']
-    base = Characteristics(power=creature.card.power, toughness=creature.card.toughness, keywords=set(creature.card.keywords))
+    base = Characteristics(power=creature.card.power, toughness=creature.card.toughness,
+                           keywords=set(creature.card.keywords))
     found, log = apply_layers(base, effects)
-    if effects[0].layer == '6': verdict = f"{'Yes' if word in found.keywords else 'No'}, {creature.name} {'has' if word in found.keywords else 'does not have'} {word}."
+    if effects[0].layer == '6':
+        verdict = (f"{'Yes' if word in found.keywords else 'No'}, {creature.name} "
+                   f"{'has' if word in found.keywords else 'does not have'} {word}.")
     else: verdict = f'{creature.name} is {found.power}/{found.toughness}.'
     setup = lambda: f'{seat.name} controls {creature.card.describe()}. First, {texts[0]}. Then {texts[1]}.'
-    return make_ruling(scene, setup, ask, verdict, f'Both effects belong to the same layer, so the earlier is applied first and the later one has the last word. {_tell_log(log)}',
+    return make_ruling(scene, setup, ask, verdict, 'Both effects belong to the same layer, so the earlier is applied '
+                       f'first and the later one has the last word. {_tell_log(log)}',
                        [LAYERS[effects[0].layer], '613.7'], 'medium')
 
 LAYER_FAMILIES = (compute_size, define_size, paint_creature, set_twice)
 
-# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #ad0841ec
+# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #a6819920
 def change_amount(scene: Scene) -> Ruling:
     "Two or three effects on one amount; the player who is affected chooses their order."
     seat, other = scene.seat(), scene.seat()
@@ -169,49 +200,65 @@ def change_amount(scene: Scene) -> Ruling:
     found = list_amounts(n, effects)
     results = sorted({amounts[-1] for amounts in found.values()})
     creature = scene.creature(seat)
-    event = {'damage': f'A source that {other.name} controls would deal {n} damage to {seat.name}.', 'life': f'A spell would make {seat.name} gain {n} life.',
-             'counters': f"A spell would put {count_things(n, '+1/+1 counter')} on {creature.name}, a creature that {seat.name} controls."}[about]
+    event = {'damage': f'A source that {other.name} controls would deal {n} damage to {seat.name}.',
+             'life': f'A spell would make {seat.name} gain {n} life.',
+             'counters': f"A spell would put {count_things(n, '+1/+1 counter')} on {creature.name}, a creature that "
+             f"{seat.name} controls."}[about]
     unit = {'damage': 'damage', 'life': 'life', 'counters': 'counters'}[about]
     names = join_with_and([effect.describe() for effect in effects])
     setup = lambda: f'{seat.name} controls {names}. {event}'
     low = about == 'damage'
     best = min(results) if low else max(results)
-    questions = [f"Who chooses the order of these effects, and what is the {'least damage' if low else 'most'} that can come of it?",
-                 f"In which order are these effects applied, who decides that, and what is the {'smallest' if low else 'largest'} result?"]
+    questions = [f"Who chooses the order of these effects, and what is the {'least damage' if low else 'most'} that "
+                 "can come of it?",
+                 "In which order are these effects applied, who decides that, and what is the "
+                 f"{'smallest' if low else 'largest'} result?"]
     shown, lines = set(), []
     for order, amounts in found.items():
         if amounts[-1] in shown: continue
         shown.add(amounts[-1])
         lines.append(f"{', then '.join(effect.name for effect in order)} makes {', then '.join(map(str, amounts[1:]))}")
-    who = 'the player who would be dealt the damage' if low else 'the player who would gain life' if about == 'life' else 'the controller of the creature'
+    who = ('the player who would be dealt the damage' if low else 'the player who would gain life' if about == 'life'
+           else 'the controller of the creature')
     verdict = f"{seat.name} chooses, as {who}, and the {'least' if low else 'most'} is {best} {unit}."
     same = 'Every order gives the same result: ' if len(results) == 1 else ''
     why = f"Starting from {n}: {'; '.join(lines)}." if not same else f'{same}starting from {n}, {lines[0]}.'
-    rules = ['616.1', '616.1f', '614.5'] + (['615.1'] if any(effect.change == 'less' for effect in effects) else []) + (['120.8'] if any(
+    rules = ['616.1', '616.1f', '614.5'] + (['615.1'] if any(effect.change == 'less' for effect in effects)
+            else []) + (['120.8'] if any(
         0 in amounts[:-1] for amounts in found.values()) else [])
-    return make_ruling(scene, setup, questions, verdict, why, rules, 'hard' if len(effects) == 3 or len(results) > 1 else 'medium')
+    return make_ruling(scene, setup, questions, verdict, why, rules, 'hard' if len(effects) == 3 or len(results) > 1
+                       else 'medium')
 
 def change_draws(scene: Scene) -> Ruling:
     "Draws that are doubled or replaced by life."
     seat = scene.seat()
     n, gain = scene.number(1, 4), scene.number(1, 5)
-    words = {'double': 'if you would draw a card, draw two cards instead', 'gain': f'if you would draw a card, you gain {gain} life instead'}
+    words = {'double': 'if you would draw a card, draw two cards instead', 'gain': 'if you would draw a card, you '
+             f'gain {gain} life instead'}
     effects = scene.choose(['double'], ['double', 'double'], ['double', 'gain'], ['gain', 'double'])
     both = set(effects) == {'double', 'gain'}
     shown = [words['double'], words['gain']] if both else [words[effect] for effect in effects]
-    boards = f'{seat.name} controls ' + (f'a permanent with the ability "{shown[0][0].upper()}{shown[0][1:]}."' if len(shown) == 1 else
-                                         f'two permanents with abilities: "{shown[0][0].upper()}{shown[0][1:]}." and "{shown[1][0].upper()}{shown[1][1:]}."')
-    order = '' if not both else (' For each draw {0} applies the {1} first.'.format(seat.name, 'doubling' if effects[0] == 'double' else 'gain of life'))
+    boards = f'{seat.name} controls ' + (f'a permanent with the ability "{shown[0][0].upper()}{shown[0][1:]}."'
+            if len(shown) == 1 else
+            f'two permanents with abilities: "{shown[0][0].upper()}{shown[0][1:]}." and '
+            f'"{shown[1][0].upper()}{shown[1][1:]}."')
+    order = '' if not both else (' For each draw {0} applies the {1} first.'.format(seat.name, 'doubling'
+            if effects[0] == 'double' else 'gain of life'))
     setup = lambda: f'{boards} A spell makes {seat.name} draw {count_things(n, "card")}.{order}'
     cards, life = replace_draws(n, effects, gain)
-    verdict = f'{seat.name} draws {count_things(cards, "card") if cards else "no cards"}' + (f' and gains {life} life.' if life else '.')
-    why = {('double',): 'Each of the draws becomes two.',
-           ('double', 'double'): 'The first effect makes two draws of each, and the second, which has not been applied to them yet, makes two of each of those.',
-           ('double', 'gain'): f'Each draw becomes two, and each of those is then replaced by {gain} life. Neither effect can be applied a second time.',
-           ('gain', 'double'): f'Each draw becomes {gain} life, and then there is no draw left to double.'}[tuple(effects)]
+    verdict = f'{seat.name} draws {count_things(cards, "card") if cards else "no cards"}' + (f' and gains {life} life.'
+            if life else '.')
+    why = {
+        'double': 'Each of the draws becomes two.',
+        'double double': 'The first effect makes two draws of each, and the second, which has not been applied to them '
+                         'yet, makes two of each of those.',
+        'double gain': f'Each draw becomes two, and each of those is then replaced by {gain} life. Neither effect '
+                       'can be applied a second time.',
+        'gain double': f'Each draw becomes {gain} life, and then there is no draw left to double.'}[' '.join(effects)]
     rules = ['121.2', '614.5', *(['616.1', '616.1f'] if len(effects) > 1 else ['614.11a'])]
-    return make_ruling(scene, setup, [f'How many cards does {seat.name} draw, and how much life does {seat.name} gain?', 'What happens?',
-                                      'What is the result?'], verdict, why, rules, 'hard' if len(effects) > 1 else 'medium')
+    return make_ruling(scene, setup, [f'How many cards does {seat.name} draw, and how much life does {seat.name} gain?',
+                                      'What happens?',
+            'What is the result?'], verdict, why, rules, 'hard' if len(effects) > 1 else 'medium')
 
 def use_shield(scene: Scene) -> Ruling:
     "A shield for a certain amount against several hits."
@@ -224,17 +271,22 @@ def use_shield(scene: Scene) -> Ruling:
         lines.append(f'of {hit} damage {stopped or "none"} is prevented')
     life = seat.life
     if life <= dealt - hits[-1]: return use_shield(scene)    # nobody is dead before the last of them
-    setup = lambda: (f'{seat.name} is at {life} life. A spell has resolved that prevents the next {n} damage that would be dealt to {seat.name} this turn. '
-                     f'Then {join_with_and([f"{hit} damage" for hit in hits])} would be dealt, one after the other, by different sources.')
+    setup = lambda: (f'{seat.name} is at {life} life. A spell has resolved that prevents the next {n} damage that '
+                     f'would be dealt to {seat.name} this turn. '
+                     f'Then {join_with_and([f"{hit} damage" for hit in hits])} would be dealt, one after the other, '
+                     'by different sources.')
     end = life - dealt
     lost = f' {seat.name} loses the game.' if end <= 0 else ''
-    why = f'The shield is used up point by point: {"; ".join(lines)}. {dealt} damage is dealt in all, and {left or "nothing"} is left of the shield.'
-    return make_ruling(scene, setup, [f"What is {seat.name}'s life total afterwards?", f'At what life total does {seat.name} end up?'],
-                       f'{seat.name} is at {end} life.{lost}', why, ['615.7', '615.6', *(['704.5a'] if lost else [])], 'medium')
+    why = (f'The shield is used up point by point: {"; ".join(lines)}. {dealt} damage is dealt in all, and '
+           f'{left or "nothing"} is left of the shield.')
+    return make_ruling(scene, setup, [f"What is {seat.name}'s life total afterwards?", 'At what life total does '
+                                      f'{seat.name} end up?'],
+                       f'{seat.name} is at {end} life.{lost}', why, ['615.7', '615.6', *(['704.5a'] if lost else [])],
+                       'medium')
 
 REPLACEMENT_FAMILIES = (change_amount, change_draws, use_shield, change_amount)
 
-# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #ff788480
+# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #22c5fafd
 def _tell_trigger(effect: dict) -> str:
     "What a triggered ability does, as a text."
     n = effect['n']
@@ -251,12 +303,16 @@ def order_triggers(scene: Scene) -> Ruling:
     scene.random.shuffle(shuffled)
     twice = next((seat for seat in seats if controllers.count(seat) > 1), None)
     cards = {id(seat): [card for who, card in triggers if who is seat] for seat in seats}
-    event = scene.choose('at the beginning of each upkeep', 'whenever a creature dies', 'whenever a player casts a spell')
-    told = ' '.join(f'{seat.name} controls {card.name} ("{event[0].upper()}{event[1:]}, {_tell_trigger(card.effect)}").' for seat, card in shuffled)
-    what = {'at the beginning of each upkeep': f'The upkeep of {seats[0].name} begins.', 'whenever a creature dies': f"During {seats[0].name}'s turn a creature dies.",
+    event = scene.choose('at the beginning of each upkeep', 'whenever a creature dies', 'whenever a player casts a '
+                         'spell')
+    told = ' '.join(f'{seat.name} controls {card.name} ("{event[0].upper()}{event[1:]}, '
+                    f'{_tell_trigger(card.effect)}").' for seat, card in shuffled)
+    what = {'at the beginning of each upkeep': f'The upkeep of {seats[0].name} begins.',
+            'whenever a creature dies': f"During {seats[0].name}'s turn a creature dies.",
             'whenever a player casts a spell': f"During {seats[0].name}'s turn, {seats[0].name} casts a spell."}[event]
     turn = f"The turn order is {join_with_and([seat.name for seat in seats])}." if len(seats) > 2 else ''
-    choice = '' if twice is None else f' {twice.name} puts the ability of {cards[id(twice)][0].name} on the stack before that of {cards[id(twice)][1].name}.'
+    choice = ('' if twice is None else f' {twice.name} puts the ability of {cards[id(twice)][0].name} on the stack '
+              f'before that of {cards[id(twice)][1].name}.')
     lives = ' '.join([f'{seat.name} is at {seat.life} life.' for seat in seats])
     setup = lambda: f'{lives} {turn} {told} {what}{choice}'.replace('  ', ' ')
     placed = put_triggers(table, triggers)
@@ -264,11 +320,14 @@ def order_triggers(scene: Scene) -> Ruling:
     names = [ability.card.name for ability in resolved]
     verdict = f'They resolve in this order: {join_with_and(names)}.'
     end = f'Then {join_with_and([f"{seat.name} is at {seat.life} life" for seat in seats])}.'
-    why = (f"{seats[0].name} is the active player and puts abilities on the stack first, then the others in turn order; so the stack, from the bottom, is "
-           f'{join_with_and([ability.card.name for ability in placed])}, and the top resolves first. {tell_steps(table)} {end}')
+    why = (f"{seats[0].name} is the active player and puts abilities on the stack first, then the others in turn "
+           "order; so the stack, from the bottom, is "
+           f'{join_with_and([ability.card.name for ability in placed])}, and the top resolves first. '
+           f'{tell_steps(table)} {end}')
     rules = ['603.3b', '405.5', '101.4']
-    return make_ruling(scene, setup, ['In which order do the triggered abilities resolve?', 'In which order do these abilities go on the stack and resolve, and what is the result?',
-                                      'How do these triggers resolve?'], verdict, why, rules, 'medium' if len(triggers) == 2 else 'hard')
+    return make_ruling(scene, setup, ['In which order do the triggered abilities resolve?',
+            'In which order do these abilities go on the stack and resolve, and what is the result?',
+            'How do these triggers resolve?'], verdict, why, rules, 'medium' if len(triggers) == 2 else 'hard')
 
 def race_triggers(scene: Scene) -> Ruling:
     "Two triggers that could each end the game."
@@ -277,14 +336,18 @@ def race_triggers(scene: Scene) -> Ruling:
     if scene.random.random() < .6: kinds = kinds[:2]
     triggers = [(seat, scene.card('triggers', lambda card: card.effect['do'] in kinds)) for seat in seats]
     table, lives = Table(seats=seats), [seat.life for seat in seats]
-    told = ' '.join(f'{seat.name} controls {card.name} ("At the beginning of each upkeep, {_tell_trigger(card.effect)}").' for seat, card in triggers)
-    setup = lambda: (f'{seats[0].name} is at {lives[0]} life and {seats[1].name} at {lives[1]}. {told} ' + scene.choose(f"{seats[0].name}'s upkeep begins.",
-                                                                                                    f'The upkeep of {seats[0].name} begins.'))
+    told = ' '.join(f'{seat.name} controls {card.name} ("At the beginning of each upkeep, '
+                    f'{_tell_trigger(card.effect)}").' for seat, card in triggers)
+    setup = lambda: (f'{seats[0].name} is at {lives[0]} life and {seats[1].name} at {lives[1]}. {told} ' +
+                     scene.choose(f"{seats[0].name}'s upkeep begins.",
+            f'The upkeep of {seats[0].name} begins.'))
     put_triggers(table, triggers)
     resolve_stack(table)
     losers = [seat.name for seat in seats if seat.lost]
-    verdict = (f'{losers[0]} loses the game.' if losers else f'Nobody: {seats[0].name} is at {seats[0].life} life and {seats[1].name} at {seats[1].life}.')
-    why = (f"{seats[0].name} is the active player, so the ability of {triggers[0][1].name} goes on the stack first and that of {triggers[1][1].name} resolves "
+    verdict = (f'{losers[0]} loses the game.' if losers else f'Nobody: {seats[0].name} is at {seats[0].life} life and '
+               f'{seats[1].name} at {seats[1].life}.')
+    why = (f"{seats[0].name} is the active player, so the ability of {triggers[0][1].name} goes on the stack first "
+           f"and that of {triggers[1][1].name} resolves "
            f'before it. {tell_steps(table)}')
     return make_ruling(scene, setup, ['Who loses the game, if anybody?', 'Does anybody lose, and who?'], verdict, why,
                        ['603.3b', '405.5', '704.3', *(['704.5a'] if losers else [])], 'hard')

@@ -6,7 +6,7 @@
 __all__ = ['COMBAT_FAMILIES', 'BLOCK_FAMILIES', 'trade_blows', 'trample_over', 'block_together', 'hit_player', 'remove_blocker',
            'save_in_combat', 'may_attack', 'may_block']
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #1edf7fb6
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #914f7eda
 from collections.abc import Callable
 
 from .judge_cards import JudgeCard, join_with_and
@@ -15,20 +15,22 @@ from .judge_scenes import Ruling, Scene, is_plain, make_ruling, tell_board, tell
 from .judge_stack import cast_spell, resolve_stack
 from .judge_table import Table
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #af010b09
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #a40c4bbe
 def _has(*keywords: str) -> Callable[[JudgeCard], bool]:
     "Plain creatures with one of these keywords."
     return lambda card: is_plain(card) and bool(set(keywords) & set(card.keywords))
 
 def _can_attack(card: JudgeCard) -> bool: return is_plain(card) and 'defender' not in card.keywords and card.power > 0
 
-def _set_up(scene: Scene, attackers: int, blockers: int, want=_can_attack, want_blocker=is_plain) -> tuple[Table, list, list]:
+def _set_up(scene: Scene, attackers: int, blockers: int, want=_can_attack, want_blocker=is_plain) -> tuple[Table, list,
+        list]:
     "A table whose first player attacks; the block is legal."
     while True:
         seats = [scene.seat(), scene.seat()]
         mine = [scene.creature(seats[0], want) for _ in range(attackers)]
         theirs = [scene.creature(seats[1], want_blocker) for _ in range(blockers)]
-        if not theirs or not find_block_fault(mine[0], theirs): return Table(seats=seats, permanents=[*mine, *theirs]), mine, theirs
+        if not theirs or not find_block_fault(mine[0], theirs):
+            return Table(seats=seats, permanents=[*mine, *theirs]), mine, theirs
         for p in (*mine, *theirs): scene.used.discard(p.name)
         scene.names = [*(seat.name for seat in seats), *scene.names]
 
@@ -36,10 +38,11 @@ def _tell_fates(table: Table, creatures: list) -> str:
     "Which of the creatures survive."
     dead = [p.name for p in creatures if not p.in_play]
     alive = [p.name for p in creatures if p.in_play]
-    parts = [f"{join_with_and(names)} {verb}{'' if len(names) > 1 else 's'}" for names, verb in ((dead, 'die'), (alive, 'survive')) if names]
+    parts = [f"{join_with_and(names)} {verb}{'' if len(names) > 1 else 's'}" for names,
+             verb in ((dead, 'die'), (alive, 'survive')) if names]
     return f"{' and '.join(parts)}."
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #652b0d5a
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #fc8d90e5
 _KEEN = _has('first strike', 'double strike', 'deathtouch', 'lifelink', 'trample', 'indestructible')
 
 def trade_blows(scene: Scene) -> Ruling:
@@ -49,30 +52,37 @@ def trade_blows(scene: Scene) -> Ruling:
     board = tell_board(scene, table)
     attack = Attack(attacker=attacker, defender=table.seats[1], blockers=[blocker])
     steps = fight_combat(table, [attack])
-    setup = lambda: (f'{board} ' + scene.choose(f'{attacker.name} attacks and {blocker.name} blocks it.', f'{table.seats[0].name} attacks with '
-                     f'{attacker.name}, and {table.seats[1].name} blocks with {blocker.name}.') + ' Nobody casts anything'
-                     + (' and as much damage as possible is assigned to the player.' if 'trample' in attacker.keywords else '.'))
-    questions = ['Which of the two creatures survive, and what are the life totals?', 'What is the result of combat damage?',
+    setup = lambda: (f'{board} ' + scene.choose(f'{attacker.name} attacks and {blocker.name} blocks it.',
+            f'{table.seats[0].name} attacks with '
+                     f'{attacker.name}, and {table.seats[1].name} blocks with {blocker.name}.') +
+                     ' Nobody casts anything'
+                     + (' and as much damage as possible is assigned to the player.' if 'trample' in attacker.keywords
+                        else '.'))
+    questions = ['Which of the two creatures survive, and what are the life totals?', 'What is the result of combat '
+                 'damage?',
                  'What happens when combat damage is dealt?']
     rules = ['510.2', *table.list_rules(), *(['702.19b'] if 'trample' in attacker.keywords else [])]
     if 'deathtouch' in attacker.keywords and 'trample' in attacker.keywords: rules.append('702.2c')
     level = 'medium' if steps == 2 or len(rules) > 3 else 'easy'
-    return make_ruling(scene, setup, questions, f'{_tell_fates(table, [attacker, blocker])} {tell_end(table)}', tell_steps(table), rules, level)
+    return make_ruling(scene, setup, questions, f'{_tell_fates(table, [attacker, blocker])} {tell_end(table)}',
+                       tell_steps(table), rules, level)
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #02395a39
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #e90bbc9f
 def trample_over(scene: Scene) -> Ruling:
     "The most that an attacker with trample can deal to the player."
     def want(card): return _can_attack(card) and 'trample' in card.keywords
     table, (attacker,), blockers = _set_up(scene, 1, scene.choose(1, 1, 2, 3), want)
     given = assign_damage(Attack(attacker=attacker, defender=table.seats[1], blockers=blockers))
-    if given[-1][0] is not table.seats[1] and scene.random.random() < .7: return trample_over(scene)   # nothing gets through
+    if given[-1][0] is not table.seats[1] and scene.random.random() < .7:
+        return trample_over(scene)   # nothing gets through
     board = tell_board(scene, table)
     defender, names = table.seats[1].name, join_with_and([b.name for b in blockers])
     through = next((amount for target, amount in given if target is table.seats[1]), 0)
     shares = join_with_and([f'{next((n for t, n in given if t is b), 0)} to {b.name}' for b in blockers])
     twice = 'double strike' in attacker.keywords
     touch = 'deathtouch' in attacker.keywords
-    setup = lambda: f"{board} {attacker.name} attacks {defender} and is blocked by {names}." + scene.choose('', ' Nobody casts anything.')
+    setup = lambda: f"{board} {attacker.name} attacks {defender} and is blocked by {names}." + scene.choose('',
+            ' Nobody casts anything.')
     ask = f"in {'the first combat damage step' if twice else 'this combat'}"
     questions = [f'What is the most combat damage that {attacker.name} can deal to {defender} {ask}?',
                  f'How much of its damage can {attacker.name} assign to {defender} at most {ask}?']
@@ -81,31 +91,38 @@ def trample_over(scene: Scene) -> Ruling:
            + (', because one damage from a source with deathtouch is enough.' if touch else '.')
            + (' Nothing is left for the player.' if not through else f' That leaves {through}.'))
     rules = ['702.19b', *(['702.2c'] if touch else []), *(['510.4', '702.4b'] if twice else [])]
-    return make_ruling(scene, setup, questions, f'{through}.', why, rules, 'medium' if touch or len(blockers) > 1 else 'easy')
+    return make_ruling(scene, setup, questions, f'{through}.', why, rules, 'medium' if touch or len(blockers) > 1
+                       else 'easy')
 
 def block_together(scene: Scene) -> Ruling:
     "Two creatures block one without trample."
-    table, (attacker,), blockers = _set_up(scene, 1, 2, lambda card: _can_attack(card) and 'trample' not in card.keywords)
+    table, (attacker,), blockers = _set_up(scene, 1, 2, lambda card: _can_attack(card)
+            and 'trample' not in card.keywords)
     board = tell_board(scene, table)
     first, second = blockers
     fight_combat(table, [Attack(attacker=attacker, defender=table.seats[1], blockers=blockers)])
     enough = ' (one is enough, because of deathtouch)' if 'deathtouch' in attacker.keywords else ''
-    setup = lambda: (f'{board} {attacker.name} attacks and is blocked by {first.name} and {second.name}. {table.seats[0].name} '
-                     f'assigns lethal damage{enough} to {first.name} first, as far as it goes, and all the rest to {second.name}.')
-    questions = ['Which creatures survive?', 'Which creatures die, and which survive?', 'What is the result of combat damage?']
+    setup = lambda: (f'{board} {attacker.name} attacks and is blocked by {first.name} and {second.name}. '
+                     f'{table.seats[0].name} '
+                     f'assigns lethal damage{enough} to {first.name} first, as far as it goes, and all the rest to '
+                     f'{second.name}.')
+    questions = ['Which creatures survive?', 'Which creatures die, and which survive?', 'What is the result of combat '
+                 'damage?']
     rules = ['510.1c', *table.list_rules(), *(['702.2c'] if enough else [])]
-    return make_ruling(scene, setup, questions, f'{_tell_fates(table, [attacker, *blockers])} {tell_end(table)}', tell_steps(table), rules, 'hard')
+    return make_ruling(scene, setup, questions, f'{_tell_fates(table, [attacker, *blockers])} {tell_end(table)}',
+                       tell_steps(table), rules, 'hard')
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #abde6a18
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #f2070870
 def hit_player(scene: Scene) -> Ruling:
     "Two or three attackers that nothing blocks."
     table, attackers, _ = _set_up(scene, scene.number(2, 3), 0)
     seat = table.seats[1]
-    board, life = tell_board(scene, table), seat.life
+    board = tell_board(scene, table)
     fight_combat(table, [Attack(attacker=a, defender=seat) for a in attackers])
     names = join_with_and([a.name for a in attackers])
     setup = lambda: f'{board} {names} attack {seat.name}, and nothing blocks.'
-    questions = ['What are the life totals after combat damage?', f'At what life total is {seat.name} after combat damage, and at what '
+    questions = ['What are the life totals after combat damage?', f'At what life total is {seat.name} after combat '
+                 'damage, and at what '
                  f'{table.seats[0].name}?']
     end = f'{table.seats[0].name} is at {table.seats[0].life} life and {seat.name} at {seat.life}.'
     if seat.lost: end += f' {seat.name} loses the game.'
@@ -114,84 +131,106 @@ def hit_player(scene: Scene) -> Ruling:
 def remove_blocker(scene: Scene) -> Ruling:
     "The only blocker leaves after blocks."
     tramples = scene.choose(True, False)
-    want = lambda card: _can_attack(card) and ('trample' in card.keywords) == tramples and 'double strike' not in card.keywords
-    open_to = lambda card: is_plain(card) and not {'hexproof', 'shroud', 'indestructible', 'protection from black',
-                                                   'protection from white', 'first strike', 'double strike'} & set(card.keywords)
+    want = (lambda card: _can_attack(card) and ('trample' in card.keywords) == tramples
+            and 'double strike' not in card.keywords)
+    open_to = lambda card: is_plain(card) and 'protection' not in str(card.keywords) and not (
+        {'hexproof', 'shroud', 'indestructible', 'first strike', 'double strike'} & set(card.keywords))
     table, (attacker,), (blocker,) = _set_up(scene, 1, 1, want, open_to)
     board = tell_board(scene, table)
-    card = scene.card('spells', lambda card: card.effect['do'] in ('bounce', 'exile', 'destroy') and card.kind == 'instant')
+    card = scene.card('spells', lambda card: card.effect['do'] in ('bounce', 'exile', 'destroy')
+                      and card.kind == 'instant')
     who = table.seats[0] if card.effect['do'] != 'bounce' else scene.choose(*table.seats)
     cast_spell(table, card, who, (blocker,))
     resolve_stack(table)
     fight_combat(table, [Attack(attacker=attacker, defender=table.seats[1], blockers=[blocker])])
-    setup = lambda: (f'{board} {attacker.name} attacks {table.seats[1].name} and {blocker.name} blocks it. After blockers have been declared, {who.name} casts '
+    setup = lambda: (f'{board} {attacker.name} attacks {table.seats[1].name} and {blocker.name} blocks it. After '
+                     f'blockers have been declared, {who.name} casts '
                      f'{card.describe()} targeting {blocker.name}, and it resolves.')
-    questions = [f'Does {attacker.name} deal combat damage to {table.seats[1].name}?', f'What does {attacker.name} do in the combat damage step?',
+    questions = [f'Does {attacker.name} deal combat damage to {table.seats[1].name}?', f'What does {attacker.name} do '
+                 'in the combat damage step?',
                  f'With its blocker gone, does {attacker.name} deal its combat damage to {table.seats[1].name}?']
-    verdict = (f'Yes: {attacker.name} has trample and deals all its {attacker.power} damage to {table.seats[1].name}.' if tramples else
+    verdict = (f'Yes: {attacker.name} has trample and deals all its {attacker.power} damage to {table.seats[1].name}.'
+               if tramples else
                f'No: {attacker.name} stays blocked and deals no combat damage.')
-    rules = (['702.19d', '509.1h'] if tramples else ['509.1h', '510.1c']) + [r for r in table.list_rules() if r.startswith('704')]
+    rules = (['702.19d', '509.1h'] if tramples else ['509.1h', '510.1c']) + [r for r in table.list_rules()
+            if r.startswith('704')]
     return make_ruling(scene, setup, questions, verdict, f'{tell_steps(table)} {tell_end(table)}', rules, 'medium')
 
 def save_in_combat(scene: Scene) -> Ruling:
     "A spell changes a creature between blocks and damage."
-    table, (attacker,), (blocker,) = _set_up(scene, 1, 1, want_blocker=lambda card: is_plain(card) and 'shroud' not in card.keywords)
+    table, (attacker,), (blocker,) = _set_up(scene, 1, 1, want_blocker=lambda card: is_plain(card)
+            and 'shroud' not in card.keywords)
     if 'shroud' in attacker.keywords: return save_in_combat(scene)
     board = tell_board(scene, table)
     target, who = scene.choose((attacker, table.seats[0]), (blocker, table.seats[1]))
     colours = [k.removeprefix('protection from ') for k in target.keywords if k.startswith('protection')]
-    card = scene.card('spells', lambda card: (card.effect.get('power', -1) >= 0 and card.effect['do'] == 'pump' or card.effect.get('keyword')
+    card = scene.card('spells', lambda card: (card.effect.get('power', -1) >= 0 and card.effect['do'] == 'pump'
+            or card.effect.get('keyword')
                                               == 'indestructible') and not set(colours) & set(card.colours))
     cast_spell(table, card, who, (target,))
     resolve_stack(table)
     fight_combat(table, [Attack(attacker=attacker, defender=table.seats[1], blockers=[blocker])])
-    setup = lambda: (f'{board} {attacker.name} attacks and {blocker.name} blocks it. ' + scene.choose('Before damage', 'After blocks') +
+    setup = lambda: (f'{board} {attacker.name} attacks and {blocker.name} blocks it. ' +
+                     scene.choose('Before damage', 'After blocks') +
                      f', {who.name} casts {card.describe()} targeting {target.name}, and it resolves.' + (
-                         ' As much damage as possible is assigned to the player.' if 'trample' in attacker.keywords else ''))
+                         ' As much damage as possible is assigned to the player.' if 'trample' in attacker.keywords
+            else ''))
     questions = ['Which of the two creatures survive?', 'What is the result of combat damage?']
     rules = ['510.2', *table.list_rules(), *(['702.19b'] if 'trample' in attacker.keywords else [])]
-    return make_ruling(scene, setup, questions, f'{_tell_fates(table, [attacker, blocker])} {tell_end(table)}', tell_steps(table), rules, 'medium')
+    return make_ruling(scene, setup, questions, f'{_tell_fates(table, [attacker, blocker])} {tell_end(table)}',
+                       tell_steps(table), rules, 'medium')
 
 COMBAT_FAMILIES = (trade_blows, trample_over, block_together, hit_player, remove_blocker, save_in_combat)
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #61602f02
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #69bc6df9
 def may_attack(scene: Scene) -> Ruling:
     "Whether a creature may attack, and whether it taps."
     seat = scene.seat()
     creature = scene.creature(seat, scene.choose(is_plain, _has('haste'), _has('defender'), _has('vigilance')))
     is_new, is_tapped = scene.choose((True, False), (False, False), (False, True), (True, False))
     fault = find_attack_fault(creature, is_new, is_tapped)
-    since = scene.choose('came under control of {} this turn', 'entered the battlefield under the control of {} this turn') if is_new else (
+    since = scene.choose('came under control of {} this turn', 'entered the battlefield under the control of {} this '
+                         'turn') if is_new else (
         'has been under the control of {} since the last turn')
     since = since.format(seat.name)
-    setup = lambda: (f"It is {seat.name}'s turn. {creature.card.describe()} {since} and is {'tapped' if is_tapped else 'untapped'}."
+    setup = lambda: (f"It is {seat.name}'s turn. {creature.card.describe()} {since} and is "
+                     f"{'tapped' if is_tapped else 'untapped'}."
                      + scene.choose('', f' {seat.name} wants to attack with it.'))
-    questions = [f'May {creature.name} attack, and if so, does attacking tap it?', f'Can {seat.name} declare {creature.name} as an attacker? Would it tap?',
+    questions = [f'May {creature.name} attack, and if so, does attacking tap it?', f'Can {seat.name} declare '
+                 f'{creature.name} as an attacker? Would it tap?',
                  f'Is an attack with {creature.name} legal, and does it tap for it?']
     taps = 'vigilance' not in creature.keywords
     if fault: verdict, rules = f'No, it may not attack: {fault[0]}.', [fault[1]]
     else:
-        verdict = 'Yes, it may attack, ' + ('and attacking taps it.' if taps else 'and because of vigilance it does not tap.')
+        verdict = 'Yes, it may attack, ' + ('and attacking taps it.' if taps else 'and because of vigilance it does '
+                                            'not tap.')
         rules = ['508.1a', *(['702.10b'] if is_new else []), '508.1f' if taps else '702.20b']
     return make_ruling(scene, setup, questions, verdict, '', rules, 'easy')
 
 def may_block(scene: Scene) -> Ruling:
     "Whether one or two creatures may block an attacker."
     seats = [scene.seat(), scene.seat()]
-    attacker = scene.creature(seats[0], lambda card: _can_attack(card) and (_has('flying', 'menace')(card) or 'protection' in str(card.keywords)))
+    attacker = scene.creature(seats[0], lambda card: _can_attack(card) and (_has('flying', 'menace')(card)
+            or 'protection' in str(card.keywords)))
     blockers = [scene.creature(seats[1]) for _ in range(scene.number(1, 2))]
     tapped = (scene.choose(*blockers),) if scene.random.random() < .15 else ()
     fault = find_block_fault(attacker, blockers, tapped)
     names = join_with_and([b.name for b in blockers])
     them = join_with_and([b.card.describe() for b in blockers])
-    state = f" {tapped[0].name} is tapped." if tapped else scene.choose('', f" {'Both are' if len(blockers) > 1 else 'It is'} untapped.")
+    state = f" {tapped[0].name} is tapped." if tapped else scene.choose('',
+            f" {'Both are' if len(blockers) > 1 else 'It is'} untapped.")
     setup = lambda: f"{seats[0].name} attacks with {attacker.card.describe()}. {seats[1].name} controls {them}.{state}"
     together = ' together' if len(blockers) > 1 else ''
-    questions = [f'May {names} block {attacker.name}{together}?', f'Can {seats[1].name} block {attacker.name} with {names}{together}?',
+    questions = [f'May {names} block {attacker.name}{together}?', f'Can {seats[1].name} block {attacker.name} with '
+                 f'{names}{together}?',
                  f'Is it legal to block {attacker.name} with {names}{together}?']
-    if fault: return make_ruling(scene, setup, questions, f'No: {fault[0]}.', '', [fault[1], '509.1b'] if fault[1] != '509.1a' else ['509.1a'], 'easy')
-    ways = {'flying': '702.17b' if all('flying' not in b.keywords for b in blockers) else '702.9b', 'menace': '702.111b'}
+    if fault:
+        return make_ruling(scene, setup, questions, f'No: {fault[0]}.', '', [fault[1], '509.1b']
+                           if fault[1] != '509.1a' else ['509.1a'], 'easy')
+    ways = {'flying': '702.17b' if all('flying' not in b.keywords for b in blockers) else '702.9b',
+            'menace': '702.111b'}
     rules = [rule for keyword, rule in ways.items() if keyword in attacker.keywords] or ['509.1b']
-    return make_ruling(scene, setup, questions, f"Yes, {names} may block {attacker.name}.", 'Nothing forbids the block.', rules, 'easy')
+    return make_ruling(scene, setup, questions, f"Yes, {names} may block {attacker.name}.",
+                       'Nothing forbids the block.', rules, 'easy')
 
 BLOCK_FAMILIES = (may_attack, may_block)

@@ -8,11 +8,11 @@ __all__ = ['CONCEPT_FAMILIES', 'PART_FAMILIES', 'TYPE_FAMILIES', 'count_bottom',
            'name_colours', 'count_stars', 'may_cast_now', 'time_spell', 'play_lands', 'use_tap_ability', 'change_land',
            'use_loyalty']
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #517c765c
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #fdf88cac
 from .judge_cards import compute_mana_value, count_things, join_with_and, list_colours
 from .judge_scenes import Ruling, Scene, is_plain, make_ruling
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #18e9cfb8
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #0fa2d7f4
 def count_bottom(
     mulligans: int,
     players: int,
@@ -25,13 +25,16 @@ def take_mulligans(scene: Scene) -> Ruling:
     name, mulligans, players = scene.name(), scene.number(1, 4), scene.choose(2, 2, 3, 4, 5)
     bottom = count_bottom(mulligans, players)
     game = 'a two-player game' if players == 2 else f'a Free-for-All game of {players} players'
-    setup = lambda: scene.choose(f'In {game}, {name} has taken {count_things(mulligans, "mulligan")} and wants to keep now.',
+    setup = lambda: scene.choose(f'In {game}, {name} has taken {count_things(mulligans, "mulligan")} and wants to '
+                                 'keep now.',
                                  f'{name} keeps a hand in {game} after {count_things(mulligans, "mulligan")}.')
     why = f'{name} draws seven cards each time and then puts one on the bottom of the library for each mulligan'
     why += ', of which the first does not count in a multiplayer game.' if players > 2 else '.'
-    return make_ruling(scene, setup, [f'How many cards does {name} put on the bottom of the library, and with how many does {name} begin?',
-                                      f'With how many cards does {name} begin the game, and how many go to the bottom?'],
-                       f'{name} puts {count_things(bottom, "card") if bottom else "no cards"} on the bottom and begins with {7 - bottom}.', why,
+    return make_ruling(scene, setup, [f'How many cards does {name} put on the bottom of the library, and with how '
+                                      f'many does {name} begin?',
+            f'With how many cards does {name} begin the game, and how many go to the bottom?'],
+                       f'{name} puts {count_things(bottom, "card") if bottom else "no cards"} on the bottom and '
+                       f'begins with {7 - bottom}.', why,
                        ['103.5', *(['103.5c'] if players > 2 else [])], 'easy')
 
 def draw_first(scene: Scene) -> Ruling:
@@ -40,15 +43,19 @@ def draw_first(scene: Scene) -> Ruling:
     kind = scene.choose('two', 'two', 'ffa', '2hg')
     starts = scene.choose(True, False)
     players = scene.number(3, 6)
-    game = {'two': 'a two-player game', 'ffa': f'a Free-for-All game of {players} players', '2hg': 'a Two-Headed Giant game'}[kind]
+    game = {'two': 'a two-player game', 'ffa': f'a Free-for-All game of {players} players',
+            '2hg': 'a Two-Headed Giant game'}[kind]
     rule = {'two': '103.8a', 'ffa': '103.8c', '2hg': '103.8b'}[kind]
     skips = starts and kind != 'ffa'
     who = {'2hg': f"{name}'s team"}.get(kind, name)
-    first = f'{who} takes the first turn' if starts else f'{other} {"and a teammate" if kind == "2hg" else ""} took the first turn, and now it is the first turn of {who}'
+    first = (f'{who} takes the first turn' if starts else f'{other} {"and a teammate" if kind == "2hg" else ""} took '
+             f'the first turn, and now it is the first turn of {who}')
     setup = lambda: f'{scene.choose("It is", "This is")} {game}. {first}.'.replace('  ', ' ')
     verdict = (f'No, {who} skips the draw step of that turn.' if skips else f'Yes, {who} draws as usual.')
-    why = {'two': 'Only the player who goes first skips it.', '2hg': 'Only the team that goes first skips it.', 'ffa': 'Nobody skips a draw step in such a game.'}[kind]
-    return make_ruling(scene, setup, [f'Does {who} draw a card in the draw step of this turn?', 'Is there a draw in the draw step of this turn?'], verdict, why,
+    why = {'two': 'Only the player who goes first skips it.', '2hg': 'Only the team that goes first skips it.',
+           'ffa': 'Nobody skips a draw step in such a game.'}[kind]
+    return make_ruling(scene, setup, [f'Does {who} draw a card in the draw step of this turn?',
+                                      'Is there a draw in the draw step of this turn?'], verdict, why,
                        [rule], 'easy')
 
 def pay_life(scene: Scene) -> Ruling:
@@ -56,58 +63,80 @@ def pay_life(scene: Scene) -> Ruling:
     name, life, cost = scene.name(), scene.number(1, 6), scene.number(1, 7)
     setup = lambda: scene.choose(f'{name} is at {life} life and wants to activate an ability that costs {cost} life.',
                                  f'An ability costs "pay {cost} life", and {name}, at {life} life, wants to use it.')
-    if cost > life: verdict, why, rules = 'No.', f'{name} has less than {cost} life and cannot pay a part of a cost.', ['119.4', '118.3']
-    elif cost == life: verdict, why, rules = 'Yes, but it costs the game.', (f'{name} may pay, goes to 0 life, and loses when state-based actions are next checked, '
-                                                                          'before the ability could resolve.'), ['119.4', '704.5a']
+    if cost > life:
+        verdict, why, rules = 'No.', f'{name} has less than {cost} life and cannot pay a part of a cost.', ['119.4',
+                '118.3']
+    elif cost == life:
+        verdict, why, rules = 'Yes, but it costs the game.', (f'{name} may pay, goes to 0 life, and loses when '
+                'state-based actions are next checked, '
+                'before the ability could resolve.'), ['119.4', '704.5a']
     else: verdict, why, rules = 'Yes.', f'{name} pays and goes to {life - cost} life.', ['119.4']
-    return make_ruling(scene, setup, [f'Can {name} pay that?', f'May {name} do that, and what follows?'], verdict, why, rules, 'easy')
+    return make_ruling(scene, setup, [f'Can {name} pay that?', f'May {name} do that, and what follows?'], verdict, why,
+                       rules, 'easy')
 
 def draw_too_many(scene: Scene) -> Ruling:
     "Drawing more cards than the library has."
     name, library, n = scene.name(), scene.number(0, 5), scene.number(1, 6)
-    setup = lambda: f'{name} has {count_things(library, "card") if library else "no cards"} left in the library. A spell makes {name} draw {count_things(n, "card")}.'
+    setup = lambda: (f'{name} has {count_things(library, "card") if library else "no cards"} left in the library. A '
+                     f'spell makes {name} draw {count_things(n, "card")}.')
     lose = n > library
     verdict = f'{name} loses the game.' if lose else f'{name} does not lose for that: the game goes on.'
     got = count_things(library, 'card') if library else 'nothing'
-    why = (f'{name} draws {got}, tries to draw from an empty library, and loses when state-based actions are next checked.' if lose else
-           'Only an attempt to draw from an empty library makes a player lose' + (', and having no cards left is not such an attempt.' if n == library else
-                                                                                  f'; {library - n} of the cards are left.' if library - n > 1 else '; one card is left.'))
+    why = (f'{name} draws {got}, tries to draw from an empty library, and loses when state-based actions are next '
+           'checked.' if lose else
+           'Only an attempt to draw from an empty library makes a player lose' + (', and having no cards left is not '
+            'such an attempt.' if n == library else
+            f'; {library - n} of the cards are left.' if library - n > 1 else '; one card is left.'))
     return make_ruling(scene, setup, [f'Does {name} lose the game?', f'What happens to {name}?'], verdict, why,
                        ['104.3c', '704.5b'] if lose else ['121.4'], 'easy')
 
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #68db5407
 def check_deck(scene: Scene) -> Ruling:
     "A constructed deck and sideboard."
-    name, size, copies, side = scene.name(), scene.choose(56, 58, 59, 60, 60, 60, 61, 64, 75, 80), scene.choose(1, 3, 4, 4, 5), scene.choose(0, 7, 14, 15, 15, 16)
+    name, size, copies, side = scene.name(), scene.choose(56, 58, 59, 60, 60, 60, 61, 64, 75, 80), scene.choose(1, 3, 4,
+            4, 5), scene.choose(0, 7, 14, 15, 15, 16)
     card, extra = scene.card('creatures', lambda card: True).name, scene.choose(0, 0, 0, 1)
-    setup = lambda: (f'For a constructed tournament {name} brings a deck of {size} cards with {count_things(copies, "copy").replace("copys", "copies")} of {card} and a '
+    setup = lambda: (f'For a constructed tournament {name} brings a deck of {size} cards with '
+                     f'{count_things(copies, "copy").replace("copys", "copies")} of {card} and a '
                      f'sideboard of {side} cards' + (f', one of which is another {card}.' if extra and side else '.'))
     extra = extra if side else 0
-    faults = [f'the deck has fewer than sixty cards ({size})'] * (size < 60) + [f'there are {copies + extra} copies of {card} in deck and sideboard together, and four are allowed'] * (
+    faults = [f'the deck has fewer than sixty cards ({size})'] * (size < 60) + [f'there are {copies + extra} copies '
+            f'of {card} in deck and sideboard together, and four are allowed'] * (
         copies + extra > 4) + [f'the sideboard has more than fifteen cards ({side})'] * (side > 15)
-    rules = ['100.2a'] * (size < 60 or copies + extra > 4 or not faults) + ['100.4a'] * (side > 15 or bool(extra) or not faults)
-    return make_ruling(scene, setup, ['Are deck and sideboard legal?', 'Is that allowed?'], f"No: {join_with_and(faults)}." if faults else 'Yes.',
-                       '' if faults else 'There are at least sixty cards, no card more than four times apart from basic lands, and at most fifteen in the sideboard.',
+    rules = ['100.2a'] * (size < 60 or copies + extra > 4 or not faults) + ['100.4a'] * (side > 15 or bool(extra)
+            or not faults)
+    return make_ruling(scene, setup, ['Are deck and sideboard legal?', 'Is that allowed?'],
+                       f"No: {join_with_and(faults)}." if faults else 'Yes.',
+                       '' if faults else 'There are at least sixty cards, no card more than four times apart from '
+                       'basic lands, and at most fifteen in the sideboard.',
                        rules, 'easy')
 
 def halve_number(scene: Scene) -> Ruling:
     "Half of an odd number."
     name, life, up = scene.name(), scene.number(3, 39), scene.choose(True, False)
     loss = (life + 1) // 2 if up else life // 2
-    setup = lambda: f'{name} is at {life} life. A spell resolves: "Target player loses half their life, rounded {"up" if up else "down"}." It targets {name}.'
-    return make_ruling(scene, setup, [f'How much life does {name} lose?', f'At what life total does {name} end up?', f'What does this do to {name}?'],
+    setup = lambda: (f'{name} is at {life} life. A spell resolves: "Target player loses half their life, rounded '
+                     f'{"up" if up else "down"}." It targets {name}.')
+    return make_ruling(scene, setup, [f'How much life does {name} lose?', f'At what life total does {name} end up?',
+                                      f'What does this do to {name}?'],
                        f'{name} loses {loss} life and is at {life - loss}.', f'Half of {life} is {life / 2:g}' + (
-                           f", and the spell says to round {'up' if up else 'down'}." if life % 2 else ', so no rounding is needed.'), ['107.1a', '119.3'], 'easy')
+                           f", and the spell says to round {'up' if up else 'down'}." if life % 2
+            else ', so no rounding is needed.'), ['107.1a', '119.3'], 'easy')
 
 def lack_power(scene: Scene) -> Ruling:
     "Combat damage of a creature with power zero or less."
     seat, other = scene.seat(), scene.name()
-    creature = scene.creature(seat, lambda card: is_plain(card) and 0 < card.power < 5 and not {'defender', 'double strike'} & set(card.keywords))
+    creature = scene.creature(seat, lambda card: is_plain(card) and 0 < card.power < 5
+                              and not {'defender', 'double strike'} & set(card.keywords))
     drop = creature.power + scene.number(-1, 3)
     power = creature.power - drop
-    setup = lambda: f"{creature.card.describe()} attacks {other} unblocked. Before damage an effect gives {creature.name} -{drop}/-0 until end of turn."
+    setup = lambda: (f"{creature.card.describe()} attacks {other} unblocked. Before damage an effect gives "
+                     f"{creature.name} -{drop}/-0 until end of turn.")
     verdict = f'It deals {power} damage.' if power > 0 else 'It deals no combat damage.'
-    why = f'Its power is {power}.' + ('' if power > 0 else ' A creature with power zero or less assigns no combat damage.')
-    return make_ruling(scene, setup, [f'How much combat damage does {creature.name} deal to {other}?', 'How much combat damage is dealt?'], verdict, why,
+    why = f'Its power is {power}.' + ('' if power > 0 else ' A creature with power zero or less assigns no combat '
+                                      'damage.')
+    return make_ruling(scene, setup, [f'How much combat damage does {creature.name} deal to {other}?',
+                                      'How much combat damage is dealt?'], verdict, why,
                        ['510.1a', *(['107.1b'] if power < 0 else [])], 'easy')
 
 def obey_cannot(scene: Scene) -> Ruling:
@@ -115,27 +144,37 @@ def obey_cannot(scene: Scene) -> Ruling:
     seat, other = scene.seat(), scene.name()
     deed, can, cannot = scene.choose(
         ('gain life', 'says "At the beginning of your upkeep, you gain 2 life."', "Players can't gain life."),
-        ('draw a second card', 'says "You may draw an additional card in each of your draw steps."', "Players can't draw more than one card each turn."),
-        ('play a second land', 'says "You may play an additional land on each of your turns."', "Players can't play more than one land each turn."),
-        ('block with the creature', 'says "This creature can block any number of creatures."', "Creatures can't block."),
-        ('attack with the creature', 'says "This creature can attack as though it had haste."', "Creatures can't attack."),
-        ('cast a spell now', 'says "You may cast spells as though they had flash."', "Players can't cast spells during other players' turns."))
-    turn = f" It is {other}'s turn." if 'flash' in can else f" It is {other}'s turn and a creature attacks." if deed.startswith('block') else f" It is {seat.name}'s turn."
+        ('draw a second card', 'says "You may draw an additional card in each of your draw steps."',
+         "Players can't draw more than one card each turn."),
+        ('play a second land', 'says "You may play an additional land on each of your turns."',
+         "Players can't play more than one land each turn."),
+        ('block with the creature', 'says "This creature can block any number of creatures."',
+         "Creatures can't block."),
+        ('attack with the creature', 'says "This creature can attack as though it had haste."',
+         "Creatures can't attack."),
+        ('cast a spell now', 'says "You may cast spells as though they had flash."', "Players can't cast spells "
+         "during other players' turns."))
+    turn = (f" It is {other}'s turn." if 'flash' in can else f" It is {other}'s turn and a creature attacks."
+            if deed.startswith('block') else f" It is {seat.name}'s turn.")
     setup = lambda: f'{seat.name} has a card that {can} {other} controls a permanent that says "{cannot}"{turn}'
-    return make_ruling(scene, setup, [f'Can {seat.name} {deed}?', f'Which of the two wins: can {seat.name} {deed}?'], 'No.',
+    return make_ruling(scene, setup, [f'Can {seat.name} {deed}?', f'Which of the two wins: can {seat.name} {deed}?'],
+                       'No.',
                        'One effect allows it and another forbids it, and the one that forbids wins.', ['101.2'], 'easy')
 
-CONCEPT_FAMILIES = (take_mulligans, draw_first, pay_life, draw_too_many, check_deck, halve_number, lack_power, obey_cannot)
+CONCEPT_FAMILIES = (take_mulligans, draw_first, pay_life, draw_too_many, check_deck, halve_number, lack_power,
+                    obey_cannot)
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #e50b0440
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #24f9609c
 def _draw_cost(scene: Scene) -> str:
     "A mana cost with or without X, hybrid and Phyrexian symbols."
     letters = 'WUBRG'
     one, two = scene.random.sample(letters, 2)
     generic = f'{{{scene.number(1, 5)}}}' if scene.random.random() < .7 else ''
     kind = scene.choose('plain', 'plain', 'x', 'x', 'hybrid', 'twobrid', 'phyrexian')
-    symbols = {'plain': f'{{{one}}}' * scene.number(0, 2) + f'{{{two}}}' * scene.number(0, 1), 'x': f'{{{one}}}' * scene.number(1, 2),
-               'hybrid': f'{{{one}/{two}}}' * scene.number(1, 3), 'twobrid': f'{{2/{one}}}' * scene.number(1, 3), 'phyrexian': f'{{{one}/P}}' * scene.number(1, 2)}[kind]
+    symbols = {'plain': f'{{{one}}}' * scene.number(0, 2) + f'{{{two}}}' * scene.number(0, 1),
+               'x': f'{{{one}}}' * scene.number(1, 2),
+               'hybrid': f'{{{one}/{two}}}' * scene.number(1, 3), 'twobrid': f'{{2/{one}}}' * scene.number(1, 3),
+               'phyrexian': f'{{{one}/P}}' * scene.number(1, 2)}[kind]
     return '{X}' * (kind == 'x') * scene.number(1, 2) + generic + symbols or '{2}'
 
 def find_mana_value(scene: Scene) -> Ruling:
@@ -145,16 +184,20 @@ def find_mana_value(scene: Scene) -> Ruling:
     has_x = '{X}' in cost
     value = compute_mana_value(cost, x if zone == 'stack' else 0)
     chosen = f' {name} chose {x} for X when casting it.' if has_x and zone in ('stack', 'battlefield') else ''
-    place = {'stack': 'is a spell on the stack', 'hand': f"is in {name}'s hand", 'battlefield': f'is a permanent on the battlefield that {name} cast',
+    place = {'stack': 'is a spell on the stack', 'hand': f"is in {name}'s hand", 'battlefield': 'is a permanent on '
+             f'the battlefield that {name} cast',
              'graveyard': f"is in {name}'s graveyard"}[zone]
-    setup = lambda: scene.choose(f'A card of {name} has the mana cost {cost} and {place}.', f'{name} has a card with the mana cost {cost}. It {place}.') + chosen
-    rules = ['202.3', *(['202.3e'] if has_x else []), *(['202.3g'] if '/P' in cost else ['202.3f'] if '/' in cost else [])]
+    setup = lambda: scene.choose(f'A card of {name} has the mana cost {cost} and {place}.',
+                                 f'{name} has a card with the mana cost {cost}. It {place}.') + chosen
+    rules = ['202.3', *(['202.3e'] if has_x else []), *(['202.3g'] if '/P' in cost else ['202.3f'] if '/' in cost
+            else [])]
     why = []
     if has_x: why.append(f'X counts as {x if zone == "stack" else 0} there.')
     if '/P' in cost: why.append('Each Phyrexian symbol counts as 1, however it was paid.')
     elif '{2/' in cost: why.append('Each of these hybrid symbols counts as 2, its larger half.')
     elif '/' in cost: why.append('Each hybrid symbol counts as 1.')
-    return make_ruling(scene, setup, ['What is its mana value?', 'What mana value does it have?'], f'Its mana value is {value}.', ' '.join(why) or
+    return make_ruling(scene, setup, ['What is its mana value?', 'What mana value does it have?'],
+                       f'Its mana value is {value}.', ' '.join(why) or
                        'It is the total of all mana in the cost.', rules, 'easy' if len(rules) == 1 else 'medium')
 
 def name_colours(scene: Scene) -> Ruling:
@@ -162,31 +205,38 @@ def name_colours(scene: Scene) -> Ruling:
     name, cost = scene.name(), _draw_cost(scene)
     colours = list_colours(cost)
     kind = scene.choose('creature', 'artifact creature', 'sorcery', 'enchantment', 'instant')
-    setup = lambda: (f"{name} has {'an' if kind[0] in 'aeiou' else 'a'} {kind} card with the mana cost {cost}, without a colour indicator and without any text about its "
-                     'colour.')
+    setup = lambda: (f"{name} has {'an' if kind[0] in 'aeiou' else 'a'} {kind} card with the mana cost {cost}, "
+                     'without a colour indicator and without any text about its colour.')
     verdict = f'It is {join_with_and(colours)}.' if colours else 'It is colourless.'
-    many = 'Both halves of a hybrid symbol count.' if '/' in cost and len(colours) > 1 else ''
+    many = ' Both halves of a hybrid symbol count.' if '/' in cost and len(colours) > 1 else ''
     rule = ['202.2', *(['202.2b'] if not colours else ['202.2c'] if len(colours) > 1 else [])]
     return make_ruling(scene, setup, ['Which colour or colours does it have?', 'What colour is it?'], verdict,
-                       f'Colours come from the mana symbols in the cost, and generic mana and X have none. {many}'.strip(), rule, 'easy')
+                       f'Colours come from the mana symbols in the cost, and generic mana and X have none.{many}', rule,
+                       'easy')
 
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #ec235e13
 def count_stars(scene: Scene) -> Ruling:
     "A characteristic-defining ability in every zone."
     name, n = scene.name(), scene.number(0, 7)
     zone = scene.choose('on the battlefield', "in the graveyard", 'in the library', 'in exile')
     bonus = scene.number(0, 2)
-    what, state = scene.choose(('lands you control', f'{name} controls {count_things(n, "land")}'), ('cards in your hand', f'{name} has {count_things(n, "card")} in hand'),
+    size, plus = (f'*/{bonus}+*', f' plus {bonus}') if bonus else ('*/*', '')
+    what, state = scene.choose(('lands you control', f'{name} controls {count_things(n, "land")}'),
+                               ('cards in your hand', f'{name} has {count_things(n, "card")} in hand'),
                                ('artifacts you control', f'{name} controls {count_things(n, "artifact")}'))
-    setup = lambda: (f"A creature card of {name} has power */{bonus}+* printed on it and the text \"This creature's power is equal to the number of {what} and its toughness "
-                     f'is equal to that number plus {bonus}." It is {zone}. {state[0].upper()}{state[1:]}.').replace('/0+*', '/*').replace(' plus 0', '')
+    setup = lambda: (f"A creature card of {name} has power {size} printed on it and the text \"This creature's "
+                     f"power is equal to the number of {what} and its toughness "
+                     f'is equal to that number{plus}." It is {zone}. {state[0].upper()}{state[1:]}.')
     dies = n + bonus == 0 and zone == 'on the battlefield'
-    return make_ruling(scene, setup, ['What are its power and toughness there?', 'What size is it there?'], f'It is {n}/{n + bonus}.' + (
-        ' With toughness 0 it is put into the graveyard.' if dies else ''), 'Such an ability works in every zone, not only on the battlefield.',
+    return make_ruling(scene, setup, ['What are its power and toughness there?', 'What size is it there?'],
+                       f'It is {n}/{n + bonus}.' + (
+        ' With toughness 0 it is put into the graveyard.' if dies else ''), 'Such an ability works in every zone, not '
+                       'only on the battlefield.',
                        ['208.2a', *(['704.5f'] if dies else [])], 'medium')
 
 PART_FAMILIES = (find_mana_value, name_colours, count_stars, find_mana_value)
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #0ecc2246
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #4285a29f
 def may_cast_now(
     kind: str,              # instant, sorcery, creature, ...
     phase: str,
@@ -201,20 +251,27 @@ def time_spell(scene: Scene) -> Ruling:
     "Whether a card may be cast now."
     name, other = scene.name(), scene.name()
     kind, phase = scene.choose('instant', 'sorcery', 'creature', 'enchantment', 'artifact'), scene.choose(
-        'upkeep step', 'draw step', 'first main phase', 'first main phase', 'declare blockers step', 'second main phase', 'end step')
-    own, empty, flash = scene.choose(True, True, False), scene.choose(True, True, False), kind not in ('instant', 'sorcery') and scene.random.random() < .25
+        'upkeep step', 'draw step', 'first main phase', 'first main phase', 'declare blockers step',
+            'second main phase', 'end step')
+    own, empty, flash = scene.choose(True, True, False), scene.choose(True, True, False), kind not in ('instant',
+            'sorcery') and scene.random.random() < .25
     card = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} card" + (' with flash' if flash else '')
     allowed = may_cast_now(kind, phase, own, empty, flash)
     stack = 'The stack is empty' if empty else f'A spell of {other} is on the stack'
     turn = f"{name if own else other}'s {phase}"
-    setup = lambda: scene.choose(f"It is {turn}. {stack}, and {name} has priority and wants to cast {card}.", f"In {turn}, {name} has priority and would like to cast {card}. {stack}.")
-    reasons = [f"it is not {name}'s own turn"] * (not own) + ['it is not a main phase'] * (not phase.endswith('main phase')) + ['the stack is not empty'] * (not empty)
+    setup = lambda: scene.choose(f"It is {turn}. {stack}, and {name} has priority and wants to cast {card}.",
+                                 f"In {turn}, {name} has priority and would like to cast {card}. {stack}.")
+    reasons = ([f"it is not {name}'s own turn"] * (not own) +
+               ['it is not a main phase'] * (not phase.endswith('main phase')) +
+               ['the stack is not empty'] * (not empty))
     verdict = 'Yes.' if allowed else f'No: {join_with_and(reasons)}.'
-    why = ('An instant needs only priority.' if kind == 'instant' else 'With flash it may be cast whenever an instant could be.' if flash else
+    why = ('An instant needs only priority.' if kind == 'instant' else 'With flash it may be cast whenever an instant '
+           'could be.' if flash else
            'It is the own main phase with an empty stack, and that is all it takes.' if allowed else
            f"{'A sorcery' if kind == 'sorcery' else 'Such a card'} needs the own main phase and an empty stack.")
     rules = ['304.1'] if kind == 'instant' else ['702.8a'] if flash else ['307.1'] if kind == 'sorcery' else ['117.1a']
-    return make_ruling(scene, setup, ['Is that allowed?', f'May {name} cast it now?', 'Is the timing right?'], verdict, why, rules, 'easy')
+    return make_ruling(scene, setup, ['Is that allowed?', f'May {name} cast it now?', 'Is the timing right?'], verdict,
+                       why, rules, 'easy')
 
 def play_lands(scene: Scene) -> Ruling:
     "Whether another land may be played."
@@ -222,46 +279,62 @@ def play_lands(scene: Scene) -> Ruling:
     played, extra, put = scene.number(0, 3), scene.choose(0, 0, 1, 2), scene.choose(0, 0, 1)
     own = scene.random.random() < .85
     played = min(played, 1 + extra)
-    turn = f"It is {name}'s first main phase and the stack is empty." if own else f"It is {other}'s turn and {name} has priority."
+    turn = (f"It is {name}'s first main phase and the stack is empty." if own else f"It is {other}'s turn and {name} "
+            "has priority.")
     played = played if own else 0
     facts = [f"{name} has played {count_things(played, 'land') if played else 'no land'} this turn"]
     if put: facts.append(f'a spell put a land from the library onto the battlefield for {name} this turn')
-    if extra: facts.append(f"an enchantment lets {name} play {count_things(extra, 'additional land')} on each of {name}'s turns")
-    setup = lambda: f"{turn} {join_with_and(facts)[0].upper()}{join_with_and(facts)[1:]}. {name} wants to play a land from hand."
+    if extra:
+        facts.append(f"an enchantment lets {name} play {count_things(extra, 'additional land')} on each of {name}'s "
+                     "turns")
+    setup = lambda: (f"{turn} {join_with_and(facts)[0].upper()}{join_with_and(facts)[1:]}. {name} wants to play a "
+                     "land from hand.")
     allowed = own and played < 1 + extra
-    why = (f'{name} may play {count_things(1 + extra, "land")} this turn and has played {count_things(played, "land") if played else "none"}.' if own else
+    why = (f'{name} may play {count_things(1 + extra, "land")} this turn and has played '
+           f'{count_things(played, "land") if played else "none"}.' if own else
            "Lands are played only in one's own turn.")
     if put and own: why += ' The land that a spell put onto the battlefield was not played.'
     rules = ['305.3'] if not own else ['305.2', *(['305.4'] if put else [])]
-    return make_ruling(scene, setup, ['Is that allowed?', f'May {name} play that land?'], 'Yes.' if allowed else 'No.', why, rules, 'easy')
+    return make_ruling(scene, setup, ['Is that allowed?', f'May {name} play that land?'], 'Yes.' if allowed else 'No.',
+                       why, rules, 'easy')
 
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #4b60ffa1
 def use_tap_ability(scene: Scene) -> Ruling:
     "Whether a creature may use an ability with the tap symbol."
     seat = scene.seat()
     haste, new = scene.choose(True, False), scene.choose(True, True, False)
     creature = scene.creature(seat, lambda card: is_plain(card) and ('haste' in card.keywords) == haste)
-    tap = scene.choose('{T}: Add {G}', '{T}: Draw a card', '{T}: You gain 1 life', '{1}, {T}: This creature deals 1 damage to any target')
+    tap = scene.choose('{T}: Add {G}', '{T}: Draw a card', '{T}: You gain 1 life', '{1}, {T}: This creature deals 1 '
+                       'damage to any target')
     cost_only = scene.random.random() < .25
     ability = '{2}: This creature gets +1/+0 until end of turn' if cost_only else tap
     since = 'entered the battlefield this turn' if new else "has been on the battlefield since before this turn"
-    setup = lambda: f"It is {seat.name}'s turn. " + f'{seat.name} controls {creature.card.describe()}, untapped, which {since}. It also has the ability "{ability}." {seat.name} can pay any mana.'
+    setup = lambda: (f"It is {seat.name}'s turn. " + f'{seat.name} controls {creature.card.describe()}, untapped, '
+                     f'which {since}. It also has the ability "{ability}." {seat.name} can pay any mana.')
     allowed = cost_only or haste or not new
-    why = ('The cost has no tap symbol, so it does not matter how long the creature has been there.' if cost_only else 'It has haste.' if haste and new else
-           f'It has been under the control of {seat.name} since the turn began.' if not new else 'It has no haste and came this turn, and the cost has the tap symbol.')
+    why = ('The cost has no tap symbol, so it does not matter how long the creature has been there.' if cost_only
+           else 'It has haste.' if haste and new else
+           f'It has been under the control of {seat.name} since the turn began.' if not new
+           else 'It has no haste and came this turn, and the cost has the tap symbol.')
     rules = ['302.6'] if cost_only or not new else ['702.10c'] if haste else ['602.5a', '302.6']
-    return make_ruling(scene, setup, [f'May {seat.name} activate that ability now?', 'Can the ability be used this turn?'], 'Yes.' if allowed else 'No.', why, rules, 'easy')
+    return make_ruling(scene, setup, [f'May {seat.name} activate that ability now?', 'Can the ability be used this '
+                                      'turn?'], 'Yes.' if allowed else 'No.', why, rules, 'easy')
 
 def change_land(scene: Scene) -> Ruling:
     "A nonbasic land whose type is set."
     name = scene.name()
-    kind, colour = scene.choose(('Plains', 'white'), ('Island', 'blue'), ('Swamp', 'black'), ('Mountain', 'red'), ('Forest', 'green'))
+    kind, colour = scene.choose(('Plains', 'white'), ('Island', 'blue'), ('Swamp', 'black'), ('Mountain', 'red'),
+                                ('Forest', 'green'))
     other = scene.choose(*(c for c in ('white', 'blue', 'black', 'red', 'green') if c != colour))
     text = scene.choose('"{T}, Pay 1 life: Draw a card."', f'"{{T}}: Add one {other} mana."', '"{T}: You gain 1 life."')
     article = 'an' if kind[0] == 'I' else 'a' if kind != 'Plains' else 'a'
-    setup = lambda: f"{name} controls a nonbasic land with the ability {text} " + scene.choose(f'An enchantment says that nonbasic lands are {kind if kind == "Plains" else kind + "s"}.',
-                                                                                      f'An Aura on it says that enchanted land is {article} {kind}.')
-    return make_ruling(scene, setup, ['Which abilities does the land have now?', 'What can the land be tapped for now?'],
-                       f'It can only be tapped for {colour} mana.', f'As {article} {kind} it has lost the ability in its text and has the mana ability of its new type. Its name and its being '
+    setup = lambda: f"{name} controls a nonbasic land with the ability {text} " + scene.choose('An enchantment says '
+            f'that nonbasic lands are {kind if kind == "Plains" else kind + "s"}.',
+            f'An Aura on it says that enchanted land is {article} {kind}.')
+    return make_ruling(scene, setup, ['Which abilities does the land have now?', 'What can the land be tapped for '
+                                      'now?'],
+                       f'It can only be tapped for {colour} mana.', f'As {article} {kind} it has lost the ability in '
+                       'its text and has the mana ability of its new type. Its name and its being '
                        'nonbasic do not change.', ['305.7'], 'medium')
 
 def use_loyalty(scene: Scene) -> Ruling:
@@ -274,10 +347,13 @@ def use_loyalty(scene: Scene) -> Ruling:
     if after == 0: hit = 0    # it is gone before combat
     left = max(0, after - hit)
     damage = f" In the next combat {other}'s creatures deal {hit} damage to it." if hit else ''
-    setup = lambda: f"{seat.name} casts {card.name}, a planeswalker with printed loyalty {card.loyalty}, and activates its ability {change:+d}.{damage}"
+    setup = lambda: (f"{seat.name} casts {card.name}, a planeswalker with printed loyalty {card.loyalty}, and "
+                     f"activates its ability {change:+d}.{damage}")
     verdict = f'It has {left} loyalty.' if left else f"It has no loyalty left and goes to {seat.name}'s graveyard."
-    why = f'It enters with {card.loyalty}, and the ability makes that {after}.' + (f' The damage removes {min(hit, after)} more.' if hit and after else '')
-    return make_ruling(scene, setup, [f'How much loyalty does {card.name} have after that?', f'What is left of {card.name}?'], verdict, why,
+    why = f'It enters with {card.loyalty}, and the ability makes that {after}.' + (' The damage removes '
+            f'{min(hit, after)} more.' if hit and after else '')
+    return make_ruling(scene, setup, [f'How much loyalty does {card.name} have after that?',
+                                      f'What is left of {card.name}?'], verdict, why,
                        ['306.5b', '606.4', *(['306.8'] if hit else []), *(['704.5i'] if not left else [])], 'easy')
 
 TYPE_FAMILIES = (time_spell, play_lands, use_tap_ability, change_land, use_loyalty)

@@ -6,7 +6,7 @@
 __all__ = ['MANA_COLOURS', 'JUDGE_CARDS', 'JUDGE_RULES', 'list_colours', 'compute_mana_value', 'join_with_and', 'count_things',
            'describe_effect', 'JudgeCard', 'read_judge_file', 'make_judge_cards', 'cite_rules']
 
-# %% ../../nbs/76_generate/70_judge_cards.ipynb #c35df4e2
+# %% ../../nbs/76_generate/70_judge_cards.ipynb #56a55f8e
 import json
 import re
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from importlib.resources import files
 
 from ..core.errors import ShutkaError
 
-# %% ../../nbs/76_generate/70_judge_cards.ipynb #c78aa3ca
+# %% ../../nbs/76_generate/70_judge_cards.ipynb #c295ffef
 MANA_COLOURS = {'W': 'white', 'U': 'blue', 'B': 'black', 'R': 'red', 'G': 'green'}
 
 def list_colours(
@@ -34,7 +34,7 @@ def compute_mana_value(
         else: total += max(int(half) if half.isdigit() else 1 for half in symbol.split('/'))
     return total
 
-# %% ../../nbs/76_generate/70_judge_cards.ipynb #66f141ef
+# %% ../../nbs/76_generate/70_judge_cards.ipynb #65b1bb39
 def join_with_and(
     parts: list[str],
 ) -> str:
@@ -77,7 +77,7 @@ def describe_effect(
     if effect.get('sacrifice'): text = f'as an additional cost, sacrifice a creature; {text}'
     return text
 
-# %% ../../nbs/76_generate/70_judge_cards.ipynb #e7fa386d
+# %% ../../nbs/76_generate/70_judge_cards.ipynb #2d112616
 @dataclass(frozen=True, kw_only=True)
 class JudgeCard:
     "A card as data; its text is written from that."
@@ -97,14 +97,15 @@ class JudgeCard:
 
     def describe(self) -> str:
         "Name and text, in brackets."
-        if self.kind in ('instant', 'sorcery'): return f'{self.name} ({self.cost} {self.kind}: {describe_effect(self.effect)})'
+        if self.kind in ('instant', 'sorcery'):
+            return f'{self.name} ({self.cost} {self.kind}: {describe_effect(self.effect)})'
         if self.kind == 'planeswalker': return f'{self.name} (a planeswalker)'
         colour = f"{' and '.join(self.colours)} " if self.colours else ''
         kind = f"{'legendary ' * self.legendary}{colour}creature{' token' * self.token}"
         ending = f' with {join_with_and(list(self.keywords))}' if self.keywords else ''
         return f'{self.name} (a {self.power}/{self.toughness} {kind}{ending})'
 
-# %% ../../nbs/76_generate/70_judge_cards.ipynb #ee5bb8eb
+# %% ../../nbs/76_generate/70_judge_cards.ipynb #f43fcc46
 def read_judge_file(
     name: str,          # of a file in shutka/bundled
 ) -> dict:
@@ -124,7 +125,8 @@ def make_judge_cards(
                     for n, c, p, t, k in legends],
         'spells': [JudgeCard(name=n, kind=k, cost=c, effect=e) for n, c, k, e in data['spells']],
         'triggers': [JudgeCard(name=n, kind='enchantment', cost=c, effect=e) for n, c, e in data['triggers']],
-        'anthems': [JudgeCard(name=n, kind='enchantment', cost=c, power=p, toughness=t) for n, c, p, t in data['anthems']],
+        'anthems': [JudgeCard(name=n, kind='enchantment', cost=c, power=p, toughness=t) for n, c, p,
+                    t in data['anthems']],
         'planeswalkers': [JudgeCard(name=n, kind='planeswalker', loyalty=loyalty) for n, loyalty in walkers]}
 
 JUDGE_CARDS = make_judge_cards(read_judge_file('judge_cards.json'))

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['find_attack_fault', 'find_block_fault', 'Attack', 'find_lethal', 'assign_damage', 'fight_combat']
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #05ce21eb
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #82b3147c
 from dataclasses import dataclass, field
 
 from ..core.errors import ShutkaError
 from .judge_cards import join_with_and
 from .judge_table import Permanent, Seat, Table, deal_damage, perform_state_actions
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #c6427930
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #5f206ee9
 def find_attack_fault(
     creature: Permanent,
     is_new: bool = False,        # came under its controller's control this turn
@@ -22,11 +22,12 @@ def find_attack_fault(
     if 'defender' in creature.keywords: return f'{creature.name} has defender', '702.3b'
     if is_tapped: return f'{creature.name} is tapped', '508.1a'
     if is_new and 'haste' not in creature.keywords:
-        return (f'{creature.name} has no haste and has not been under the control of {creature.controller.name} since the turn began',
+        return (f'{creature.name} has no haste and has not been under the control of {creature.controller.name} since '
+                'the turn began',
                 '302.6')
     return None
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #f541eafa
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #e61670d2
 def find_block_fault(
     attacker: Permanent,
     blockers: list[Permanent],            # that would block it together
@@ -44,7 +45,7 @@ def find_block_fault(
         return f'{attacker.name} has menace, and only one creature would block it', '702.111b'
     return None
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #22832c55
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #65336e26
 @dataclass(kw_only=True, eq=False)
 class Attack:
     "An attacker with what blocks it."
@@ -77,7 +78,7 @@ def assign_damage(
     elif given: given[-1][1] += left
     return [(target, amount) for target, amount in given if amount]
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #83ae6503
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #9f69ab5f
 def _deal_step(table: Table, attacks: list[Attack], strikers: list[Permanent], heading: str = ''):
     "One combat damage step."
     dealt = []
@@ -88,12 +89,16 @@ def _deal_step(table: Table, attacks: list[Attack], strikers: list[Permanent], h
                 if 'trample' in attacker.keywords:
                     table.write(f'No creature blocks {attacker.name} any more, so all its damage goes to '
                                 f'{attack.defender.name}.', '702.19d')
-                else: table.write(f'{attacker.name} stays blocked although no blocker is left, so it deals no combat damage.',
+                else:
+                    table.write(f'{attacker.name} stays blocked although no blocker is left, so it deals no combat '
+                                'damage.',
                                   '509.1h', '510.1c')
             dealt += [(attacker, target, amount) for target, amount in assign_damage(attack)]
         dealt += [(b, attacker, b.power) for b in attack.blockers
                   if b.in_play and b in strikers and attacker.in_play and b.power > 0]
-    if heading: table.write(f"{heading} {'the rest deal damage, and so does double strike.' if dealt else 'no damage is dealt.'}")
+    if heading:
+        what = 'the rest deal damage, and so does double strike' if dealt else 'no damage is dealt'
+        table.write(f'{heading} {what}.')
     for source, target, amount in dealt: deal_damage(table, source, target, amount)
     perform_state_actions(table)
 
@@ -103,13 +108,16 @@ def fight_combat(
 ) -> int:                        # how many combat damage steps there were
     "Deal combat damage; raises `ShutkaError` for a block that is not allowed."
     for attack in attacks:
-        fault = find_block_fault(attack.attacker, [b for b in attack.blockers if b.in_play]) if attack.blockers else None
+        fault = find_block_fault(attack.attacker, [b for b in attack.blockers
+                if b.in_play]) if attack.blockers else None
         if fault and fault[1] != '702.111b': raise ShutkaError(f'a block must be legal, but {fault[0]} ({fault[1]})')
     fighting = [p for attack in attacks for p in (attack.attacker, *attack.blockers)]
     first = [p for p in fighting if {'first strike', 'double strike'} & p.keywords and p.in_play]
     if first:
-        names = join_with_and([f'{p.name} ({"double" if "double strike" in p.keywords else "first"} strike)' for p in first])
-        table.write(f'There are two combat damage steps. In the first one only {names} deal{"s" * (len(first) == 1)} damage.', '510.4')
+        names = join_with_and([f'{p.name} ({"double" if "double strike" in p.keywords else "first"} strike)'
+                               for p in first])
+        table.write(f'There are two combat damage steps. In the first one only {names} deal{"s" * (len(first) == 1)} '
+                    'damage.', '510.4')
         _deal_step(table, attacks, first)
     if table.is_over: return 1
     second = [p for p in fighting if p not in first or 'double strike' in p.keywords]

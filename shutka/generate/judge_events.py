@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AMOUNT_EFFECTS', 'AmountEffect', 'list_amounts', 'replace_draws', 'put_triggers']
 
-# %% ../../nbs/76_generate/75_judge_events.ipynb #2d594c40
+# %% ../../nbs/76_generate/75_judge_events.ipynb #9891d5fe
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -14,7 +14,7 @@ from .judge_cards import JUDGE_CARDS, JudgeCard
 from .judge_stack import StackObject
 from .judge_table import Seat, Table
 
-# %% ../../nbs/76_generate/75_judge_events.ipynb #d36d489d
+# %% ../../nbs/76_generate/75_judge_events.ipynb #207aa077
 @dataclass(frozen=True)
 class AmountEffect:
     "A replacement or prevention effect on a number."
@@ -28,10 +28,14 @@ class AmountEffect:
         events = {'damage': 'if a source would deal damage to you', 'life': 'if you would gain life',
                   'counters': 'if one or more +1/+1 counters would be put on a creature you control'}
         results = {
-            'damage': {'double': 'it deals double that damage instead', 'add': f'it deals that much damage plus {self.n} instead',
-                       'less': f'prevent {self.n} of that damage', 'halve': 'it deals half that damage, rounded down, instead'},
-            'life': {'double': 'you gain twice that much life instead', 'add': f'you gain that much life plus {self.n} instead'},
-            'counters': {'double': 'twice that many are put on it instead', 'add': f'that many plus {self.n} are put on it instead'}}
+            'damage': {'double': 'it deals double that damage instead', 'add': 'it deals that much damage plus '
+                       f'{self.n} instead',
+                       'less': f'prevent {self.n} of that damage', 'halve': 'it deals half that damage, rounded down, '
+                       'instead'},
+            'life': {'double': 'you gain twice that much life instead', 'add': 'you gain that much life plus '
+                     f'{self.n} instead'},
+            'counters': {'double': 'twice that many are put on it instead', 'add': f'that many plus {self.n} are put '
+                         'on it instead'}}
         return f'{self.name} ({events[self.about]}, {results[self.about][self.change]})'
 
     def apply(self, amount: int) -> int:
@@ -54,7 +58,7 @@ def list_amounts(
         found[order] = amounts
     return found
 
-# %% ../../nbs/76_generate/75_judge_events.ipynb #f5f68bf3
+# %% ../../nbs/76_generate/75_judge_events.ipynb #a07d8545
 def replace_draws(
     n: int,                         # draws that would happen
     effects: list[str],             # 'double' or 'gain', in the order in which the player applies them
@@ -69,7 +73,7 @@ def replace_draws(
     if effects[0] == 'double': return replace_draws(2, effects[1:], gain)
     raise ShutkaError(f"an effect on draws must be 'double' or 'gain', got {effects[0]!r}")
 
-# %% ../../nbs/76_generate/75_judge_events.ipynb #65fd8c41
+# %% ../../nbs/76_generate/75_judge_events.ipynb #dd792b61
 def put_triggers(
     table: Table,
     triggers: list[tuple[Seat, JudgeCard]],    # whose, and what; those of one player in the order of their choice

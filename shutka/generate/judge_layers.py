@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['LAYERS', 'LayerEffect', 'Characteristics', 'apply_layers']
 
-# %% ../../nbs/76_generate/74_judge_layers.ipynb #18a70dd0
+# %% ../../nbs/76_generate/74_judge_layers.ipynb #45d8bbe8
 from dataclasses import dataclass, field
 
 from ..core.errors import ShutkaError
 
-# %% ../../nbs/76_generate/74_judge_layers.ipynb #be5d0084
+# %% ../../nbs/76_generate/74_judge_layers.ipynb #c9726e8b
 LAYERS = {'4': '613.1d', '5': '613.1e', '6': '613.1f', '7a': '613.4a', '7b': '613.4b', '7c': '613.4c', '7d': '613.4d'}
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,13 @@ class Characteristics:
     colours: set[str] = field(default_factory=set)
     keywords: set[str] = field(default_factory=set)
 
-# %% ../../nbs/76_generate/74_judge_layers.ipynb #260b236e
+# %% ../../nbs/76_generate/74_judge_layers.ipynb #3f1028a4
 def _apply_layer(found: Characteristics, effect: LayerEffect) -> str:
     "Change an object and say how."
     if effect.needs and effect.needs not in found.types | found.colours | found.keywords:
         return f'does not apply, because the creature is not {effect.needs}' if effect.needs in (
-            'white', 'blue', 'black', 'red', 'green') else f'does not apply, because the creature does not have {effect.needs}'
+            'white', 'blue', 'black', 'red',
+                'green') else f'does not apply, because the creature does not have {effect.needs}'
     if effect.layer == '4': found.types = found.types | {effect.makes}
     if effect.layer == '5': found.colours = {effect.makes}
     if effect.layer == '6':
@@ -47,7 +48,8 @@ def _apply_layer(found: Characteristics, effect: LayerEffect) -> str:
         return 'leaves it without abilities' if effect.removes_all else f'gives it {effect.makes}'
     if effect.layer in ('4', '5'): return f'makes it {effect.makes}'
     if effect.layer in ('7a', '7b'): found.power, found.toughness = effect.power, effect.toughness
-    if effect.layer == '7c': found.power, found.toughness = found.power + effect.power, found.toughness + effect.toughness
+    if effect.layer == '7c':
+        found.power, found.toughness = found.power + effect.power, found.toughness + effect.toughness
     if effect.layer == '7d': found.power, found.toughness = found.toughness, found.power
     return f'makes it {found.power}/{found.toughness}'
 
@@ -58,9 +60,11 @@ def apply_layers(
     "Apply effects in the order of layers and, within a layer, of timestamps."
     unknown = next((effect.layer for effect in effects if effect.layer not in LAYERS), None)
     if unknown: raise ShutkaError(f"layer must be one of {', '.join(LAYERS)}, got {unknown!r}")
-    found = Characteristics(power=base.power, toughness=base.toughness, types=set(base.types), colours=set(base.colours),
+    found = Characteristics(power=base.power, toughness=base.toughness, types=set(base.types),
+                            colours=set(base.colours),
                             keywords=set(base.keywords))
     order = list(LAYERS)
     log = []
-    for effect in sorted(effects, key=lambda effect: order.index(effect.layer)): log.append((effect, _apply_layer(found, effect)))
+    for effect in sorted(effects, key=lambda effect: order.index(effect.layer)):
+        log.append((effect, _apply_layer(found, effect)))
     return found, log

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['StackObject', 'count_targets', 'find_target_fault', 'cast_spell', 'apply_effect', 'resolve_top', 'resolve_stack']
 
-# %% ../../nbs/76_generate/72_judge_stack.ipynb #365f7a5e
+# %% ../../nbs/76_generate/72_judge_stack.ipynb #26451bc1
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from .judge_cards import JudgeCard, count_things, join_with_and
 from .judge_table import (Permanent, Seat, Table, change_life, deal_damage, draw_cards,
                                          perform_state_actions, put_into_zone)
 
-# %% ../../nbs/76_generate/72_judge_stack.ipynb #41a53ff5
+# %% ../../nbs/76_generate/72_judge_stack.ipynb #6762c234
 @dataclass(kw_only=True, eq=False)
 class StackObject:
     "A spell or a triggered ability that waits to resolve."
@@ -39,7 +39,7 @@ def count_targets(
     if effect == 'damage two': return 2
     return int(effect in ('damage', 'pump', 'destroy', 'bounce', 'exile', 'counter', 'grant', 'drain', 'counters'))
 
-# %% ../../nbs/76_generate/72_judge_stack.ipynb #c3d02170
+# %% ../../nbs/76_generate/72_judge_stack.ipynb #ae3c07aa
 def find_target_fault(
     table: Table,
     spell: StackObject,
@@ -54,7 +54,8 @@ def find_target_fault(
     if 'hexproof' in target.keywords and target.controller is not spell.controller:
         return f'{target.name} has hexproof', '702.11b'
     for colour in spell.colours:
-        if f'protection from {colour}' in target.keywords: return f'{target.name} has protection from {colour}', '702.16b'
+        if f'protection from {colour}' in target.keywords:
+            return f'{target.name} has protection from {colour}', '702.16b'
     return None
 
 def cast_spell(
@@ -77,13 +78,15 @@ def cast_spell(
     if bool(card.effect.get('sacrifice')) != (sacrificed is not None):
         raise ShutkaError(f"{card.name} must {'' if sacrificed is None else 'not '}have a creature sacrificed for it")
     table.stack.append(spell)
-    if sacrificed: put_into_zone(table, sacrificed, 'graveyard', f'{sacrificed.name} is sacrificed as a cost of {card.name}',
+    if sacrificed:
+        put_into_zone(table, sacrificed, 'graveyard', f'{sacrificed.name} is sacrificed as a cost of {card.name}',
                                  '601.2h')
     return spell
 
-# %% ../../nbs/76_generate/72_judge_stack.ipynb #0aced14d
+# %% ../../nbs/76_generate/72_judge_stack.ipynb #2664e765
 def _destroy(table: Table, spell: StackObject, target: Permanent):
-    if 'indestructible' in target.keywords: table.write(f'{target.name} is indestructible and is not destroyed.', '702.12b')
+    if 'indestructible' in target.keywords:
+        table.write(f'{target.name} is indestructible and is not destroyed.', '702.12b')
     else: put_into_zone(table, target, 'graveyard', f'{target.name} is destroyed')
 
 def _pump(table: Table, spell: StackObject, target: Permanent):
@@ -98,25 +101,30 @@ def _grant(table: Table, spell: StackObject, target: Permanent):
 def _counter(table: Table, spell: StackObject, target: StackObject):
     table.stack.remove(target)
     target.zone = 'graveyard'
-    table.write(f"{target.name} is countered: it leaves the stack without resolving and goes to {target.controller.name}'s graveyard.",
+    table.write(f"{target.name} is countered: it leaves the stack without resolving and goes to "
+                f"{target.controller.name}'s graveyard.",
                 '701.6a')
 
 def _put_counters(table: Table, spell: StackObject, target: Permanent):
     n, kind = spell.card.effect['n'], spell.card.effect['kind']
     if kind == '+1/+1': target.plus += n
     else: target.minus += n
-    table.write(f"{target.name} gets {count_things(n, kind + ' counter')} and is now {target.power}/{target.toughness}.")
+    table.write(f"{target.name} gets {count_things(n, kind + ' counter')} and is now "
+                f"{target.power}/{target.toughness}.")
 
 def _drain(table: Table, spell: StackObject, target: Seat):
     n = spell.card.effect['n']
     lost, gained = change_life(target, -n), change_life(spell.controller, n)
-    table.write(f'{target.name} loses {n} life ({lost}) and {spell.controller.name} gains {n} life ({gained}).', '119.3')
+    table.write(f'{target.name} loses {n} life ({lost}) and {spell.controller.name} gains {n} life ({gained}).',
+                '119.3')
 
 _ON_TARGETS: dict[str, Callable] = {
     'damage': lambda table, spell, target: deal_damage(table, spell, target, spell.card.effect['n']),
     'damage two': lambda table, spell, target: deal_damage(table, spell, target, spell.card.effect['n']),
-    'pump': _pump, 'destroy': _destroy, 'grant': _grant, 'counter': _counter, 'counters': _put_counters, 'drain': _drain,
-    'bounce': lambda table, spell, target: put_into_zone(table, target, 'hand', f'{target.name} leaves the battlefield'),
+    'pump': _pump, 'destroy': _destroy, 'grant': _grant, 'counter': _counter, 'counters': _put_counters,
+                                    'drain': _drain,
+    'bounce': lambda table, spell, target: put_into_zone(table, target, 'hand', f'{target.name} leaves the '
+        'battlefield'),
     'exile': lambda table, spell, target: put_into_zone(table, target, 'exile', f'{target.name} is exiled')}
 
 def _gain(table: Table, seat: Seat, n: int):
@@ -150,7 +158,7 @@ def apply_effect(
     drawn = effect['n'] if effect['do'] == 'draw' else effect.get('draw')
     if drawn: _draw(table, spell.controller, drawn)
 
-# %% ../../nbs/76_generate/72_judge_stack.ipynb #a249f8d4
+# %% ../../nbs/76_generate/72_judge_stack.ipynb #e05f5d35
 def resolve_top(
     table: Table,
 ):

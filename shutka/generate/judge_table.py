@@ -6,13 +6,13 @@
 __all__ = ['Seat', 'Permanent', 'RulingStep', 'Table', 'put_into_zone', 'change_life', 'draw_cards', 'deal_damage',
            'perform_state_actions']
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #88d07755
+# %% ../../nbs/76_generate/71_judge_table.ipynb #96f832d0
 from dataclasses import dataclass, field
 
 from ..core.errors import ShutkaError
-from .judge_cards import JudgeCard, join_with_and
+from .judge_cards import JudgeCard
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #63f125ed
+# %% ../../nbs/76_generate/71_judge_table.ipynb #2d6f94a3
 @dataclass(kw_only=True, eq=False)
 class Seat:
     "A player."
@@ -56,7 +56,7 @@ class Permanent:
     @property
     def in_play(self) -> bool: return self.zone == 'battlefield'
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #a9d6ac8f
+# %% ../../nbs/76_generate/71_judge_table.ipynb #b54e0178
 @dataclass(frozen=True)
 class RulingStep:
     "One thing that happened, and the rules behind it."
@@ -87,7 +87,7 @@ class Table:
         "The rules behind everything that happened, each once."
         return list(dict.fromkeys(rule for step in self.steps for rule in step.rules))
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #16bca890
+# %% ../../nbs/76_generate/71_judge_table.ipynb #9421e31e
 def put_into_zone(
     table: Table,
     permanent: Permanent,
@@ -105,7 +105,7 @@ def put_into_zone(
         permanent.zone = 'nowhere'
         table.write(f'As a token outside the battlefield, {permanent.name} ceases to exist.', '704.5d')
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #686308e8
+# %% ../../nbs/76_generate/71_judge_table.ipynb #40d8be9f
 def change_life(
     seat: Seat,
     amount: int,        # above 0 is a gain
@@ -124,7 +124,7 @@ def draw_cards(
     seat.library, seat.drawn, seat.missed = seat.library - found, seat.drawn + found, seat.missed or found < n
     return found
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #b97a4243
+# %% ../../nbs/76_generate/71_judge_table.ipynb #682c8e78
 def deal_damage(
     table: Table,
     source,                        # a permanent or a spell on the stack
@@ -159,7 +159,7 @@ def deal_damage(
     table.write(f'{said}.', *rules)
     return amount
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #f4eb75b7
+# %% ../../nbs/76_generate/71_judge_table.ipynb #2abb8c32
 def _find_losers(table: Table) -> list[tuple[Seat, str, str]]:
     "Who loses, with the reason and its rule."
     found = []
@@ -175,15 +175,17 @@ def _find_dying(table: Table) -> list[tuple[Permanent, str, tuple[str, ...]]]:
     found = []
     for p in table.permanents:
         if not p.in_play: continue
-        if p.card.kind == 'planeswalker' and p.loyalty == 0: found.append((p, f'{p.name} has no loyalty left', ('704.5i',)))
+        if p.card.kind == 'planeswalker' and p.loyalty == 0:
+            found.append((p, f'{p.name} has no loyalty left', ('704.5i',)))
         if p.card.kind != 'creature': continue
         lethal = p.damage >= p.toughness and p.damage > 0
         if p.toughness <= 0: found.append((p, f'{p.name} has toughness {p.toughness}', ('704.5f',)))
         elif (lethal or p.touched) and 'indestructible' in p.keywords:
-            if not p.noted: table.write(f'{p.name} has been dealt lethal damage but is indestructible, so it stays.', '702.12b')
+            if not p.noted:
+                table.write(f'{p.name} has been dealt lethal damage but is indestructible, so it stays.', '702.12b')
             p.noted = True
         elif lethal: found.append((p, f'{p.name} has {p.damage} damage marked on it with toughness {p.toughness}, '
-                                      f'so it is destroyed', ('704.5g',)))
+                                      'so it is destroyed', ('704.5g',)))
         elif p.touched: found.append((p, f'{p.name} was dealt damage by a source with deathtouch, so it is destroyed',
                                       ('704.5h',)))
     return found
@@ -194,7 +196,8 @@ def _find_legends(table: Table) -> list[tuple[Permanent, str, tuple[str, ...]]]:
     for p in sorted(table.permanents, key=lambda p: p not in table.kept):
         if not p.in_play or not p.card.legendary: continue
         if (p.name, p.controller) in seen:
-            found.append((p, f'{p.controller.name} controls two legendary permanents named {p.name}, so one of them is not kept',
+            found.append((p, f'{p.controller.name} controls two legendary permanents named {p.name}, so one of them '
+                          'is not kept',
                           ('704.5j',)))
         seen[p.name, p.controller] = p
     return found
@@ -219,4 +222,5 @@ def perform_state_actions(
         for seat, why, rule in losers:
             seat.lost = True
             table.write(f'{why} and loses the game.', rule)
-        if losers and all(seat.lost for seat in table.seats): table.write('All players lose at once: the game is a draw.', '104.4a')
+        if losers and all(seat.lost for seat in table.seats):
+            table.write('All players lose at once: the game is a draw.', '104.4a')

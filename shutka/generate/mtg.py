@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MTG_SHARES', 'ADVANCED_SHARES', 'MTG_FAMILIES', 'get_mtg_shares', 'generate_mtg']
 
-# %% ../../nbs/76_generate/84_mtg.ipynb #09b6a996
+# %% ../../nbs/76_generate/84_mtg.ipynb #6fd29bda
 from collections.abc import Callable
 from random import Random
 
@@ -14,22 +14,29 @@ from .combat_scenes import BLOCK_FAMILIES, COMBAT_FAMILIES
 from .concept_facts import CONCEPT_FAMILIES, PART_FAMILIES, TYPE_FAMILIES
 from .judge_scenes import Scene
 from .penalties import PENALTY_FAMILIES
-from .play_facts import MULTIPLAYER_FAMILIES, SPELL_FAMILIES, TURN_FAMILIES, VARIANT_FAMILIES, ZONE_FAMILIES
+from .play_facts import (MULTIPLAYER_FAMILIES, SPELL_FAMILIES, TURN_FAMILIES, VARIANT_FAMILIES,
+                                        ZONE_FAMILIES)
 from .rows import collect_unique_rows, make_generated_row
 from .stack_scenes import COMPLEX_STACK_FAMILIES, STACK_FAMILIES
 from .state_scenes import KEYWORD_FAMILIES, STATE_FAMILIES
 
-# %% ../../nbs/76_generate/84_mtg.ipynb #b2fcc267
-MTG_SHARES = {'stack_interaction': .16, 'combat': .14, 'keyword_abilities': .12, 'state_based_actions': .10, 'game_concepts': .06,
-              'card_parts': .05, 'card_types': .05, 'zones': .05, 'turn_structure': .06, 'spells_and_abilities': .05, 'multiplayer': .05,
+# %% ../../nbs/76_generate/84_mtg.ipynb #041b36b2
+MTG_SHARES = {'stack_interaction': .16, 'combat': .14, 'keyword_abilities': .12, 'state_based_actions': .10,
+              'game_concepts': .06,
+              'card_parts': .05, 'card_types': .05, 'zones': .05, 'turn_structure': .06, 'spells_and_abilities': .05,
+              'multiplayer': .05,
               'casual_variants': .05, 'tournament_policy': .06}
 ADVANCED_SHARES = {'layers': .12, 'replacement_effects': .09, 'complex_stack': .11, 'trigger_order': .08}
 MTG_FAMILIES = {
-    'stack_interaction': STACK_FAMILIES, 'combat': COMBAT_FAMILIES, 'keyword_abilities': (*KEYWORD_FAMILIES, *BLOCK_FAMILIES),
-    'state_based_actions': STATE_FAMILIES, 'game_concepts': CONCEPT_FAMILIES, 'card_parts': PART_FAMILIES, 'card_types': TYPE_FAMILIES,
-    'zones': ZONE_FAMILIES, 'turn_structure': TURN_FAMILIES, 'spells_and_abilities': SPELL_FAMILIES, 'multiplayer': MULTIPLAYER_FAMILIES,
+    'stack_interaction': STACK_FAMILIES, 'combat': COMBAT_FAMILIES, 'keyword_abilities': (*KEYWORD_FAMILIES,
+        *BLOCK_FAMILIES),
+    'state_based_actions': STATE_FAMILIES, 'game_concepts': CONCEPT_FAMILIES, 'card_parts': PART_FAMILIES,
+                'card_types': TYPE_FAMILIES,
+    'zones': ZONE_FAMILIES, 'turn_structure': TURN_FAMILIES, 'spells_and_abilities': SPELL_FAMILIES,
+                'multiplayer': MULTIPLAYER_FAMILIES,
     'casual_variants': VARIANT_FAMILIES, 'tournament_policy': PENALTY_FAMILIES, 'layers': LAYER_FAMILIES,
-    'replacement_effects': REPLACEMENT_FAMILIES, 'complex_stack': COMPLEX_STACK_FAMILIES, 'trigger_order': TRIGGER_FAMILIES}
+    'replacement_effects': REPLACEMENT_FAMILIES, 'complex_stack': COMPLEX_STACK_FAMILIES,
+                'trigger_order': TRIGGER_FAMILIES}
 _INSTRUCTIONS = {
     'stack_interaction': 'Resolve this stack interaction in Magic and cite the rules.',
     'complex_stack': 'Resolve this stack step by step and cite the rules.',
@@ -52,10 +59,11 @@ def _draw_rulings(category: str, number: int, random: Random) -> list[dict]:
     family = MTG_FAMILIES[category][number % len(MTG_FAMILIES[category])]
     ruling = family(Scene(random))
     instruction = _INSTRUCTIONS.get(category, 'Answer this Magic rules question as a judge and cite the rules.')
-    return [make_generated_row(instruction, text, ruling.output, category, difficulty=ruling.difficulty, rules=ruling.rules,
+    return [make_generated_row(instruction, text, ruling.output, category, difficulty=ruling.difficulty,
+                               rules=ruling.rules,
                                family=family.__name__) for text in ruling.wordings]
 
-# %% ../../nbs/76_generate/84_mtg.ipynb #3910665d
+# %% ../../nbs/76_generate/84_mtg.ipynb #3a9f6d73
 def generate_mtg(
     n: int,                            # rows
     seed: int = 0,

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['PENALTIES', 'ENFORCEMENT_LEVELS', 'PENALTY_FAMILIES', 'find_penalty', 'judge_infraction']
 
-# %% ../../nbs/76_generate/83_penalties.ipynb #cab9e918
+# %% ../../nbs/76_generate/83_penalties.ipynb #85a29b0f
 from .judge_cards import read_judge_file
 from .judge_scenes import Ruling, Scene, is_plain
 
-# %% ../../nbs/76_generate/83_penalties.ipynb #396ea0f6
+# %% ../../nbs/76_generate/83_penalties.ipynb #5e2f3044
 PENALTIES = read_judge_file('judge_penalties.json')
 ENFORCEMENT_LEVELS = ('Regular', 'Competitive', 'Professional')
 
@@ -23,9 +23,10 @@ def find_penalty(
     repeated = infraction['upgrade'] and before >= infraction['upgrade']
     return 'Game Loss' if repeated else infraction['penalty']
 
-# %% ../../nbs/76_generate/83_penalties.ipynb #6ced67a9
+# %% ../../nbs/76_generate/83_penalties.ipynb #46052bfc
 _LEVEL_WORDS = {'Regular': ('a tournament at Regular rules enforcement level', 'a store tournament at Regular REL'),
-                'Competitive': ('a tournament at Competitive rules enforcement level', 'a tournament at Competitive REL'),
+                'Competitive': ('a tournament at Competitive rules enforcement level', 'a tournament at Competitive '
+                                'REL'),
                 'Professional': ('a tournament at Professional rules enforcement level', 'a Professional REL event')}
 _TIMES = ('one Warning', 'two Warnings')
 
@@ -33,12 +34,17 @@ def _explain_penalty(infraction: dict, level: str, before: int) -> str:
     "Why it is that penalty."
     name, number = infraction['name'], infraction['number']
     if level == 'Regular' and infraction['regular'] == 'serious':
-        return (f'At Competitive this would be {name} ({number}). At Regular it is a serious problem, and serious problems are the only ones that end in '
+        return (f'At Competitive this would be {name} ({number}). At Regular it is a serious problem, and serious '
+                'problems are the only ones that end in '
                 'disqualification there.')
-    if level == 'Regular': return ('At Regular the Infraction Procedure Guide does not apply. The judge puts right what can be put right, explains the rule in a friendly '
+    if level == 'Regular':
+        return ('At Regular the Infraction Procedure Guide does not apply. The judge puts right what can be put '
+                'right, explains the rule in a friendly '
                                    'way, and lets the game go on.')
-    text = f"It is {infraction['kind']}: {name} ({number}), for which the guide gives {'no penalty' if infraction['penalty'] == 'No penalty' else 'a ' + infraction['penalty']}."
-    if infraction['kind'] == 'Unsporting Conduct': text = text.replace('Unsporting Conduct: Unsporting Conduct', 'Unsporting Conduct')
+    text = (f"It is {infraction['kind']}: {name} ({number}), for which the guide gives "
+            f"{'no penalty' if infraction['penalty'] == 'No penalty' else 'a ' + infraction['penalty']}.")
+    if infraction['kind'] == 'Unsporting Conduct':
+        text = text.replace('Unsporting Conduct: Unsporting Conduct', 'Unsporting Conduct')
     if infraction['upgrade'] and before >= infraction['upgrade']:
         nth = {1: 'second', 2: 'third'}[infraction['upgrade']]
         text += f" From the {nth} Warning for the same {infraction['kind']} on, the penalty is a Game Loss."
@@ -63,9 +69,12 @@ def judge_infraction(scene: Scene) -> Ruling:
     verdict = 'No penalty.' if penalty == 'No penalty' else f'{penalty}.'
     reference = 'Judging at Regular' if level == 'Regular' else infraction['number']
     output = ' '.join(filter(None, (verdict, _explain_penalty(infraction, level, before), remedy)))
-    frames = ['At {level}: {case}{earlier} {ask}', 'You judge at {level}. {case}{earlier} {ask}', 'This happens at {level}. {case}{earlier} {ask}', '{case}{earlier} It is {level}. {ask}']
-    asks = [f'Which penalty does {player} get?', f'What is the penalty for {player}?', f'Which penalty, if any, is right for {player}?']
-    wordings = [frame.format(level=scene.choose(*_LEVEL_WORDS[level]), case=case, earlier=earlier, ask=scene.choose(*asks))
+    frames = ['At {level}: {case}{earlier} {ask}', 'You judge at {level}. {case}{earlier} {ask}',
+              'This happens at {level}. {case}{earlier} {ask}', '{case}{earlier} It is {level}. {ask}']
+    asks = [f'Which penalty does {player} get?', f'What is the penalty for {player}?', 'Which penalty, if any, is '
+            f'right for {player}?']
+    wordings = [frame.format(level=scene.choose(*_LEVEL_WORDS[level]), case=case, earlier=earlier,
+                             ask=scene.choose(*asks))
                 for frame in scene.random.sample(frames, 3)]
     return Ruling(wordings=wordings, output=output, rules=[reference], difficulty='medium' if before else 'easy')
 

@@ -10,36 +10,44 @@ __all__ = ['ZONE_FAMILIES', 'TURN_STEPS', 'TURN_FAMILIES', 'SPELL_FAMILIES', 'MU
            'choose_in_turn', 'lose_together', 'pay_commander_tax', 'count_commander_damage', 'check_identity',
            'check_commander_deck', 'start_variant', 'roll_planar_die', 'move_commander']
 
-# %% ../../nbs/76_generate/82_play_facts.ipynb #3e373b5e
+# %% ../../nbs/76_generate/82_play_facts.ipynb #6ea882e1
 from .judge_cards import MANA_COLOURS, count_things, join_with_and
-from .judge_scenes import Ruling, Scene, is_plain, make_ruling
+from .judge_scenes import Ruling, Scene, make_ruling
 
-# %% ../../nbs/76_generate/82_play_facts.ipynb #8f836a68
+# %% ../../nbs/76_generate/82_play_facts.ipynb #2c05a802
 def return_anew(scene: Scene) -> Ruling:
     "A creature that is exiled and comes back at once."
     seat = scene.seat()
     creature = scene.creature(seat)
     counters, haste = scene.number(1, 4), 'haste' in creature.keywords
-    setup = lambda: (f"{seat.name} controls {creature.card.describe()} with {count_things(counters, '+1/+1 counter')} on it, which has been there for many turns. "
-                     + scene.choose('A spell exiles it and returns it to the battlefield at once.', 'It is exiled and returned to the battlefield right away.')
+    setup = lambda: (f"{seat.name} controls {creature.card.describe()} with {count_things(counters, '+1/+1 counter')} "
+                     "on it, which has been there for many turns. "
+                     + scene.choose('A spell exiles it and returns it to the battlefield at once.',
+                                    'It is exiled and returned to the battlefield right away.')
                      + f" It is {seat.name}'s turn, before combat.")
     attack = 'defender' not in creature.keywords and haste
     verdict = f"It has no counters and {'may attack' if attack else 'may not attack'} this turn."
-    why = 'What comes back is a new object. It has none of the counters' + (', and it has haste.' if attack else ', and it has not been under control since the turn began.'
-                                                                         if 'defender' not in creature.keywords else ', and it has defender.')
+    why = 'What comes back is a new object. It has none of the counters' + (', and it has haste.' if attack
+            else ', and it has not been under control since the turn began.'
+            if 'defender' not in creature.keywords else ', and it has defender.')
     rules = ['400.7', '122.2', '702.3b' if 'defender' in creature.keywords else '702.10b' if haste else '302.6']
-    return make_ruling(scene, setup, ['How many counters does it have now, and may it attack this turn?', 'Does it keep its counters, and can it attack this turn?'],
+    return make_ruling(scene, setup, ['How many counters does it have now, and may it attack this turn?',
+                                      'Does it keep its counters, and can it attack this turn?'],
                        verdict, why, rules, 'medium')
 
 def go_home(scene: Scene) -> Ruling:
     "Whose zone a permanent goes to when somebody else controls it."
     owner, thief = scene.seat(), scene.seat()
     creature = scene.creature(owner)
-    cause, zone = scene.choose(('dies', 'graveyard'), ('is returned to a hand by a spell', 'hand'), ('is put on the bottom of a library by a spell', 'library'),
+    cause, zone = scene.choose(('dies', 'graveyard'), ('is returned to a hand by a spell', 'hand'),
+                               ('is put on the bottom of a library by a spell', 'library'),
                                ('is destroyed', 'graveyard'), ('is sacrificed', 'graveyard'))
-    setup = lambda: f"{thief.name} has gained control of {creature.name}, a creature card that {owner.name} owns. It {cause}."
-    return make_ruling(scene, setup, ['Where does the card go?', f'Whose {zone} does it go to?', f'Into which zone does {creature.name} go?'],
-                       f"It goes to {owner.name}'s {zone}.", f'{thief.name} only controlled it, and a card goes to the {zone} of its owner.', ['400.3'], 'easy')
+    setup = lambda: (f"{thief.name} has gained control of {creature.name}, a creature card that {owner.name} owns. It "
+                     f"{cause}.")
+    return make_ruling(scene, setup, ['Where does the card go?', f'Whose {zone} does it go to?',
+                                      f'Into which zone does {creature.name} go?'],
+                       f"It goes to {owner.name}'s {zone}.", f'{thief.name} only controlled it, and a card goes to '
+                       f'the {zone} of its owner.', ['400.3'], 'easy')
 
 def discard_down(scene: Scene) -> Ruling:
     "Hand size in the cleanup step."
@@ -48,10 +56,14 @@ def discard_down(scene: Scene) -> Ruling:
     excess = max(0, cards - 7 - bonus) if own else 0
     larger = f" {name}'s maximum hand size is {7 + bonus} because of an enchantment." if bonus else ''
     setup = lambda: f"{name if own else other}'s cleanup step begins, and {name} has {cards} cards in hand.{larger}"
-    why = (f'The maximum hand size is {7 + bonus}' + (f', so {excess} too many are in hand.' if excess else '.') if own else 'Only the active player discards in the cleanup step.')
-    return make_ruling(scene, setup, [f'How many cards does {name} discard?', f'Does {name} have to discard, and how many cards?'],
-                       f'{name} discards {count_things(excess, "card") if excess else "no cards"}.', why, ['514.1', '402.2'], 'easy')
+    why = (f'The maximum hand size is {7 + bonus}' + (f', so {excess} too many are in hand.' if excess else '.') if own
+           else 'Only the active player discards in the cleanup step.')
+    return make_ruling(scene, setup, [f'How many cards does {name} discard?', f'Does {name} have to discard, and how '
+                                      'many cards?'],
+                       f'{name} discards {count_things(excess, "card") if excess else "no cards"}.', why,
+                       ['514.1', '402.2'], 'easy')
 
+# %% ../../nbs/76_generate/82_play_facts.ipynb #f0f2ba6b
 def order_cards(scene: Scene) -> Ruling:
     "Who chooses the order of cards that go to one place at once."
     owner, other = scene.seat(), scene.seat()
@@ -61,26 +73,34 @@ def order_cards(scene: Scene) -> Ruling:
     cause = f"are destroyed at the same time by a spell that {other.name} controls" if place == 'graveyard' else (
         f"are put on the bottom of their owner's library by a spell that {other.name} controls")
     setup = lambda: f'{names}, owned by {owner.name}, {cause}.'
-    return make_ruling(scene, setup, [f'Who chooses the order in which they lie in the {place}?', f'Who decides about their order in the {place}?'],
-                       f'{owner.name} does.', f"They go to {owner.name}'s {place} at once, and the owner arranges them" + (
+    return make_ruling(scene, setup, [f'Who chooses the order in which they lie in the {place}?',
+                                      f'Who decides about their order in the {place}?'],
+                       f'{owner.name} does.', f"They go to {owner.name}'s {place} at once, and the owner arranges "
+                       "them" + (
                            ', without showing the order.' if place == 'library' else '.'), [rule], 'easy')
 
 def lose_attachment(scene: Scene) -> Ruling:
     "An Aura and Equipment on a creature that leaves."
     seat, other = scene.seat(), scene.seat()
     creature = scene.creature(other)
-    aura, blade = scene.choose('Veil of Reeds', 'Salt Blessing', 'Ropewalker Charm'), scene.choose('Cooper\'s Hammer', 'Thornwood Pike', 'Bellmetal Shield')
+    aura, blade = scene.choose('Veil of Reeds', 'Salt Blessing', 'Ropewalker Charm'), scene.choose('Cooper\'s Hammer',
+            'Thornwood Pike', 'Bellmetal Shield')
     cause = scene.choose('is destroyed', "is returned to its owner's hand", 'is exiled')
-    setup = lambda: (f"{other.name} controls {creature.name}. The Aura {aura}, which {seat.name} owns and controls, and the Equipment {blade}, which {other.name} owns and "
+    setup = lambda: (f"{other.name} controls {creature.name}. The Aura {aura}, which {seat.name} owns and controls, "
+                     f"and the Equipment {blade}, which {other.name} owns and "
                      f'controls, are attached to it. {creature.name} {cause}.')
-    return make_ruling(scene, setup, ['What happens to the Aura and to the Equipment?', f'Where do {aura} and {blade} go?'],
-                       f"{aura} goes to {seat.name}'s graveyard, and {blade} stays on the battlefield, attached to nothing.",
-                       'An Aura cannot stay without something to enchant, but Equipment can.', ['704.5m', '704.5n', '400.3'], 'medium')
+    return make_ruling(scene, setup, ['What happens to the Aura and to the Equipment?', f'Where do {aura} and {blade} '
+                                      'go?'],
+                       f"{aura} goes to {seat.name}'s graveyard, and {blade} stays on the battlefield, attached to "
+                       "nothing.",
+                       'An Aura cannot stay without something to enchant, but Equipment can.',
+                       ['704.5m', '704.5n', '400.3'], 'medium')
 
 ZONE_FAMILIES = (return_anew, go_home, discard_down, order_cards, lose_attachment)
 
-# %% ../../nbs/76_generate/82_play_facts.ipynb #9328d205
-TURN_STEPS = ('untap step', 'upkeep step', 'draw step', 'first main phase', 'beginning of combat step', 'declare attackers step', 'declare blockers step',
+# %% ../../nbs/76_generate/82_play_facts.ipynb #d57b8654
+TURN_STEPS = ('untap step', 'upkeep step', 'draw step', 'first main phase', 'beginning of combat step',
+              'declare attackers step', 'declare blockers step',
               'combat damage step', 'end of combat step', 'second main phase', 'end step', 'cleanup step')
 
 def get_priority(scene: Scene) -> Ruling:
@@ -91,10 +111,12 @@ def get_priority(scene: Scene) -> Ruling:
     card = scene.card('spells', lambda card: card.kind == 'instant')
     setup = lambda: f"It is {name}'s {step}.{extra} {other} wants to cast {card.describe()}."
     verdict = 'No.' if blocked else 'Yes.'
-    why = (f'No player gets priority in the {step}' + ('.' if step == 'untap step' else ' unless something triggers or a state-based action is performed.') if blocked else
+    why = (f'No player gets priority in the {step}' + ('.' if step == 'untap step' else ' unless something triggers '
+            'or a state-based action is performed.') if blocked else
            f'After {name}, the active player, has passed priority, {other} gets it and may cast an instant.')
     rules = ['502.4'] if step == 'untap step' else ['514.3'] if blocked else ['117.1a', '117.3a']
-    return make_ruling(scene, setup, [f'Can {other} cast it now?', f'Will {other} get a chance to cast it now?'], verdict, why, rules, 'easy')
+    return make_ruling(scene, setup, [f'Can {other} cast it now?', f'Will {other} get a chance to cast it now?'],
+                       verdict, why, rules, 'easy')
 
 def find_step(scene: Scene) -> Ruling:
     "Which of two steps comes first."
@@ -102,13 +124,17 @@ def find_step(scene: Scene) -> Ruling:
     one, two = sorted(scene.random.sample(range(12), 2))
     between = two - one - 1
     asked = (one, two) if scene.choose(True, False) else (two, one)
-    setup = lambda: scene.choose(f'{name} wants to plan a turn with an attack.', f'{name} is new to the game and asks about the course of a turn with an attack.')
+    setup = lambda: scene.choose(f'{name} wants to plan a turn with an attack.', f'{name} is new to the game and asks '
+                                 'about the course of a turn with an attack.')
     missing = join_with_and([f'the {TURN_STEPS[i]}' for i in range(one + 1, two)])
     why = f'Between them {"come" if between > 1 else "comes"} {missing}.' if between else 'Nothing comes between them.'
-    rules = ['500.1'] + [rule for rule, steps in (('501.1', range(3)), ('506.1', range(4, 9)), ('512.1', range(10, 12))) if {one, two} & set(steps)]
-    return make_ruling(scene, setup, [f'Which comes first, the {TURN_STEPS[asked[0]]} or the {TURN_STEPS[asked[1]]}, and what lies between them?'],
+    rules = ['500.1'] + [rule for rule, steps in (('501.1', range(3)), ('506.1', range(4, 9)),
+            ('512.1', range(10, 12))) if {one, two} & set(steps)]
+    return make_ruling(scene, setup, [f'Which comes first, the {TURN_STEPS[asked[0]]} or the {TURN_STEPS[asked[1]]}, '
+                                      'and what lies between them?'],
                        f'The {TURN_STEPS[one]} comes first.', why, rules, 'easy')
 
+# %% ../../nbs/76_generate/82_play_facts.ipynb #bee769a6
 def keep_mana(scene: Scene) -> Ruling:
     "Unspent mana when a step ends."
     name, n = scene.name(), scene.number(1, 5)
@@ -117,35 +143,46 @@ def keep_mana(scene: Scene) -> Ruling:
     same = second == first
     mana = scene.choose(*MANA_COLOURS.values())
     when = 'later in the same step or phase' if same else f'in the {TURN_STEPS[second]} of that turn'
-    setup = lambda: f"In the {TURN_STEPS[first]} {name} taps lands for {n} {mana} mana and spends none of it. {name} wants to spend it {when}."
-    verdict = f'Yes, {name} still has the {n} mana.' if same else f'No, the mana is gone.'
-    why = 'The pool empties only when the step or phase ends.' if same else f'The pool emptied when the {TURN_STEPS[first]} ended.'
-    return make_ruling(scene, setup, ['Is the mana still there?', f'Can {name} do that?'], verdict, why, ['106.4'], 'easy')
+    setup = lambda: (f"In the {TURN_STEPS[first]} {name} taps lands for {n} {mana} mana and spends none of it. {name} "
+                     f"wants to spend it {when}.")
+    verdict = f'Yes, {name} still has the {n} mana.' if same else 'No, the mana is gone.'
+    why = ('The pool empties only when the step or phase ends.' if same else 'The pool emptied when the '
+           f'{TURN_STEPS[first]} ended.')
+    return make_ruling(scene, setup, ['Is the mana still there?', f'Can {name} do that?'], verdict, why, ['106.4'],
+                       'easy')
 
 def trigger_late(scene: Scene) -> Ruling:
     "An end-step trigger of a permanent that enters in some step."
-    seat, step = scene.seat(), scene.choose('first main phase', 'declare blockers step', 'second main phase', 'end step', 'end step', 'upkeep step')
+    seat, step = scene.seat(), scene.choose('first main phase', 'declare blockers step', 'second main phase',
+            'end step', 'end step', 'upkeep step')
     effect = scene.choose('you gain 2 life', 'draw a card', 'each opponent loses 1 life', 'create a 1/1 token')
     late = step == 'end step'
-    setup = lambda: f'A permanent with the ability "At the beginning of the end step, {effect}" enters the battlefield under the control of {seat.name} in the {step}' + (
-        ', after that step has begun.' if late else '.')
-    verdict = 'No, it waits until the end step of the next turn.' if late else 'Yes, it triggers when the end step begins.'
-    why = 'The end step has already begun, and the game does not go back.' if late else 'It is on the battlefield when the end step begins.'
-    return make_ruling(scene, setup, ['Does the ability trigger this turn?', 'Will it trigger in this turn?'], verdict, why, ['513.2'] if late else ['603.2'], 'easy')
+    setup = (lambda: f'A permanent with the ability "At the beginning of the end step, {effect}" enters the '
+             f'battlefield under the control of {seat.name} in the {step}' + (
+        ', after that step has begun.' if late else '.'))
+    verdict = ('No, it waits until the end step of the next turn.' if late else 'Yes, it triggers when the end step '
+               'begins.')
+    why = ('The end step has already begun, and the game does not go back.' if late else 'It is on the battlefield '
+           'when the end step begins.')
+    return make_ruling(scene, setup, ['Does the ability trigger this turn?', 'Will it trigger in this turn?'], verdict,
+                       why, ['513.2'] if late else ['603.2'], 'easy')
 
 def skip_combat(scene: Scene) -> Ruling:
     "A combat without attackers."
     name, other = scene.name(), scene.name()
     n = scene.number(1, 5)
-    setup = lambda: f"{name} moves to combat with {count_things(n, 'creature')} but declares no attackers, and none are put onto the battlefield attacking."
+    setup = lambda: (f"{name} moves to combat with {count_things(n, 'creature')} but declares no attackers, and none "
+                     "are put onto the battlefield attacking.")
     step = scene.choose('declare blockers step', 'combat damage step')
-    return make_ruling(scene, setup, [f'{other} wants to cast an instant in the {step}. Will there be one?', f'Is there a {step} for {other} to act in?'],
-                       f'No, the {step} is skipped.', f'Without attackers the game goes from the declare attackers step to the end of combat step. {other} may act in either of those.',
+    return make_ruling(scene, setup, [f'{other} wants to cast an instant in the {step}. Will there be one?',
+                                      f'Is there a {step} for {other} to act in?'],
+                       f'No, the {step} is skipped.', 'Without attackers the game goes from the declare attackers '
+                       f'step to the end of combat step. {other} may act in either of those.',
                        ['508.8'], 'easy')
 
 TURN_FAMILIES = (get_priority, find_step, keep_mana, trigger_late, skip_combat)
 
-# %% ../../nbs/76_generate/82_play_facts.ipynb #fabe13a3
+# %% ../../nbs/76_generate/82_play_facts.ipynb #0c339299
 def total_cost(
     generic: int,
     coloured: int,       # coloured mana symbols
@@ -162,22 +199,31 @@ def pay_total(scene: Scene) -> Ruling:
     cost = f'{{{generic}}}' * (generic > 0) + f'{{{letter}}}' * coloured
     left, same = total_cost(generic, coloured, more, less)
     total = f'{{{left}}}' * (left > 0) + f'{{{letter}}}' * same
-    effects = [f'one effect makes the spell cost {{{more}}} more'] * (more > 0) + [f'{"another" if more else "an"} effect makes it cost {{{less}}} less']
-    setup = lambda: f'{name} casts a spell with the mana cost {cost}. {join_with_and(effects)[0].upper()}{join_with_and(effects)[1:]}.'
-    why = (f'The increase comes first, then the reduction' if more else 'The reduction applies') + f', which takes away only generic mana' + (
-        f': {generic}{f" + {more}" if more else ""} - {less} is less than zero, so no generic mana is left to pay.' if generic + more - less < 0 else '.')
-    return make_ruling(scene, setup, [f'What does {name} have to pay?', 'What is the total cost?'], f'{name} pays {total}.', why, ['601.2f', '118.7a'], 'medium')
+    effects = [f'one effect makes the spell cost {{{more}}} more'] * (more > 0) + [f'{"another" if more else "an"} '
+            f'effect makes it cost {{{less}}} less']
+    setup = lambda: (f'{name} casts a spell with the mana cost {cost}. '
+                     f'{join_with_and(effects)[0].upper()}{join_with_and(effects)[1:]}.')
+    why = ('The increase comes first, then the reduction' if more
+           else 'The reduction applies') + ', which takes away only generic mana' + (
+        f': {generic}{f" + {more}" if more else ""} - {less} is less than zero, so no generic mana is left to pay.'
+            if generic + more - less < 0 else '.')
+    return make_ruling(scene, setup, [f'What does {name} have to pay?', 'What is the total cost?'],
+                       f'{name} pays {total}.', why, ['601.2f', '118.7a'], 'medium')
 
 def respond_to_cost(scene: Scene) -> Ruling:
     "Whether a player may respond before a cost is paid."
     seats = [scene.seat(), scene.seat()]
     creature = scene.creature(seats[0])
-    answer = scene.card('spells', lambda card: card.effect['do'] in ('destroy', 'bounce', 'exile') and card.kind == 'instant')
+    answer = scene.card('spells', lambda card: card.effect['do'] in ('destroy', 'bounce', 'exile')
+                        and card.kind == 'instant')
     spell = scene.card('spells', lambda card: bool(card.effect.get('sacrifice')))
-    setup = lambda: (f"{seats[0].name} casts {spell.describe()} and sacrifices {creature.name} for it. {seats[1].name} wants to respond with {answer.name}, which would take "
+    setup = lambda: (f"{seats[0].name} casts {spell.describe()} and sacrifices {creature.name} for it. "
+                     f"{seats[1].name} wants to respond with {answer.name}, which would take "
                      f'{creature.name} away before it is sacrificed.')
-    return make_ruling(scene, setup, [f'Can {seats[1].name} keep {spell.name} from being cast in that way?', f'Is there a chance to use {answer.name} before the sacrifice?'],
-                       'No.', f'Costs are paid while the spell is being cast, and nobody has priority then. When {seats[1].name} can respond, {creature.name} is already in the '
+    return make_ruling(scene, setup, [f'Can {seats[1].name} keep {spell.name} from being cast in that way?',
+                                      f'Is there a chance to use {answer.name} before the sacrifice?'],
+                       'No.', 'Costs are paid while the spell is being cast, and nobody has priority then. When '
+                       f'{seats[1].name} can respond, {creature.name} is already in the '
                        'graveyard and the spell is on the stack.', ['601.2h', '117.3c'], 'easy')
 
 def respond_to_mana(scene: Scene) -> Ruling:
@@ -185,12 +231,18 @@ def respond_to_mana(scene: Scene) -> Ruling:
     names, n = [scene.name(), scene.name()], scene.number(1, 3)
     mana = scene.choose(True, False)
     source = scene.choose('an artifact', 'a creature', 'a land')
-    kind = (f'"{{T}}: Add {"{G}" * n}."' if source != 'an artifact' else f'"{{T}}: Add {"{C}" * n}."') if mana else scene.choose(
-        f'"{{T}}: You gain {n} life."', f'"{{T}}: Draw {count_things(n, "card")}."', f'"{{T}}: This deals {n} damage to any target."')
-    setup = lambda: f'{names[0]} activates the ability {kind} of {source}. {names[1]} wants to respond to the activation' + scene.choose('.', ' with an instant.')
-    why = ('It is a mana ability: it does not use the stack and resolves at once.' if mana else 'The ability uses the stack, and before it resolves both players must pass.')
-    return make_ruling(scene, setup, [f'May {names[1]} respond?', 'Is a response possible?'], 'No.' if mana else 'Yes.', why, ['605.3b'] if mana else ['117.4', '117.7'], 'easy')
+    kind = (f'"{{T}}: Add {"{G}" * n}."' if source != 'an artifact'
+            else f'"{{T}}: Add {"{C}" * n}."') if mana else scene.choose(
+        f'"{{T}}: You gain {n} life."', f'"{{T}}: Draw {count_things(n, "card")}."', f'"{{T}}: This deals {n} damage '
+            'to any target."')
+    setup = lambda: (f'{names[0]} activates the ability {kind} of {source}. {names[1]} wants to respond to the '
+                     'activation' + scene.choose('.', ' with an instant.'))
+    why = ('It is a mana ability: it does not use the stack and resolves at once.' if mana
+           else 'The ability uses the stack, and before it resolves both players must pass.')
+    return make_ruling(scene, setup, [f'May {names[1]} respond?', 'Is a response possible?'], 'No.' if mana else 'Yes.',
+                       why, ['605.3b'] if mana else ['117.4', '117.7'], 'easy')
 
+# %% ../../nbs/76_generate/82_play_facts.ipynb #6e075c60
 def check_condition(scene: Scene) -> Ruling:
     "A trigger with a condition after 'if'."
     seat, other = scene.seat(), scene.seat()
@@ -198,57 +250,77 @@ def check_condition(scene: Scene) -> Ruling:
     first, then = scene.number(n - 2, n + 2), scene.number(n - 2, n + 2)
     gain = scene.number(1, 4)
     triggers, does = first >= n, first >= n and then >= n
-    setup = lambda: (f'{seat.name} has a permanent with the ability "At the beginning of your upkeep, if you control {count_things(n, "creature")[0:]} or more, you gain {gain} life." '
+    setup = lambda: (f'{seat.name} has a permanent with the ability "At the beginning of your upkeep, if you control '
+                     f'{count_things(n, "creature")[0:]} or more, you gain {gain} life." '
                      f'When the upkeep begins, {seat.name} controls {count_things(first, "creature")}.'
-                     + (f' Before the ability would resolve, {other.name} and {seat.name} use spells, and {seat.name} now controls {count_things(then, "creature") if then else "none"}.' if then != first else ''))
-    if not triggers: then_text = f'With only {count_things(first, "creature")} the ability does not trigger at all, and it cannot be saved later.'
+                     + (f' Before the ability would resolve, {other.name} and {seat.name} use spells, and {seat.name} '
+                        f'now controls {count_things(then, "creature") if then else "none"}.' if then != first else ''))
+    if not triggers:
+        then_text = (f'With only {count_things(first, "creature")} the ability does not trigger at all, and it cannot '
+                     'be saved later.')
     elif does: then_text = 'The condition was true when the upkeep began and is true when the ability resolves.'
     else: then_text = 'It triggered, but the condition is false when it resolves, so it does nothing.'
     return make_ruling(scene, setup, [f'Does {seat.name} gain life?', f'How much life does {seat.name} gain?'],
-                       f'{seat.name} gains {gain} life.' if does else f'{seat.name} gains no life.', then_text, ['603.4'], 'medium')
+                       f'{seat.name} gains {gain} life.' if does else f'{seat.name} gains no life.', then_text,
+                       ['603.4'], 'medium')
 
 def remove_source(scene: Scene) -> Ruling:
     "An ability on the stack whose source is gone."
     seats, n = [scene.seat(), scene.seat()], scene.number(1, 4)
     creature = scene.creature(seats[0])
-    effect, result = scene.choose((f'You gain {n} life', f'{seats[0].name} gains {n} life'), (f'Draw {count_things(n, "card")}', f'{seats[0].name} draws {count_things(n, "card")}'),
+    effect, result = scene.choose((f'You gain {n} life', f'{seats[0].name} gains {n} life'),
+            (f'Draw {count_things(n, "card")}', f'{seats[0].name} draws {count_things(n, "card")}'),
                                   (f'Target player loses {n} life', f'{seats[1].name} loses {n} life'))
     aim = f' targeting {seats[1].name}' if 'Target' in effect else ''
     card = scene.card('spells', lambda card: card.effect['do'] in ('destroy', 'exile') and card.kind == 'instant')
-    if {'hexproof', 'shroud', 'indestructible'} & creature.keywords or any(f'protection from {c}' in creature.keywords for c in card.colours): return remove_source(scene)
-    setup = lambda: (f'{seats[0].name} activates the ability "{{2}}: {effect}." of {creature.name}{aim}. In response, {seats[1].name} casts {card.describe()} targeting '
+    if {'hexproof', 'shroud', 'indestructible'} & creature.keywords or any(f'protection from {c}' in creature.keywords
+            for c in card.colours):
+        return remove_source(scene)
+    setup = lambda: (f'{seats[0].name} activates the ability "{{2}}: {effect}." of {creature.name}{aim}. In response, '
+                     f'{seats[1].name} casts {card.describe()} targeting '
                      f'{creature.name}, and it resolves.')
-    return make_ruling(scene, setup, ['Does the ability still resolve?', f'What happens to the ability, now that {creature.name} is gone?'],
-                       f'Yes, it resolves: {result}.', 'Once it is on the stack, an ability does not need its source any more.', ['113.7a'], 'easy')
+    return make_ruling(scene, setup, ['Does the ability still resolve?', 'What happens to the ability, now that '
+                                      f'{creature.name} is gone?'],
+                       f'Yes, it resolves: {result}.', 'Once it is on the stack, an ability does not need its source '
+                       'any more.', ['113.7a'], 'easy')
 
 def copy_spell(scene: Scene) -> Ruling:
     "A copy of a spell, and abilities that look at casting."
     seat, n = scene.seat(), scene.number(1, 3)
-    spell = scene.card('spells', lambda card: card.effect['do'] in ('gain', 'draw') and not card.effect.get('sacrifice'))
+    spell = scene.card('spells', lambda card: card.effect['do'] in ('gain', 'draw')
+                       and not card.effect.get('sacrifice'))
     life = scene.number(1, 3)
-    setup = lambda: (f'{seat.name} controls a permanent with the ability "Whenever you cast a spell, you gain {life} life." {seat.name} casts {spell.describe()}, and an ability '
+    setup = lambda: (f'{seat.name} controls a permanent with the ability "Whenever you cast a spell, you gain {life} '
+                     f'life." {seat.name} casts {spell.describe()}, and an ability '
                      f'copies it {({1: "once", 2: "twice", 3: "three times"})[n]}.')
-    return make_ruling(scene, setup, ['How many times does the ability of the permanent trigger?', f'How much life does {seat.name} gain from the permanent in all?'][:1],
-                       'It triggers once.', f'{seat.name} has cast one spell. A copy is put on the stack without being cast.', ['707.10'], 'medium')
+    return make_ruling(scene, setup, ['How many times does the ability of the permanent trigger?',
+                                      f'How much life does {seat.name} gain from the permanent in all?'][:1],
+                       'It triggers once.', f'{seat.name} has cast one spell. A copy is put on the stack without '
+                       'being cast.', ['707.10'], 'medium')
 
 SPELL_FAMILIES = (pay_total, respond_to_cost, respond_to_mana, check_condition, remove_source, copy_spell)
 
-# %% ../../nbs/76_generate/82_play_facts.ipynb #7acee2cd
+# %% ../../nbs/76_generate/82_play_facts.ipynb #ca8fc0ab
 def share_life(scene: Scene) -> Ruling:
     "A spell that hits each opponent in Two-Headed Giant."
     a, b, c, d = (scene.name() for _ in range(4))
-    life, n, kind = scene.choose(30, scene.number(4, 29)), scene.number(1, 6), scene.choose('each opponent', 'each opponent', 'one')
+    life, n, kind = scene.choose(30, scene.number(4, 29)), scene.number(1, 6), scene.choose('each opponent',
+            'each opponent', 'one')
     lost = 2 * n if kind == 'each opponent' else n
     whom = 'each opponent' if kind == 'each opponent' else c
     left = life - lost
     start = 'at their starting life total' if life == 30 else f'at {life} life'
-    setup = lambda: f'In a Two-Headed Giant game {a} and {b} play against {c} and {d}, who are {start}. A spell that {a} controls deals {n} damage to {whom}.'
-    ending = f' They lose the game.' if left <= 0 else ''
-    why = (f'{c} and {d} are both opponents, each is dealt {n} damage, and both losses count for the one total of the team.' if lost > n or kind == 'each opponent' else
+    setup = lambda: (f'In a Two-Headed Giant game {a} and {b} play against {c} and {d}, who are {start}. A spell that '
+                     f'{a} controls deals {n} damage to {whom}.')
+    ending = ' They lose the game.' if left <= 0 else ''
+    why = (f'{c} and {d} are both opponents, each is dealt {n} damage, and both losses count for the one total of the '
+           'team.' if lost > n or kind == 'each opponent' else
            f'Only {c} is dealt damage, and the loss counts for the total of the team.')
     if life == 30: why += ' A team starts at 30 life.'
-    return make_ruling(scene, setup, [f'At what life total is the team of {c} and {d} after that?', f'What is the life total of {c} and {d} now?'],
-                       f'They are at {left} life.{ending}', why, ['810.9', *(['810.4'] if life == 30 else []), *(['704.6a'] if left <= 0 else [])], 'medium')
+    return make_ruling(scene, setup, [f'At what life total is the team of {c} and {d} after that?',
+                                      f'What is the life total of {c} and {d} now?'],
+                       f'They are at {left} life.{ending}', why, ['810.9', *(['810.4'] if life == 30 else []),
+            *(['704.6a'] if left <= 0 else [])], 'medium')
 
 def share_poison(scene: Scene) -> Ruling:
     "Poison counters of a team."
@@ -256,57 +328,77 @@ def share_poison(scene: Scene) -> Ruling:
     one, two = scene.number(2, 10), scene.number(2, 8)
     lose = one + two >= 15
     setup = lambda: f'In a Two-Headed Giant game {a} has been given {one} poison counters and the teammate, {b}, {two}.'
-    return make_ruling(scene, setup, ['Does the team lose the game?', f'Do {a} and {b} lose?'], 'Yes.' if lose else 'No.',
+    return make_ruling(scene, setup, ['Does the team lose the game?', f'Do {a} and {b} lose?'], 'Yes.' if lose
+                       else 'No.',
                        f'Together they have {one + two} poison counters, and a team loses with fifteen or more.' + (
-                           f' That {a if one >= 10 else b} alone has ten or more does not matter.' if not lose and max(one, two) >= 10 else ''), ['810.8d', '704.6b'], 'medium')
+                           f' That {a if one >= 10 else b} alone has ten or more does not matter.' if not lose
+            and max(one, two) >= 10 else ''), ['810.8d', '704.6b'], 'medium')
 
 def leave_game(scene: Scene) -> Ruling:
     "What happens to permanents when a player leaves."
     owner, thief, third = scene.seat(), scene.seat(), scene.name()
     creature = scene.creature(owner)
     leaver = scene.choose(owner, thief)
-    setup = lambda: (f'In a Free-for-All game of {owner.name}, {thief.name} and {third}, a spell has given {thief.name} control of {creature.name}, which {owner.name} owns, for the '
+    setup = lambda: (f'In a Free-for-All game of {owner.name}, {thief.name} and {third}, a spell has given '
+                     f'{thief.name} control of {creature.name}, which {owner.name} owns, for the '
                      f'rest of the game. {leaver.name} concedes.')
-    verdict = f'{creature.name} leaves the game.' if leaver is owner else f'{owner.name} controls {creature.name} again.'
+    verdict = (f'{creature.name} leaves the game.' if leaver is owner else f'{owner.name} controls {creature.name} '
+               'again.')
     why = f'Everything that {owner.name} owns leaves with {owner.name}, whoever controls it.' if leaver is owner else (
-        f'When {thief.name} leaves, the effect that gave {thief.name} control ends, and the creature stays with its owner.')
-    return make_ruling(scene, setup, [f'What happens to {creature.name}?', f'Who has {creature.name} now?', f'What becomes of {creature.name}?'], verdict, why, ['800.4a', '104.3a'], 'medium')
+        f'When {thief.name} leaves, the effect that gave {thief.name} control ends, and the creature stays with its '
+            'owner.')
+    return make_ruling(scene, setup, [f'What happens to {creature.name}?', f'Who has {creature.name} now?',
+            f'What becomes of {creature.name}?'], verdict, why, ['800.4a', '104.3a'], 'medium')
 
+# %% ../../nbs/76_generate/82_play_facts.ipynb #3c455aaf
 def choose_in_turn(scene: Scene) -> Ruling:
     "Simultaneous choices in turn order."
     names = [scene.name() for _ in range(scene.number(3, 5))]
     active = scene.number(0, len(names) - 1)
     order = names[active:] + names[:active]
-    deed, past = scene.choose(('sacrifices a creature', 'the sacrifices happen'), ('discards a card', 'the cards are discarded'),
-                              ('returns a permanent to hand', 'the permanents are returned'), ('exiles a card from hand', 'the cards are exiled'))
-    setup = lambda: f'The turn order is {join_with_and(names)}, and it is the turn of {names[active]}. A spell says "Each player {deed}," and each player has a choice.'
-    return make_ruling(scene, setup, ['In which order do the players choose, and when does it happen?', 'Who chooses first, and who after that?'],
-                       f'They choose in this order: {join_with_and(order)}.', f'The active player chooses first and the others follow in turn order; when all have chosen, {past} at the same time.',
+    deed, past = scene.choose(('sacrifices a creature', 'the sacrifices happen'),
+                              ('discards a card', 'the cards are discarded'),
+            ('returns a permanent to hand', 'the permanents are returned'),
+                              ('exiles a card from hand', 'the cards are exiled'))
+    setup = lambda: (f'The turn order is {join_with_and(names)}, and it is the turn of {names[active]}. A spell says '
+                     f'"Each player {deed}," and each player has a choice.')
+    return make_ruling(scene, setup, ['In which order do the players choose, and when does it happen?',
+                                      'Who chooses first, and who after that?'],
+                       f'They choose in this order: {join_with_and(order)}.', 'The active player chooses first and '
+                       f'the others follow in turn order; when all have chosen, {past} at the same time.',
                        ['101.4'], 'easy')
 
 def lose_together(scene: Scene) -> Ruling:
     "A player of a team concedes or loses."
     a, b, c, d = (scene.name() for _ in range(4))
-    cause, rule = scene.choose(('concedes', '810.8b'), ('loses the game because of a draw from an empty library', '810.8a'))
+    cause, rule = scene.choose(('concedes', '810.8b'), ('loses the game because of a draw from an empty library',
+            '810.8a'))
     setup = lambda: f'In a Two-Headed Giant game {a} and {b} play against {c} and {d}. {a} {cause}.'
-    return make_ruling(scene, setup, [f'Can {b} play on alone?', f'What does that mean for {b}?', 'Does the game go on?'],
-                       f'The team of {a} and {b} loses, and {c} and {d} win.', 'A team wins and loses together.', [rule, '810.8a'], 'easy')
+    return make_ruling(scene, setup, [f'Can {b} play on alone?', f'What does that mean for {b}?',
+                                      'Does the game go on?'],
+                       f'The team of {a} and {b} loses, and {c} and {d} win.', 'A team wins and loses together.',
+                       [rule, '810.8a'], 'easy')
 
 MULTIPLAYER_FAMILIES = (share_life, share_poison, leave_game, choose_in_turn, lose_together)
 
-# %% ../../nbs/76_generate/82_play_facts.ipynb #a971a65a
+# %% ../../nbs/76_generate/82_play_facts.ipynb #ed5fd201
 def pay_commander_tax(scene: Scene) -> Ruling:
     "What a commander costs from the command zone."
     name, card = scene.name(), scene.card('legends')
     command, hand = scene.number(0, 4), scene.choose(0, 0, 1, 2)
     generic = int(card.cost[1])
     total = f'{{{generic + 2 * command}}}{card.cost[3:]}'
-    earlier = [f"{({1: 'once', 2: 'twice', 3: 'three times', 4: 'four times'})[command]} from the command zone"] if command else []
+    earlier = ([f"{({1: 'once', 2: 'twice', 3: 'three times', 4: 'four times'})[command]} from the command zone"]
+               if command else [])
     if hand: earlier.append(f"{({1: 'once', 2: 'twice'})[hand]} from hand")
     past = f'cast it {join_with_and(earlier)}' if earlier else 'not cast it'
-    setup = lambda: f"{name}'s commander, {card.name}, has the mana cost {card.cost}. {name} has {past} this game and now casts it from the command zone."
-    why = f'It costs {{2}} more for each earlier time it was cast from the command zone, ' + (f'so {{{2 * command}}} more.' if command else 'so nothing more this time.') + (' Casting it from hand does not count.' if hand else '')
-    return make_ruling(scene, setup, ['What does it cost?', f'How much mana does {name} have to pay?'], f'It costs {total}.', why, ['903.8'], 'easy')
+    setup = lambda: (f"{name}'s commander, {card.name}, has the mana cost {card.cost}. {name} has {past} this game "
+                     "and now casts it from the command zone.")
+    extra = f'so {{{2 * command}}} more.' if command else 'so nothing more this time.'
+    why = 'It costs {2} more for each earlier time it was cast from the command zone, ' + extra
+    if hand: why += ' Casting it from hand does not count.'
+    return make_ruling(scene, setup, ['What does it cost?', f'How much mana does {name} have to pay?'],
+                       f'It costs {total}.', why, ['903.8'], 'easy')
 
 def count_commander_damage(scene: Scene) -> Ruling:
     "Combat damage of commanders over a game."
@@ -316,11 +408,14 @@ def count_commander_damage(scene: Scene) -> Ruling:
     lose = sum(first) >= 21 or sum(second) >= 21
     life = max(1, 40 - sum(first) - sum(second) - other)
     extra = f' An ability of {one.name} also dealt {other} damage to {name}.' if other else ''
-    setup = lambda: (f'In a Commander game the commander {one.name} has dealt combat damage to {name} three times: {join_with_and(list(map(str, first)))}. The commander {two.name} has done so '
+    setup = lambda: (f'In a Commander game the commander {one.name} has dealt combat damage to {name} three times: '
+                     f'{join_with_and(list(map(str, first)))}. The commander {two.name} has done so '
                      f'twice: {join_with_and(list(map(str, second)))}.{extra} {name} is at {life} life.')
-    why = f'{one.name} has dealt {sum(first)} combat damage and {two.name} {sum(second)}; each commander is counted alone' + (
-        ', and damage outside combat does not count.' if other else '.')
-    return make_ruling(scene, setup, [f'Does {name} lose because of commander damage?', f'Has {name} lost to commander damage?'], 'Yes.' if lose else 'No.', why,
+    why = (f'{one.name} has dealt {sum(first)} combat damage and {two.name} {sum(second)}; each commander is counted '
+           'alone' + (
+        ', and damage outside combat does not count.' if other else '.'))
+    return make_ruling(scene, setup, [f'Does {name} lose because of commander damage?', f'Has {name} lost to '
+                                      'commander damage?'], 'Yes.' if lose else 'No.', why,
                        ['903.10a', '704.6c'], 'medium')
 
 def check_identity(scene: Scene) -> Ruling:
@@ -333,11 +428,15 @@ def check_identity(scene: Scene) -> Ruling:
     needs = set(cost) | set(text)
     ok = needs <= set(mine)
     words = lambda found: join_with_and([colour for letter, colour in MANA_COLOURS.items() if letter in found])
-    rules_text = f' and the symbol {{{text[0]}}} in its rules text' if text else ' and no mana symbols in its rules text'
+    rules_text = (f' and the symbol {{{text[0]}}} in its rules text' if text else ' and no mana symbols in its rules '
+                  'text')
     card_cost = f'{{{scene.number(1, 4)}}}' + ''.join(f'{{{letter}}}' for letter in letters if letter in cost)
-    setup = lambda: f"The colour identity of {name}'s commander is {words(mine)}. {name} wants to play a card with the mana cost {card_cost}{rules_text}."
-    why = f"The card's colour identity is {words(needs)}" + ('.' if ok else f', and {words(needs - set(mine))} is not in the identity of the commander.')
-    return make_ruling(scene, setup, [f'May the card be in the deck?', f'Is it legal in {name}\'s Commander deck?'], 'Yes.' if ok else 'No.', why, ['903.4', '903.5c'], 'easy')
+    setup = lambda: (f"The colour identity of {name}'s commander is {words(mine)}. {name} wants to play a card with "
+                     f"the mana cost {card_cost}{rules_text}.")
+    why = f"The card's colour identity is {words(needs)}" + ('.' if ok else f', and {words(needs - set(mine))} is not '
+            'in the identity of the commander.')
+    return make_ruling(scene, setup, ['May the card be in the deck?', f'Is it legal in {name}\'s Commander deck?'],
+                       'Yes.' if ok else 'No.', why, ['903.4', '903.5c'], 'easy')
 
 def check_commander_deck(scene: Scene) -> Ruling:
     "Size and copies in a Commander deck."
@@ -345,15 +444,21 @@ def check_commander_deck(scene: Scene) -> Ruling:
     basic = scene.choose(True, False)
     card = scene.choose('Forest', 'Island', 'Swamp') if basic else scene.card('creatures', lambda card: True).name
     copies = scene.number(5, 15) if basic else copies
-    faults = [f'it must have exactly 100 cards, and it has {size}'] * (size != 100) + [f'apart from basic lands each name may occur once, and {card} occurs {copies} times'] * (
+    faults = [f'it must have exactly 100 cards, and it has {size}'] * (size != 100) + ['apart from basic lands each '
+            f'name may occur once, and {card} occurs {copies} times'] * (
         not basic and copies > 1)
-    number = f'{copies} basic lands named {card}' if basic else (f'one {card}' if copies == 1 else f'two cards named {card}')
-    setup = lambda: f'{name} brings a Commander deck of {size} cards, the commander included. Among them are {number}; all other names occur once.' if copies > 1 else (
-        f'{name} brings a Commander deck of {size} cards, the commander included. It has {number} in it, and all other names occur once too.')
+    number = f'{copies} basic lands named {card}' if basic else (f'one {card}' if copies == 1
+            else f'two cards named {card}')
+    setup = (lambda: f'{name} brings a Commander deck of {size} cards, the commander included. Among them are '
+             f'{number}; all other names occur once.' if copies > 1 else (
+        f'{name} brings a Commander deck of {size} cards, the commander included. It has {number} in it, and all '
+            'other names occur once too.'))
     rules = ['903.5a'] * (size != 100 or not faults) + ['903.5b'] * (not faults or not basic and copies > 1)
-    return make_ruling(scene, setup, ['Is the deck legal in that respect?', 'Do size and names follow the rules?'], f'No: {join_with_and(faults)}.' if faults else 'Yes.', '' if faults else
+    return make_ruling(scene, setup, ['Is the deck legal in that respect?', 'Do size and names follow the rules?'],
+                       f'No: {join_with_and(faults)}.' if faults else 'Yes.', '' if faults else
                        'It has exactly 100 cards, and only basic lands may repeat.', rules, 'easy')
 
+# %% ../../nbs/76_generate/82_play_facts.ipynb #7f5a07f2
 def start_variant(scene: Scene) -> Ruling:
     "Starting life and hand in casual variants."
     name = scene.name()
@@ -361,36 +466,48 @@ def start_variant(scene: Scene) -> Ruling:
     life_change, hand_change = scene.number(-5, 12), scene.number(-2, 3)
     players = scene.number(2, 5)
     cases = {'commander': (f'{name} begins a Commander game of {players} players.', 40, 7, ['903.7']),
-             'archenemy': (f'{name} is the archenemy in an Archenemy game against {count_things(players, "player")}.', 40, 7, ['904.5']),
-             'hero': (f'{name} plays against an archenemy in an Archenemy game of {players + 1} players.', 20, 7, ['904.5']),
-             'vanguard': (f'{name} begins a Vanguard game with a vanguard whose life modifier is {life_change:+d} and whose hand modifier is {hand_change:+d}.',
+             'archenemy': (f'{name} is the archenemy in an Archenemy game against {count_things(players, "player")}.',
+                           40, 7, ['904.5']),
+             'hero': (f'{name} plays against an archenemy in an Archenemy game of {players + 1} players.', 20, 7,
+                      ['904.5']),
+             'vanguard': (f'{name} begins a Vanguard game with a vanguard whose life modifier is {life_change:+d} and '
+                          f'whose hand modifier is {hand_change:+d}.',
                           20 + life_change, 7 + hand_change, ['902.4', '902.5'])}
     text, life, hand, rules = cases[kind]
     setup = lambda: text
-    why = '' if kind != 'vanguard' else f'20 life and seven cards are changed by the modifiers.'
-    return make_ruling(scene, setup, [f'With how much life and how many cards does {name} begin?', f'What are the starting life total and the starting hand size of {name}?'],
+    why = '' if kind != 'vanguard' else '20 life and seven cards are changed by the modifiers.'
+    return make_ruling(scene, setup, [f'With how much life and how many cards does {name} begin?',
+                                      f'What are the starting life total and the starting hand size of {name}?'],
                        f'{name} begins at {life} life with {hand} cards.', why, rules, 'easy')
 
 def roll_planar_die(scene: Scene) -> Ruling:
     "What another roll of the planar die costs."
     name, n = scene.name(), scene.number(0, 5)
-    times = ('not rolled the planar die yet', 'rolled the planar die once', 'rolled the planar die twice', 'rolled the planar die three times',
+    times = ('not rolled the planar die yet', 'rolled the planar die once', 'rolled the planar die twice',
+             'rolled the planar die three times',
              'rolled the planar die four times', 'rolled the planar die five times')[n]
     mana = scene.number(0, 6)
-    setup = lambda: f"In a Planechase game it is {name}'s main phase and the stack is empty. {name} has {times} this turn and has {mana} mana left."
+    setup = lambda: (f"In a Planechase game it is {name}'s main phase and the stack is empty. {name} has {times} this "
+                     f"turn and has {mana} mana left.")
     verdict = f'Yes, it costs {n or "no"} mana.' if mana >= n else f'No, it would cost {n} mana.'
-    return make_ruling(scene, setup, [f'May {name} roll it now, and what does that cost?', f'Can {name} afford to roll the planar die, and at what cost?'], verdict,
+    return make_ruling(scene, setup, [f'May {name} roll it now, and what does that cost?',
+                                      f'Can {name} afford to roll the planar die, and at what cost?'], verdict,
                        'Each roll costs as much mana as there were rolls before it in that turn.', ['901.9'], 'easy')
 
 def move_commander(scene: Scene) -> Ruling:
     "Where a commander may go."
     name, card = scene.name(), scene.card('legends')
-    event, zone, rule = scene.choose(('dies', 'the graveyard', '903.9a'), ('is exiled', 'exile', '903.9a'), ("would be returned to its owner's hand", 'the hand', '903.9b'),
+    event, zone, rule = scene.choose(('dies', 'the graveyard', '903.9a'), ('is exiled', 'exile', '903.9a'),
+                                     ("would be returned to its owner's hand", 'the hand', '903.9b'),
                                      ("would be put into its owner's library", 'the library', '903.9b'))
-    setup = lambda: f"{name}'s commander, {card.name}, {event}. {name} owns it and would rather have it in the command zone."
-    why = (f'It goes to {zone} first, and when state-based actions are next checked {name} may move it from there. Abilities that look at it dying or leaving see that.' if rule == '903.9a' else
+    setup = lambda: (f"{name}'s commander, {card.name}, {event}. {name} owns it and would rather have it in the "
+                     "command zone.")
+    why = (f'It goes to {zone} first, and when state-based actions are next checked {name} may move it from there. '
+           'Abilities that look at it dying or leaving see that.' if rule == '903.9a' else
            f'{name} may have it go to the command zone in place of {zone}, so it never gets there.')
-    return make_ruling(scene, setup, ['Is that possible, and how does it work?', f'Can {name} put it into the command zone, and when?'], 'Yes.', why,
+    return make_ruling(scene, setup, ['Is that possible, and how does it work?', f'Can {name} put it into the command '
+                                      'zone, and when?'], 'Yes.', why,
                        [rule, *(['704.6d'] if rule == '903.9a' else [])], 'medium')
 
-VARIANT_FAMILIES = (pay_commander_tax, count_commander_damage, check_identity, check_commander_deck, start_variant, roll_planar_die, move_commander)
+VARIANT_FAMILIES = (pay_commander_tax, count_commander_damage, check_identity, check_commander_deck, start_variant,
+                    roll_planar_die, move_commander)

@@ -6,15 +6,15 @@
 __all__ = ['STACK_FAMILIES', 'COMPLEX_STACK_FAMILIES', 'build_stack', 'resolve_two', 'resolve_three', 'resolve_four',
            'resolve_many']
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #7fb83134
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #33b06699
 from random import Random
 
 from .judge_cards import JudgeCard, join_with_and
-from .judge_scenes import Ruling, Scene, is_plain, make_ruling, tell_board, tell_end, tell_steps
+from .judge_scenes import Ruling, Scene, make_ruling, tell_board, tell_end, tell_steps
 from .judge_stack import StackObject, cast_spell, count_targets, find_target_fault, resolve_stack
 from .judge_table import Permanent, Seat, Table
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #58600cbc
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #8e522450
 _HARMFUL = {'damage', 'damage two', 'destroy', 'exile', 'drain'}
 
 def _is_harmful(card: JudgeCard) -> bool:
@@ -33,7 +33,8 @@ def _list_candidates(table: Table, card: JudgeCard, controller: Seat) -> list:
         own = [p for p in table.creatures if p.controller is controller]
         found = enemies if _is_harmful(card) else own
         if effect['do'] == 'bounce': found = enemies + own
-        if effect['do'] == 'damage' and effect['at'] != 'creature': found = others if effect['at'] == 'player' else found + others
+        if effect['do'] == 'damage' and effect['at'] != 'creature':
+            found = others if effect['at'] == 'player' else found + others
     return [target for target in found if not find_target_fault(table, probe, target)]
 
 def _choose_targets(scene: Scene, table: Table, card: JudgeCard, controller: Seat) -> tuple | None:
@@ -43,11 +44,12 @@ def _choose_targets(scene: Scene, table: Table, card: JudgeCard, controller: Sea
     if len(found) < wanted: return None
     aimed = {id(target) for spell in table.stack for target in spell.targets}
     scene.random.shuffle(found)
-    if scene.random.random() < .8: found.sort(key=lambda target: id(target) not in aimed and target is not table.stack[-1]
+    if scene.random.random() < .8:
+        found.sort(key=lambda target: id(target) not in aimed and target is not table.stack[-1]
                                               if table.stack else False)
     return tuple(found[:wanted])
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #0f1f012a
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #5ef7faec
 def _write_cast(scene: Scene, spell: StackObject, before: StackObject | None, sacrificed: Permanent | None) -> str:
     "One spell as a sentence."
     who, card = spell.controller.name, spell.card.describe()
@@ -73,7 +75,8 @@ def build_stack(
     while len(spells) < size:
         instants = lambda card: card.kind == 'instant' or not spells and card.kind == 'sorcery'
         if spells and scene.random.random() < .45:
-            card = scene.card('spells', lambda c: instants(c) and c.effect['do'] in ('counter', 'pump', 'grant', 'bounce'))
+            card = scene.card('spells', lambda c: instants(c) and c.effect['do'] in ('counter', 'pump', 'grant',
+                    'bounce'))
         else: card = scene.card('spells', lambda c: instants(c) and (spells or _can_open(c)))
         targets = _choose_targets(scene, table, card, who)
         own = [p for p in table.creatures if p.controller is who]
@@ -82,7 +85,7 @@ def build_stack(
         stray = spells and not any(id(t) in aimed or isinstance(t, StackObject) for t in targets or ()) and not needs
         if targets is None or needs and not own or stray and scene.random.random() < .75:
             scene.used.discard(card.name)
-            if scene.random.random() < .3: who = seats[1] if who is seats[0] else seats[0]
+            if spells and scene.random.random() < .3: who = seats[1] if who is seats[0] else seats[0]
             continue
         sacrificed = min(own, key=lambda p: not any(p in spell.targets for spell in spells)) if needs else None
         if sacrificed in targets: continue
@@ -94,38 +97,48 @@ def build_stack(
         if scene.random.random() < .85: who = seats[1] if who is seats[0] else seats[0]
     return table, spells, sentences
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #e2f87eff
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #1a72f727
 _RESOLVE = ('Everybody passes priority. ', 'Nobody responds any more. ', 'There are no further responses. ')
 
-def _did_resolve(table: Table, spell: StackObject) -> bool: return any(step.text == f'{spell.name} resolves.' for step in table.steps)
+def _did_resolve(table: Table, spell: StackObject) -> bool: return any(step.text == f'{spell.name} resolves.'
+        for step in table.steps)
 
 def _ask_result(scene, table, spells, order):
     "The whole result."
     countered = [spell.name for spell in spells if spell not in order and spell not in table.stack]
     failed = [spell.name for spell in order if not _did_resolve(table, spell)]
-    parts = [f'They come off the stack in this order: {join_with_and([spell.name for spell in order])}.' if len(order) > 1 else
+    parts = [f'They come off the stack in this order: {join_with_and([spell.name for spell in order])}.'
+             if len(order) > 1 else
              f'Only {order[0].name} resolves.']
     if countered: parts.append(f"{join_with_and(countered)} {'is' if len(countered) == 1 else 'are'} countered.")
-    if failed: parts.append(f"{join_with_and(failed)} {'does' if len(failed) == 1 else 'do'} nothing, for lack of a legal target.")
+    if failed:
+        parts.append(f"{join_with_and(failed)} {'does' if len(failed) == 1 else 'do'} nothing, for lack of a legal "
+                     "target.")
+    parts.append(tell_end(table))
     return ['What happens?', 'How does the stack resolve, and what is the result?',
-            'In which order do these resolve, and where does that leave the players?'], f"{' '.join(parts)} {tell_end(table)}"
+            'In which order do these resolve, and where does that leave the players?'], ' '.join(parts)
 
 def _ask_creature(scene, table, spells, order):
     "Whether one creature survives."
     aimed = [target for spell in spells for target in spell.targets if isinstance(target, Permanent)]
     creature = scene.random.choice(aimed or table.permanents)
-    zones = {'battlefield': f'Yes, {creature.name} is still on the battlefield, as a {creature.power}/{creature.toughness}'
+    zones = {'battlefield': f'Yes, {creature.name} is still on the battlefield, as a '
+             f'{creature.power}/{creature.toughness}'
                             + (f' with {creature.damage} damage marked on it.' if creature.damage else '.'),
              'graveyard': f"No, {creature.name} ends up in {creature.home.name}'s graveyard.",
-             'hand': f"No, {creature.name} ends up in {creature.home.name}'s hand.", 'exile': f'No, {creature.name} ends up in exile.'}
-    return ([f'Is {creature.name} still on the battlefield afterwards?', f'What becomes of {creature.name}: does it stay on the battlefield?',
+             'hand': f"No, {creature.name} ends up in {creature.home.name}'s hand.", 'exile': f'No, {creature.name} '
+             'ends up in exile.'}
+    return ([f'Is {creature.name} still on the battlefield afterwards?', f'What becomes of {creature.name}: does it '
+             'stay on the battlefield?',
              f'Does {creature.name} remain on the battlefield when the stack is empty?'], zones[creature.zone])
 
 def _ask_life(scene, table, spells, order):
     "One player's life."
-    moved = [seat for seat in table.seats if any(seat.name in step.text and 'from' in step.text for step in table.steps)]
+    moved = [seat for seat in table.seats if any(seat.name in step.text and 'from' in step.text
+            for step in table.steps)]
     seat = scene.random.choice(moved or table.seats)
-    end = f'{seat.name} is at {seat.life} life.' + (f' That means that {seat.name} has lost the game.' if seat.lost else '')
+    end = f'{seat.name} is at {seat.life} life.' + (f' That means that {seat.name} has lost the game.' if seat.lost
+            else '')
     return ([f'At what life total does {seat.name} end up?', f"What is {seat.name}'s life total after that?",
              f"When it is over, what is {seat.name}'s life total?"], end)
 
@@ -145,14 +158,17 @@ def _draw_stack(scene: Scene, size: int, difficulty: str) -> Ruling:
     boards = [f"It is {table.seats[0].name}'s turn. {tell_board(scene, table)}" for _ in range(3)]
     before = [seat.life for seat in table.seats]
     order = resolve_stack(table)
-    asks = [_ask_result, _ask_creature, _ask_spell, _ask_life if before != [seat.life for seat in table.seats] else _ask_result]
+    asks = [_ask_result, _ask_creature, _ask_spell, _ask_life if before != [seat.life for seat in table.seats]
+            else _ask_result]
     questions, verdict = scene.random.choice(asks)(scene, table, spells, order)
-    ending = ' The game is over, and what is left on the stack does not matter.' if table.is_over and table.stack else ''
+    ending = (' The game is over, and what is left on the stack does not matter.' if table.is_over and table.stack
+              else '')
     rules = ['405.5', '117.7', *table.list_rules(), *(['104.2a'] if table.is_over else [])]
     setup = lambda: f'{boards.pop()} {" ".join(sentences)} {scene.choose(*_RESOLVE).strip()}'
-    return make_ruling(scene, setup, questions, verdict, f'The last spell cast resolves first. {tell_steps(table)}{ending}', rules, difficulty)
+    return make_ruling(scene, setup, questions, verdict, 'The last spell cast resolves first. '
+                       f'{tell_steps(table)}{ending}', rules, difficulty)
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #5a36cff5
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #0bdd6b3b
 def resolve_two(scene: Scene) -> Ruling:
     "A spell and a response."
     return _draw_stack(scene, 2, 'easy')

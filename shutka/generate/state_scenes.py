@@ -6,14 +6,13 @@
 __all__ = ['STATE_FAMILIES', 'KEYWORD_FAMILIES', 'shrink_creature', 'cancel_counters', 'lose_bonus', 'keep_legend', 'end_game',
            'hurt_planeswalker', 'bounce_token', 'may_target', 'come_back', 'deal_keyworded']
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #a521eea2
-from .judge_cards import JUDGE_CARDS, JudgeCard, count_things, join_with_and
-from .judge_combat import Attack, fight_combat
-from .judge_scenes import Ruling, Scene, is_plain, make_ruling, tell_end, tell_steps
-from .judge_stack import StackObject, cast_spell, count_targets, find_target_fault, resolve_stack
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #d4456bdc
+from .judge_cards import JudgeCard, count_things, join_with_and
+from .judge_scenes import Ruling, Scene, is_plain, make_ruling, tell_steps
+from .judge_stack import StackObject, cast_spell, find_target_fault, resolve_stack
 from .judge_table import Permanent, Seat, Table, change_life, deal_damage, perform_state_actions
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #5eb5f8af
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #e3035bad
 def _tell_fate(creature: Permanent) -> str:
     "Whether it is still there."
     if creature.in_play: return f'{creature.name} survives, as a {creature.power}/{creature.toughness}.'
@@ -22,7 +21,8 @@ def _tell_fate(creature: Permanent) -> str:
 def shrink_creature(scene: Scene) -> Ruling:
     "Damage and a loss of toughness on one creature."
     seat = scene.seat()
-    creature = scene.creature(seat, scene.choose(is_plain, lambda card: 'indestructible' in card.keywords or card.toughness > 3))
+    creature = scene.creature(seat, scene.choose(is_plain, lambda card: 'indestructible' in card.keywords
+            or card.toughness > 3))
     if scene.random.random() < .3: creature.gained.add('indestructible')
     creature.damage = scene.number(0, max(0, creature.toughness - 1))
     drop = scene.number(1, creature.toughness + 1)
@@ -31,11 +31,15 @@ def shrink_creature(scene: Scene) -> Ruling:
     creature.extra_power, creature.extra_toughness = -drop, -drop
     table = Table(seats=[seat, scene.seat()], permanents=[creature])
     perform_state_actions(table)
-    setup = lambda: (f"{seat.name} controls {creature.card.describe()}{gained}. {before}. " + scene.choose('An ability resolves', 'Now an effect is applied')
+    setup = lambda: (f"{seat.name} controls {creature.card.describe()}{gained}. {before}. " +
+                     scene.choose('An ability resolves', 'Now an effect is applied')
                      + f' that gives {creature.name} -{drop}/-{drop} until end of turn.')
-    questions = [f'What happens to {creature.name}?', f'Does {creature.name} survive?', f'What becomes of {creature.name}?']
-    why = tell_steps(table) or (f'Its toughness is {creature.toughness}' + (f', more than the {creature.damage} damage on it.' if creature.damage else '.'))
-    return make_ruling(scene, setup, questions, _tell_fate(creature), why, table.list_rules() or ['704.5f', '704.5g'], 'easy')
+    questions = [f'What happens to {creature.name}?', f'Does {creature.name} survive?', 'What becomes of '
+                 f'{creature.name}?']
+    why = tell_steps(table) or (f'Its toughness is {creature.toughness}' + (f', more than the {creature.damage} '
+            'damage on it.' if creature.damage else '.'))
+    return make_ruling(scene, setup, questions, _tell_fate(creature), why, table.list_rules() or ['704.5f', '704.5g'],
+                       'easy')
 
 def cancel_counters(scene: Scene) -> Ruling:
     "+1/+1 and -1/-1 counters on one creature."
@@ -45,40 +49,51 @@ def cancel_counters(scene: Scene) -> Ruling:
     plus, minus = creature.plus, creature.minus
     table = Table(seats=[seat, scene.seat()], permanents=[creature])
     perform_state_actions(table)
-    setup = lambda: (f"{seat.name}'s {creature.card.describe()} has {count_things(plus, '+1/+1 counter')} on it, and now "
+    setup = lambda: (f"{seat.name}'s {creature.card.describe()} has {count_things(plus, '+1/+1 counter')} on it, and "
+                     "now "
                      f"{count_things(minus, '-1/-1 counter')} {'are' if minus > 1 else 'is'} put on it.")
-    left = [count_things(n, kind) for n, kind in ((creature.plus, '+1/+1 counter'), (creature.minus, '-1/-1 counter')) if n]
-    verdict = _tell_fate(creature) if not creature.in_play else (f"{creature.name} keeps {left[0] if left else 'no counters'} and is "
+    left = [count_things(n, kind) for n, kind in ((creature.plus, '+1/+1 counter'), (creature.minus, '-1/-1 counter'))
+            if n]
+    verdict = _tell_fate(creature) if not creature.in_play else (f"{creature.name} keeps "
+            f"{left[0] if left else 'no counters'} and is "
                                                                  f'{creature.power}/{creature.toughness}.')
-    questions = [f'What happens to {creature.name} and its counters?', f'Which counters does {creature.name} keep, and how large is it?']
+    questions = [f'What happens to {creature.name} and its counters?', f'Which counters does {creature.name} keep, '
+                 'and how large is it?']
     return make_ruling(scene, setup, questions, verdict, tell_steps(table), table.list_rules(), 'easy')
 
 def lose_bonus(scene: Scene) -> Ruling:
     "Damage on a creature when the enchantment that made it larger leaves, or when the turn ends."
     seat, other = scene.seat(), scene.seat()
     banner = scene.card('anthems', lambda card: card.toughness > 0)
-    creature = scene.creature(seat, lambda card: is_plain(card) and card.toughness > 1 and 'indestructible' not in card.keywords)
+    creature = scene.creature(seat, lambda card: is_plain(card) and card.toughness > 1
+                              and 'indestructible' not in card.keywords)
     creature.damage = scene.number(1, creature.toughness + banner.toughness - 1)
     table = Table(seats=[seat, other], permanents=[creature])
     bonus = f'+{banner.power}/+{banner.toughness}'
     if scene.random.random() < .5:
-        setup = lambda: (f"{seat.name} controls {creature.card.describe()} and the enchantment {banner.name}, which gives creatures its controller controls "
-                         f"{bonus}. {creature.damage} damage has been marked on {creature.name} this turn. Now {other.name} destroys {banner.name}.")
+        setup = lambda: (f"{seat.name} controls {creature.card.describe()} and the enchantment {banner.name}, which "
+                         "gives creatures its controller controls "
+                         f"{bonus}. {creature.damage} damage has been marked on {creature.name} this turn. Now "
+                         f"{other.name} destroys {banner.name}.")
         perform_state_actions(table)
-        why = tell_steps(table) or f'Without the bonus its toughness is {creature.toughness}, more than the {creature.damage} damage on it.'
+        why = (tell_steps(table) or f'Without the bonus its toughness is {creature.toughness}, more than the '
+               f'{creature.damage} damage on it.')
         rules, level = table.list_rules() or ['704.5g'], 'medium'
     else:
         noted, creature.damage = creature.damage, 0
-        why = (f'In the cleanup step the {noted} damage is removed at the same moment as the bonus ends, so {creature.name} is never the '
-               f'smaller creature with damage on it.')
+        why = (f'In the cleanup step the {noted} damage is removed at the same moment as the bonus ends, so '
+               f'{creature.name} is never the '
+               'smaller creature with damage on it.')
         text = f'{creature.card.describe()} got {bonus} until end of turn, and {noted} damage was marked on it.'
-        setup = lambda: f"During {seat.name}'s turn {text} " + scene.choose('Nothing else happens before the turn ends.', 'The turn goes to its end.')
+        setup = lambda: f"During {seat.name}'s turn {text} " + scene.choose('Nothing else happens before the turn '
+                'ends.', 'The turn goes to its end.')
         rules, level = ['514.2'], 'medium'
-    questions = [f'Does {creature.name} survive?', f'What happens to {creature.name}?', f'Is {creature.name} destroyed?']
+    questions = [f'Does {creature.name} survive?', f'What happens to {creature.name}?', f'Is {creature.name} '
+                 'destroyed?']
     fate = f'{creature.name} survives.' if creature.in_play else f'{creature.name} is destroyed.'
     return make_ruling(scene, setup, questions, fate, why, rules, level)
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #5b412024
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #a703a0ab
 def keep_legend(scene: Scene) -> Ruling:
     "Two legendary permanents with one name, of one player or of two."
     card, seats = scene.card('legends'), [scene.seat(), scene.seat()]
@@ -88,15 +103,18 @@ def keep_legend(scene: Scene) -> Ruling:
     keeps_new = scene.choose(True, False)
     table = Table(seats=seats, permanents=[old, new], kept=[new if keeps_new else old])
     counters = f" with {count_things(old.plus, '+1/+1 counter')} on it" if old.plus else ''
-    choice = f" {seats[0].name} wants to keep the {'new' if keeps_new else 'old'} one." if same else ''
+    which = 'one that has just come' if keeps_new else 'one that was there first'
+    choice = f' {seats[0].name} wants to keep the {which}.' if same else ''
     setup = lambda: (f"{seats[0].name} controls {card.describe()}{counters}. " + scene.choose(
         f'Another {card.name} enters the battlefield under the control of {new.controller.name}.',
         f'{new.controller.name} casts a second {card.name}, which resolves.') + choice)
     perform_state_actions(table)
-    questions = ['What happens?', 'Does the legend rule do anything here?', f'What becomes of the two permanents named {card.name}?']
+    questions = ['What happens?', 'Does the legend rule do anything here?', 'What becomes of the two permanents '
+                 f'named {card.name}?']
     if same:
-        verdict = f"{seats[0].name} keeps the {'new' if keeps_new else 'old'} {card.name}, and the other goes to {seats[0].name}'s graveyard."
-        why = 'One player controls two legendary permanents with the same name. The one that is not kept is not destroyed and not sacrificed.'
+        verdict = f"{seats[0].name} keeps the {which}, and the other {card.name} goes to {seats[0].name}'s graveyard."
+        why = ('One player controls two legendary permanents with the same name. The one that is not kept is not '
+               'destroyed and not sacrificed.')
     else:
         verdict = 'Nothing happens: both stay on the battlefield.'
         why = f'The legend rule looks at each player alone, and each of the two controls only one {card.name}.'
@@ -109,7 +127,8 @@ def end_game(scene: Scene) -> Ruling:
     kind = scene.choose('each', 'poison', 'poison')
     if kind == 'each':
         n = scene.number(1, 6)
-        setup = lambda: (f'{seats[0].name} is at {lives[0]} life and {seats[1].name} at {lives[1]}. ' + scene.choose('A spell', 'An ability')
+        setup = lambda: (f'{seats[0].name} is at {lives[0]} life and {seats[1].name} at {lives[1]}. ' +
+                         scene.choose('A spell', 'An ability')
                          + f' resolves that makes each player lose {n} life.')
         lives = [seat.life for seat in seats]
         why = f'{join_with_and([f"{seat.name} goes {change_life(seat, -n)}" for seat in seats])} at the same time.'
@@ -118,7 +137,8 @@ def end_game(scene: Scene) -> Ruling:
         start, life = seats[0].poison, seats[0].life
         card = scene.card('creatures', lambda card: 'infect' in card.keywords)
         source = Permanent(card=card, controller=seats[1], extra_power=n - card.power)
-        setup = lambda: (f'{seats[0].name} is at {life} life with {start} poison counters. {card.name}, a creature with infect, deals {n} damage to {seats[0].name}.')
+        setup = lambda: (f'{seats[0].name} is at {life} life with {start} poison counters. {card.name}, a creature '
+                         f'with infect, deals {n} damage to {seats[0].name}.')
         deal_damage(table, source, seats[0], n)
         why = ''
     perform_state_actions(table)
@@ -126,25 +146,33 @@ def end_game(scene: Scene) -> Ruling:
     losers = [seat for seat in seats if seat.lost]
     verdict = ('The game is a draw.' if len(losers) == 2 else f'{losers[0].name} loses the game.' if losers else
                'Nobody loses: the game goes on.')
-    if kind == 'poison' and not losers: why += f' Fewer than ten poison counters are not enough to lose, and the life total is still {seats[0].life}.'
-    rules = [*(['120.3b'] if kind == 'poison' else []), *(table.list_rules() or ['704.5a']), *([] if losers else ['704.5c'] if kind == 'poison' else [])]
-    return make_ruling(scene, setup, ['Who loses, if anybody?', 'How does the game go on?', 'What is the result?'], verdict, why, rules,
+    if kind == 'poison' and not losers:
+        why += f' Fewer than ten poison counters are not enough to lose, and the life total is still {seats[0].life}.'
+    rules = [*(['120.3b'] if kind == 'poison' else []), *(table.list_rules() or ['704.5a']),
+             *([] if losers else ['704.5c'] if kind == 'poison' else [])]
+    return make_ruling(scene, setup, ['Who loses, if anybody?', 'How does the game go on?', 'What is the result?'],
+                       verdict, why, rules,
                        'medium' if len(losers) == 2 else 'easy')
 
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #d5820999
 def hurt_planeswalker(scene: Scene) -> Ruling:
     "Damage to a planeswalker."
     seats = [scene.seat(), scene.seat()]
     card = scene.card('planeswalkers', lambda card: True)
     walker = Permanent(card=card, controller=seats[1], loyalty=scene.number(1, 7))
-    attacker = scene.creature(seats[0], lambda card: is_plain(card) and card.power > 0 and 'double strike' not in card.keywords
+    attacker = scene.creature(seats[0], lambda card: is_plain(card) and card.power > 0
+                              and 'double strike' not in card.keywords
                               and 'defender' not in card.keywords)
     table, loyalty, life = Table(seats=seats, permanents=[walker, attacker]), walker.loyalty, seats[0].life
     deal_damage(table, attacker, walker, attacker.power)
     perform_state_actions(table)
-    setup = lambda: (f"{seats[1].name} controls the planeswalker {card.name} with {loyalty} loyalty. {seats[0].name}, at {life} life, attacks it with "
+    setup = lambda: (f"{seats[1].name} controls the planeswalker {card.name} with {loyalty} loyalty. {seats[0].name}, "
+                     f"at {life} life, attacks it with "
                      f'{attacker.card.describe()}, and nothing blocks.')
-    end = f'{card.name} is left with {walker.loyalty} loyalty.' if walker.in_play else f"{card.name} goes to {seats[1].name}'s graveyard."
-    return make_ruling(scene, setup, [f'What happens to {card.name}?', f'Does {card.name} survive the attack?'], end, tell_steps(table),
+    end = (f'{card.name} is left with {walker.loyalty} loyalty.' if walker.in_play else f"{card.name} goes to "
+           f"{seats[1].name}'s graveyard.")
+    return make_ruling(scene, setup, [f'What happens to {card.name}?', f'Does {card.name} survive the attack?'], end,
+                       tell_steps(table),
                        table.list_rules(), 'easy')
 
 def bounce_token(scene: Scene) -> Ruling:
@@ -157,42 +185,54 @@ def bounce_token(scene: Scene) -> Ruling:
     spell = scene.card('spells', lambda card: card.effect['do'] in ('bounce', 'exile'))
     cast_spell(table, spell, seats[1], (token,))
     resolve_stack(table)
-    again = scene.choose(f'Can {seats[0].name} get it back later?', 'What happens to the token?', 'Where does the token end up?')
-    setup = lambda: f'{seats[1].name} casts {spell.describe()} targeting a {n}/{n} {noun} creature token that {seats[0].name} controls, and it resolves.'
-    verdict = f'{seats[0].name} does not get it back: the token ceases to exist.' if again.startswith('Can') else 'The token ceases to exist.'
+    again = scene.choose(f'Can {seats[0].name} get it back later?', 'What happens to the token?',
+                         'Where does the token end up?')
+    setup = lambda: (f'{seats[1].name} casts {spell.describe()} targeting a {n}/{n} {noun} creature token that '
+                     f'{seats[0].name} controls, and it resolves.')
+    verdict = (f'{seats[0].name} does not get it back: the token ceases to exist.' if again.startswith('Can')
+               else 'The token ceases to exist.')
     where = 'into exile' if spell.effect['do'] == 'exile' else f"to {seats[0].name}'s hand"
-    return make_ruling(scene, setup, [again], verdict, f'It goes {where} for a moment and is gone when state-based actions are next checked.',
+    return make_ruling(scene, setup, [again], verdict, f'It goes {where} for a moment and is gone when state-based '
+                       'actions are next checked.',
                        ['704.5d', '111.8'], 'easy')
 
 STATE_FAMILIES = (shrink_creature, cancel_counters, lose_bonus, keep_legend, end_game, hurt_planeswalker, bounce_token)
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #043561c5
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #347b4a60
 def may_target(scene: Scene) -> Ruling:
     "Whether a spell may target a creature that does not want it."
     seats = [scene.seat(), scene.seat()]
     guarded = lambda card: {'hexproof', 'shroud'} & set(card.keywords) or 'protection' in str(card.keywords)
     creature = scene.creature(seats[0], lambda card: is_plain(card) and bool(guarded(card)))
-    spell = scene.card('spells', lambda card: count_targets(card) == 1 and card.effect['do'] in ('damage', 'pump', 'destroy', 'bounce', 'exile',
-                                                                                                 'grant', 'counters') and card.effect.get('at') != 'player')
+    for_creatures = ('damage', 'pump', 'destroy', 'bounce', 'exile', 'grant', 'counters')
+    spell = scene.card('spells', lambda card: card.effect['do'] in for_creatures and card.effect.get('at') != 'player'
+                       and not card.effect.get('sacrifice'))
     caster = scene.choose(*seats)
-    fault = find_target_fault(Table(seats=seats, permanents=[creature]), StackObject(card=spell, controller=caster), creature)
-    setup = lambda: f"{seats[0].name} controls {creature.card.describe()}. {caster.name} wants to cast {spell.describe()} targeting {creature.name}."
+    fault = find_target_fault(Table(seats=seats, permanents=[creature]), StackObject(card=spell, controller=caster),
+                              creature)
+    setup = lambda: (f"{seats[0].name} controls {creature.card.describe()}. {caster.name} wants to cast "
+                     f"{spell.describe()} targeting {creature.name}.")
     questions = ['Is that a legal target?', f'May {spell.name} target {creature.name}?', f'Can {caster.name} do that?']
     colour = f" {spell.name} is {join_with_and(spell.colours)}."
     if fault:
-        why = {'702.11b': f' and {caster.name} is an opponent of its controller', '702.16b': f' and {spell.name} is a spell of that colour'}.get(fault[1], '')
+        why = {'702.11b': f' and {caster.name} is an opponent of its controller',
+               '702.16b': f' and {spell.name} is a spell of that colour'}.get(fault[1], '')
         return make_ruling(scene, setup, questions, f'No: {fault[0]}{why}.', '', [fault[1]], 'easy')
-    reason, rule = (f'{creature.name} has hexproof, but {caster.name} controls it, and hexproof stops only opponents.', '702.11b') if (
-        'hexproof' in creature.keywords) else (f'The protection is from another colour.{colour}', '702.16b')
+    if 'hexproof' in creature.keywords:
+        reason = f'{creature.name} has hexproof, but {caster.name} controls it, and hexproof stops only opponents.'
+    else: reason = f'The protection is from another colour.{colour}'
+    rule = '702.11b' if 'hexproof' in creature.keywords else '702.16b'
     return make_ruling(scene, setup, questions, f'Yes, {creature.name} is a legal target.', reason, [rule], 'medium')
 
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #4bb5e9f2
 def come_back(scene: Scene) -> Ruling:
     "Persist and undying, with counters and without."
     seat = scene.seat()
     creature = scene.creature(seat, lambda card: bool({'persist', 'undying'} & set(card.keywords)))
     keyword = 'persist' if 'persist' in creature.card.keywords else 'undying'
     kind = scene.choose('+1/+1', '-1/-1', '')
-    n = scene.number(1, min(2, creature.toughness - 1)) if kind == '-1/-1' and creature.toughness > 1 else scene.number(1, 3)
+    n = (scene.number(1, min(2, creature.toughness - 1)) if kind == '-1/-1' and creature.toughness > 1
+         else scene.number(1, 3))
     if kind == '-1/-1' and creature.toughness == 1: kind = ''
     blocking = '-1/-1' if keyword == 'persist' else '+1/+1'
     returns = kind != blocking
@@ -203,18 +243,22 @@ def come_back(scene: Scene) -> Ruling:
     size = f'{creature.card.power + delta}/{creature.card.toughness + delta}'
     rule = '702.79a' if keyword == 'persist' else '702.93a'
     verdict = f'Yes, it returns, as a {size}.' if returns else 'No, it stays in the graveyard.'
-    why = (f'It had no {blocking} counter when it left the battlefield, so {keyword} returns it with one. It is a new object, and other counters are gone.' if returns else
+    why = (f'It had no {blocking} counter when it left the battlefield, so {keyword} returns it with one. It is a new '
+           'object, and other counters are gone.' if returns else
            f'It had a {blocking} counter when it left the battlefield, so {keyword} does not return it.')
     rules = [rule, '603.10a', *(['400.7', '122.2'] if returns else [])]
     if returns and creature.card.toughness + delta < 1:
-        verdict, why = 'Yes, but it dies again at once.', f'{why} With toughness 0 it is put into the graveyard, and this time it had a -1/-1 counter.'
+        verdict, why = ('Yes, but it dies again at once.', f'{why} With toughness 0 it is put into the graveyard, and '
+                        'this time it had a -1/-1 counter.')
         rules.append('704.5f')
-    return make_ruling(scene, setup, [f'Does {keyword} return it to the battlefield?', f'Does {creature.name} come back?'], verdict, why, rules, 'medium')
+    return make_ruling(scene, setup, [f'Does {keyword} return it to the battlefield?', f'Does {creature.name} come '
+                                      'back?'], verdict, why, rules, 'medium')
 
 def deal_keyworded(scene: Scene) -> Ruling:
     "What damage with infect, wither, deathtouch or lifelink does to a creature or a player."
     seats = [scene.seat(), scene.seat()]
-    source = scene.creature(seats[0], lambda card: bool({'infect', 'wither', 'deathtouch', 'lifelink'} & set(card.keywords)) and card.power > 0)
+    source = scene.creature(seats[0], lambda card: bool({'infect', 'wither', 'deathtouch', 'lifelink'} &
+            set(card.keywords)) and card.power > 0)
     table = Table(seats=seats, permanents=[source])
     lives = [seat.life for seat in seats]
     if scene.random.random() < .4:
@@ -226,15 +270,19 @@ def deal_keyworded(scene: Scene) -> Ruling:
         who, start = target.name, f'{seats[1].name} controls {target.card.describe()}.'
     deal_damage(table, source, target, source.power)
     perform_state_actions(table)
-    setup = lambda: (f'{seats[0].name}, at {lives[0]} life, controls {source.card.describe()}. {start} {source.name} deals {source.power} damage to {who}, '
+    setup = lambda: (f'{seats[0].name}, at {lives[0]} life, controls {source.card.describe()}. {start} {source.name} '
+                     f'deals {source.power} damage to {who}, '
                      f'and {who} deals no damage to it.' if isinstance(target, Permanent) else
-                     f'{seats[0].name}, at {lives[0]} life, controls {source.card.describe()}. {start} {source.name} deals {source.power} damage to {who}.')
+                     f'{seats[0].name}, at {lives[0]} life, controls {source.card.describe()}. {start} {source.name} '
+                     f'deals {source.power} damage to {who}.')
     if isinstance(target, Seat):
-        end = f'{target.name} is at {target.life} life' + (f' with {target.poison} poison counters' if target.poison else '') + (
+        end = f'{target.name} is at {target.life} life' + (f' with {target.poison} poison counters' if target.poison
+                else '') + (
             ' and loses the game.' if target.lost else '.')
     else: end = _tell_fate(target)
     if 'lifelink' in source.keywords: end += f' {seats[0].name} is at {seats[0].life} life.'
-    return make_ruling(scene, setup, ['What does that damage do?', 'What is the result of that damage?', 'What happens?'], end, tell_steps(table),
+    return make_ruling(scene, setup, ['What does that damage do?', 'What is the result of that damage?',
+                                      'What happens?'], end, tell_steps(table),
                        table.list_rules(), 'medium')
 
 KEYWORD_FAMILIES = (may_target, come_back, deal_keyworded)
