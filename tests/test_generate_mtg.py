@@ -601,7 +601,7 @@ def test_sentences_are_whole(rows):
 
 
 def test_stacks_have_two_to_six_spells(rows):
-    sizes = Counter(len(re.findall(r' (?:also )?casts ', row['input'])) for row in rows
+    sizes = Counter(len(re.findall(r'\} (?:instant|sorcery): ', row['input'])) for row in rows
                     if row['category'] in ('stack_interaction', 'complex_stack'))
     assert sizes.keys() == {2, 3, 4, 5, 6}
 
@@ -615,6 +615,7 @@ def test_answers_follow_from_the_words_of_the_question(rows):
             power = int(re.search(r'has (\d+) power', answer)[1])
             needs = [int(n) for n in re.findall(r'\(a -?\d+/(\d+) ', text)][1:]
             touch = 'trample and deathtouch' in text
+            assert 'strike' not in ' '.join(re.findall(r'\([^)]*\)', text)[1:]), text   # it would hit first
             assert int(answer.split('.')[0]) == max(0, power - sum(min(1, n) if touch else n for n in needs)), text
         elif family == 'use_shield':
             life, shield = (int(n) for n in re.search(r'is at (\d+) life.*next (\d+) damage', text).groups())

@@ -6,7 +6,7 @@
 __all__ = ['COMBAT_FAMILIES', 'BLOCK_FAMILIES', 'trade_blows', 'trample_over', 'block_together', 'hit_player', 'remove_blocker',
            'save_in_combat', 'may_attack', 'may_block']
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #914f7eda
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #386f5255
 from collections.abc import Callable
 
 from .judge_cards import JudgeCard, join_with_and
@@ -15,7 +15,7 @@ from .judge_scenes import Ruling, Scene, is_plain, make_ruling, tell_board, tell
 from .judge_stack import cast_spell, resolve_stack
 from .judge_table import Table
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #a40c4bbe
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #e273805f
 def _has(*keywords: str) -> Callable[[JudgeCard], bool]:
     "Plain creatures with one of these keywords."
     return lambda card: is_plain(card) and bool(set(keywords) & set(card.keywords))
@@ -42,7 +42,7 @@ def _tell_fates(table: Table, creatures: list) -> str:
              verb in ((dead, 'die'), (alive, 'survive')) if names]
     return f"{' and '.join(parts)}."
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #fc8d90e5
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #19f050eb
 _KEEN = _has('first strike', 'double strike', 'deathtouch', 'lifelink', 'trample', 'indestructible')
 
 def trade_blows(scene: Scene) -> Ruling:
@@ -67,11 +67,13 @@ def trade_blows(scene: Scene) -> Ruling:
     return make_ruling(scene, setup, questions, f'{_tell_fates(table, [attacker, blocker])} {tell_end(table)}',
                        tell_steps(table), rules, level)
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #e90bbc9f
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #6ca48e52
 def trample_over(scene: Scene) -> Ruling:
     "The most that an attacker with trample can deal to the player."
     def want(card): return _can_attack(card) and 'trample' in card.keywords
-    table, (attacker,), blockers = _set_up(scene, 1, scene.choose(1, 1, 2, 3), want)
+
+    def want_blocker(card): return is_plain(card) and not {'first strike', 'double strike'} & set(card.keywords)
+    table, (attacker,), blockers = _set_up(scene, 1, scene.choose(1, 1, 2, 3), want, want_blocker)
     given = assign_damage(Attack(attacker=attacker, defender=table.seats[1], blockers=blockers))
     if given[-1][0] is not table.seats[1] and scene.random.random() < .7:
         return trample_over(scene)   # nothing gets through
@@ -112,7 +114,7 @@ def block_together(scene: Scene) -> Ruling:
     return make_ruling(scene, setup, questions, f'{_tell_fates(table, [attacker, *blockers])} {tell_end(table)}',
                        tell_steps(table), rules, 'hard')
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #f2070870
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #30fc251d
 def hit_player(scene: Scene) -> Ruling:
     "Two or three attackers that nothing blocks."
     table, attackers, _ = _set_up(scene, scene.number(2, 3), 0)
@@ -126,7 +128,8 @@ def hit_player(scene: Scene) -> Ruling:
                  f'{table.seats[0].name}?']
     end = f'{table.seats[0].name} is at {table.seats[0].life} life and {seat.name} at {seat.life}.'
     if seat.lost: end += f' {seat.name} loses the game.'
-    return make_ruling(scene, setup, questions, end, tell_steps(table), ['510.1b', *table.list_rules()], 'easy')
+    return make_ruling(scene, setup, questions, end, tell_steps(table), ['510.1b', '510.2', *table.list_rules()],
+                       'easy')
 
 def remove_blocker(scene: Scene) -> Ruling:
     "The only blocker leaves after blocks."
@@ -146,8 +149,8 @@ def remove_blocker(scene: Scene) -> Ruling:
     setup = lambda: (f'{board} {attacker.name} attacks {table.seats[1].name} and {blocker.name} blocks it. After '
                      f'blockers have been declared, {who.name} casts '
                      f'{card.describe()} targeting {blocker.name}, and it resolves.')
-    questions = [f'Does {attacker.name} deal combat damage to {table.seats[1].name}?', f'What does {attacker.name} do '
-                 'in the combat damage step?',
+    questions = [f'Does {attacker.name} deal combat damage to {table.seats[1].name}?',
+                 f'Does the combat damage of {attacker.name} go to {table.seats[1].name} now?',
                  f'With its blocker gone, does {attacker.name} deal its combat damage to {table.seats[1].name}?']
     verdict = (f'Yes: {attacker.name} has trample and deals all its {attacker.power} damage to {table.seats[1].name}.'
                if tramples else
@@ -182,7 +185,7 @@ def save_in_combat(scene: Scene) -> Ruling:
 
 COMBAT_FAMILIES = (trade_blows, trample_over, block_together, hit_player, remove_blocker, save_in_combat)
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #69bc6df9
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #9ba85911
 def may_attack(scene: Scene) -> Ruling:
     "Whether a creature may attack, and whether it taps."
     seat = scene.seat()

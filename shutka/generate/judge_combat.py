@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['find_attack_fault', 'find_block_fault', 'Attack', 'find_lethal', 'assign_damage', 'fight_combat']
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #82b3147c
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #85991b01
 from dataclasses import dataclass, field
 
 from ..core.errors import ShutkaError
 from .judge_cards import join_with_and
 from .judge_table import Permanent, Seat, Table, deal_damage, perform_state_actions
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #5f206ee9
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #c7195398
 def find_attack_fault(
     creature: Permanent,
     is_new: bool = False,        # came under its controller's control this turn
@@ -27,7 +27,7 @@ def find_attack_fault(
                 '302.6')
     return None
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #e61670d2
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #970f7891
 def find_block_fault(
     attacker: Permanent,
     blockers: list[Permanent],            # that would block it together
@@ -45,7 +45,7 @@ def find_block_fault(
         return f'{attacker.name} has menace, and only one creature would block it', '702.111b'
     return None
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #65336e26
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #2b9e2512
 @dataclass(kw_only=True, eq=False)
 class Attack:
     "An attacker with what blocks it."
@@ -78,27 +78,28 @@ def assign_damage(
     elif given: given[-1][1] += left
     return [(target, amount) for target, amount in given if amount]
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #9f69ab5f
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #71c6630c
 def _deal_step(table: Table, attacks: list[Attack], strikers: list[Permanent], heading: str = ''):
     "One combat damage step."
-    dealt = []
+    dealt, notes = [], []
     for attack in attacks:
         attacker = attack.attacker
         if attacker.in_play and attacker in strikers:
             if attack.blockers and not any(b.in_play for b in attack.blockers):
-                if 'trample' in attacker.keywords:
-                    table.write(f'No creature blocks {attacker.name} any more, so all its damage goes to '
-                                f'{attack.defender.name}.', '702.19d')
-                else:
-                    table.write(f'{attacker.name} stays blocked although no blocker is left, so it deals no combat '
-                                'damage.',
-                                  '509.1h', '510.1c')
+                if 'trample' in attacker.keywords: notes.append((
+                    f'No creature blocks {attacker.name} any more, so all its damage goes to {attack.defender.name}.',
+                    '702.19d'))
+                else: notes.append((
+                    f'{attacker.name} stays blocked although no blocker is left, so it deals no combat damage.',
+                    '509.1h', '510.1c'))
             dealt += [(attacker, target, amount) for target, amount in assign_damage(attack)]
         dealt += [(b, attacker, b.power) for b in attack.blockers
                   if b.in_play and b in strikers and attacker.in_play and b.power > 0]
     if heading:
-        what = 'the rest deal damage, and so does double strike' if dealt else 'no damage is dealt'
-        table.write(f'{heading} {what}.')
+        names = list(dict.fromkeys(source.name for source, *_ in dealt))
+        verb = 'deals' if len(names) == 1 else 'deal'
+        table.write(f'{heading} {join_with_and(names)} {verb} damage.' if names else f'{heading} no damage is dealt.')
+    for note in notes: table.write(*note)
     for source, target, amount in dealt: deal_damage(table, source, target, amount)
     perform_state_actions(table)
 

@@ -6,13 +6,13 @@
 __all__ = ['Seat', 'Permanent', 'RulingStep', 'Table', 'put_into_zone', 'change_life', 'draw_cards', 'deal_damage',
            'perform_state_actions']
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #96f832d0
+# %% ../../nbs/76_generate/71_judge_table.ipynb #b0289bc1
 from dataclasses import dataclass, field
 
 from ..core.errors import ShutkaError
-from .judge_cards import JudgeCard
+from .judge_cards import JudgeCard, count_things, join_with_and
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #2d6f94a3
+# %% ../../nbs/76_generate/71_judge_table.ipynb #e5d0f4ef
 @dataclass(kw_only=True, eq=False)
 class Seat:
     "A player."
@@ -56,7 +56,7 @@ class Permanent:
     @property
     def in_play(self) -> bool: return self.zone == 'battlefield'
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #b54e0178
+# %% ../../nbs/76_generate/71_judge_table.ipynb #7ea14cc7
 @dataclass(frozen=True)
 class RulingStep:
     "One thing that happened, and the rules behind it."
@@ -87,7 +87,7 @@ class Table:
         "The rules behind everything that happened, each once."
         return list(dict.fromkeys(rule for step in self.steps for rule in step.rules))
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #9421e31e
+# %% ../../nbs/76_generate/71_judge_table.ipynb #82a48e1b
 def put_into_zone(
     table: Table,
     permanent: Permanent,
@@ -99,13 +99,13 @@ def put_into_zone(
     if zone not in ('graveyard', 'hand', 'exile'):
         raise ShutkaError(f"zone must be 'graveyard', 'hand' or 'exile', got {zone!r}")
     permanent.zone = zone
-    where = 'into exile' if zone == 'exile' else f"to {permanent.home.name}'s {zone}"
-    table.write(f'{why} and goes {where}.', *rules)
+    where = '' if zone == 'exile' else f" and goes to {permanent.home.name}'s {zone}"
+    table.write(f'{why}{where}.', *rules)
     if permanent.card.token:
         permanent.zone = 'nowhere'
         table.write(f'As a token outside the battlefield, {permanent.name} ceases to exist.', '704.5d')
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #40d8be9f
+# %% ../../nbs/76_generate/71_judge_table.ipynb #02f7c2ce
 def change_life(
     seat: Seat,
     amount: int,        # above 0 is a gain
@@ -124,7 +124,7 @@ def draw_cards(
     seat.library, seat.drawn, seat.missed = seat.library - found, seat.drawn + found, seat.missed or found < n
     return found
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #682c8e78
+# %% ../../nbs/76_generate/71_judge_table.ipynb #e13c9f4b
 def deal_damage(
     table: Table,
     source,                        # a permanent or a spell on the stack
@@ -159,7 +159,7 @@ def deal_damage(
     table.write(f'{said}.', *rules)
     return amount
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #2abb8c32
+# %% ../../nbs/76_generate/71_judge_table.ipynb #3b28b184
 def _find_losers(table: Table) -> list[tuple[Seat, str, str]]:
     "Who loses, with the reason and its rule."
     found = []
@@ -216,8 +216,9 @@ def perform_state_actions(
         happened = True
         for p, n in pairs:
             p.plus, p.minus = p.plus - n, p.minus - n
-            many = f"{n} +1/+1 and {n} -1/-1 counter{'s' * (n > 1)}"
-            table.write(f'{many} are removed from {p.name}, which stays {p.power}/{p.toughness}.', '704.5q')
+            both = join_with_and([count_things(n, '+1/+1 counter'), count_things(n, '-1/-1 counter')])
+            table.write(f'{both[0].upper()}{both[1:]} are removed from {p.name}, which stays {p.power}/{p.toughness}.',
+                        '704.5q')
         for p, why, rules in leaving: put_into_zone(table, p, 'graveyard', why, *rules)
         for seat, why, rule in losers:
             seat.lost = True

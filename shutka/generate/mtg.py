@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MTG_SHARES', 'ADVANCED_SHARES', 'MTG_FAMILIES', 'get_mtg_shares', 'generate_mtg']
 
-# %% ../../nbs/76_generate/84_mtg.ipynb #6fd29bda
+# %% ../../nbs/76_generate/84_mtg.ipynb #dc8f1e7d
 from collections.abc import Callable
 from random import Random
 
@@ -20,7 +20,7 @@ from .rows import collect_unique_rows, make_generated_row
 from .stack_scenes import COMPLEX_STACK_FAMILIES, STACK_FAMILIES
 from .state_scenes import KEYWORD_FAMILIES, STATE_FAMILIES
 
-# %% ../../nbs/76_generate/84_mtg.ipynb #041b36b2
+# %% ../../nbs/76_generate/84_mtg.ipynb #3953fa82
 MTG_SHARES = {'stack_interaction': .16, 'combat': .14, 'keyword_abilities': .12, 'state_based_actions': .10,
               'game_concepts': .06,
               'card_parts': .05, 'card_types': .05, 'zones': .05, 'turn_structure': .06, 'spells_and_abilities': .05,
@@ -63,7 +63,7 @@ def _draw_rulings(category: str, number: int, random: Random) -> list[dict]:
                                rules=ruling.rules,
                                family=family.__name__) for text in ruling.wordings]
 
-# %% ../../nbs/76_generate/84_mtg.ipynb #3a9f6d73
+# %% ../../nbs/76_generate/84_mtg.ipynb #e8759ea6
 def generate_mtg(
     n: int,                            # rows
     seed: int = 0,

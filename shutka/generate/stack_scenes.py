@@ -6,7 +6,7 @@
 __all__ = ['STACK_FAMILIES', 'COMPLEX_STACK_FAMILIES', 'build_stack', 'resolve_two', 'resolve_three', 'resolve_four',
            'resolve_many']
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #33b06699
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #a50d7129
 from random import Random
 
 from .judge_cards import JudgeCard, join_with_and
@@ -14,7 +14,7 @@ from .judge_scenes import Ruling, Scene, make_ruling, tell_board, tell_end, tell
 from .judge_stack import StackObject, cast_spell, count_targets, find_target_fault, resolve_stack
 from .judge_table import Permanent, Seat, Table
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #8e522450
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #c071916f
 _HARMFUL = {'damage', 'damage two', 'destroy', 'exile', 'drain'}
 
 def _is_harmful(card: JudgeCard) -> bool:
@@ -49,15 +49,17 @@ def _choose_targets(scene: Scene, table: Table, card: JudgeCard, controller: Sea
                                               if table.stack else False)
     return tuple(found[:wanted])
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #5ef7faec
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #44497244
 def _write_cast(scene: Scene, spell: StackObject, before: StackObject | None, sacrificed: Permanent | None) -> str:
     "One spell as a sentence."
     who, card = spell.controller.name, spell.card.describe()
     ending = f' targeting {join_with_and([target.name for target in spell.targets])}' if spell.targets else ''
     if sacrificed: ending += f', sacrificing {sacrificed.name} to pay for it'
-    if before is None: return f"{who} casts {card}{ending}."
-    if before.controller is spell.controller: return f'{who} keeps priority and also casts {card}{ending}.'
-    return f'In response, {who} casts {card}{ending}.'
+    if before is None: start = scene.choose(f'{who} casts', f'First, {who} casts')
+    elif before.controller is spell.controller:
+        start = scene.choose(f'{who} keeps priority and also casts', f'Before anybody can respond, {who} also casts')
+    else: start = scene.choose(f'In response, {who} casts', f'{who} responds with', f'{who} answers with')
+    return f'{start} {card}{ending}.'
 
 def _can_open(card: JudgeCard) -> bool:
     "Whether a spell is a sensible first one."
@@ -66,12 +68,12 @@ def _can_open(card: JudgeCard) -> bool:
 def build_stack(
     scene: Scene,
     size: int,                          # spells, 2 to 6
-) -> tuple[Table, list[StackObject], list[str]]:   # nothing has resolved yet; the spells and a sentence for each
+) -> tuple[Table, list[StackObject], list[tuple]]:   # nothing has resolved; the spells, and what to say of each
     "Players, creatures and spells that answer each other."
     seats = [scene.seat(), scene.seat()]
     creatures = [scene.creature(seat) for seat in seats for _ in range(scene.number(1, 2 if size < 5 else 3))]
     table = Table(seats=seats, permanents=creatures)
-    spells, sentences, who = [], [], seats[0]
+    spells, casts, who = [], [], seats[0]
     while len(spells) < size:
         instants = lambda card: card.kind == 'instant' or not spells and card.kind == 'sorcery'
         if spells and scene.random.random() < .45:
@@ -92,13 +94,13 @@ def build_stack(
         steps = len(table.steps)
         spell = cast_spell(table, card, who, targets, sacrificed)
         del table.steps[steps:]    # the sentence below says that a cost was paid
-        sentences.append(_write_cast(scene, spell, spells[-1] if spells else None, sacrificed))
+        casts.append((spell, spells[-1] if spells else None, sacrificed))
         spells.append(spell)
         if scene.random.random() < .85: who = seats[1] if who is seats[0] else seats[0]
-    return table, spells, sentences
+    return table, spells, casts
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #1a72f727
-_RESOLVE = ('Everybody passes priority. ', 'Nobody responds any more. ', 'There are no further responses. ')
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #f3caf23a
+_RESOLVE = ('Everybody passes priority.', 'Nobody responds any more.', 'There are no further responses.')
 
 def _did_resolve(table: Table, spell: StackObject) -> bool: return any(step.text == f'{spell.name} resolves.'
         for step in table.steps)
@@ -154,7 +156,7 @@ def _ask_spell(scene, table, spells, order):
 
 def _draw_stack(scene: Scene, size: int, difficulty: str) -> Ruling:
     "A scene with one of the questions."
-    table, spells, sentences = build_stack(scene, size)
+    table, spells, casts = build_stack(scene, size)
     boards = [f"It is {table.seats[0].name}'s turn. {tell_board(scene, table)}" for _ in range(3)]
     before = [seat.life for seat in table.seats]
     order = resolve_stack(table)
@@ -164,11 +166,11 @@ def _draw_stack(scene: Scene, size: int, difficulty: str) -> Ruling:
     ending = (' The game is over, and what is left on the stack does not matter.' if table.is_over and table.stack
               else '')
     rules = ['405.5', '117.7', *table.list_rules(), *(['104.2a'] if table.is_over else [])]
-    setup = lambda: f'{boards.pop()} {" ".join(sentences)} {scene.choose(*_RESOLVE).strip()}'
+    setup = lambda: ' '.join([boards.pop(), *(_write_cast(scene, *cast) for cast in casts), scene.choose(*_RESOLVE)])
     return make_ruling(scene, setup, questions, verdict, 'The last spell cast resolves first. '
                        f'{tell_steps(table)}{ending}', rules, difficulty)
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #0bdd6b3b
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #a9d8eeb6
 def resolve_two(scene: Scene) -> Ruling:
     "A spell and a response."
     return _draw_stack(scene, 2, 'easy')

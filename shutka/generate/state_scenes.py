@@ -6,28 +6,28 @@
 __all__ = ['STATE_FAMILIES', 'KEYWORD_FAMILIES', 'shrink_creature', 'cancel_counters', 'lose_bonus', 'keep_legend', 'end_game',
            'hurt_planeswalker', 'bounce_token', 'may_target', 'come_back', 'deal_keyworded']
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #d4456bdc
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #67024aaa
 from .judge_cards import JudgeCard, count_things, join_with_and
 from .judge_scenes import Ruling, Scene, is_plain, make_ruling, tell_steps
 from .judge_stack import StackObject, cast_spell, find_target_fault, resolve_stack
 from .judge_table import Permanent, Seat, Table, change_life, deal_damage, perform_state_actions
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #e3035bad
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #5854f724
 def _tell_fate(creature: Permanent) -> str:
     "Whether it is still there."
     if creature.in_play: return f'{creature.name} survives, as a {creature.power}/{creature.toughness}.'
-    return f"{creature.name} goes to {creature.home.name}'s graveyard."
+    return f'{creature.name} dies.'
 
 def shrink_creature(scene: Scene) -> Ruling:
     "Damage and a loss of toughness on one creature."
     seat = scene.seat()
     creature = scene.creature(seat, scene.choose(is_plain, lambda card: 'indestructible' in card.keywords
             or card.toughness > 3))
-    if scene.random.random() < .3: creature.gained.add('indestructible')
+    if scene.random.random() < .3 and 'indestructible' not in creature.keywords: creature.gained.add('indestructible')
     creature.damage = scene.number(0, max(0, creature.toughness - 1))
     drop = scene.number(1, creature.toughness + 1)
-    gained = ' and has gained indestructible until end of turn' if creature.gained else ''
-    before = f'{creature.damage} damage is marked on it' if creature.damage else 'It has no damage marked on it'
+    gained = ', which has gained indestructible until end of turn' if creature.gained else ''
+    before = f'It has {creature.damage or "no"} damage marked on it'
     creature.extra_power, creature.extra_toughness = -drop, -drop
     table = Table(seats=[seat, scene.seat()], permanents=[creature])
     perform_state_actions(table)
@@ -73,7 +73,7 @@ def lose_bonus(scene: Scene) -> Ruling:
     if scene.random.random() < .5:
         setup = lambda: (f"{seat.name} controls {creature.card.describe()} and the enchantment {banner.name}, which "
                          "gives creatures its controller controls "
-                         f"{bonus}. {creature.damage} damage has been marked on {creature.name} this turn. Now "
+                         f"{bonus}. This turn {creature.damage} damage has been marked on {creature.name}. Now "
                          f"{other.name} destroys {banner.name}.")
         perform_state_actions(table)
         why = (tell_steps(table) or f'Without the bonus its toughness is {creature.toughness}, more than the '
@@ -93,7 +93,7 @@ def lose_bonus(scene: Scene) -> Ruling:
     fate = f'{creature.name} survives.' if creature.in_play else f'{creature.name} is destroyed.'
     return make_ruling(scene, setup, questions, fate, why, rules, level)
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #a703a0ab
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #553998f3
 def keep_legend(scene: Scene) -> Ruling:
     "Two legendary permanents with one name, of one player or of two."
     card, seats = scene.card('legends'), [scene.seat(), scene.seat()]
@@ -154,7 +154,7 @@ def end_game(scene: Scene) -> Ruling:
                        verdict, why, rules,
                        'medium' if len(losers) == 2 else 'easy')
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #d5820999
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #ff4fa2a6
 def hurt_planeswalker(scene: Scene) -> Ruling:
     "Damage to a planeswalker."
     seats = [scene.seat(), scene.seat()]
@@ -198,7 +198,7 @@ def bounce_token(scene: Scene) -> Ruling:
 
 STATE_FAMILIES = (shrink_creature, cancel_counters, lose_bonus, keep_legend, end_game, hurt_planeswalker, bounce_token)
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #347b4a60
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #24530ef7
 def may_target(scene: Scene) -> Ruling:
     "Whether a spell may target a creature that does not want it."
     seats = [scene.seat(), scene.seat()]
@@ -224,7 +224,7 @@ def may_target(scene: Scene) -> Ruling:
     rule = '702.11b' if 'hexproof' in creature.keywords else '702.16b'
     return make_ruling(scene, setup, questions, f'Yes, {creature.name} is a legal target.', reason, [rule], 'medium')
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #4bb5e9f2
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #b01beb16
 def come_back(scene: Scene) -> Ruling:
     "Persist and undying, with counters and without."
     seat = scene.seat()
