@@ -10,6 +10,7 @@ from shutka.core.errors import ShutkaError, UserError
 from shutka.core.files import read_jsonl, write_jsonl
 from shutka.faces.cli import run_command
 from shutka.generate.concept_facts import count_bottom, may_cast_now
+from shutka.generate.format_facts import PENALTIES, find_penalty
 from shutka.generate.judge_cards import JUDGE_CARDS, JUDGE_RULES, JudgeCard, compute_mana_value, list_colours
 from shutka.generate.judge_combat import Attack, assign_damage, fight_combat, find_attack_fault, find_block_fault
 from shutka.generate.judge_events import AmountEffect, list_amounts, put_triggers, replace_draws
@@ -18,7 +19,6 @@ from shutka.generate.judge_scenes import Scene, is_plain
 from shutka.generate.judge_stack import StackObject, cast_spell, find_target_fault, resolve_stack
 from shutka.generate.judge_table import Permanent, Seat, Table, perform_state_actions, put_into_zone
 from shutka.generate.mtg import MTG_FAMILIES, generate_mtg, get_mtg_shares
-from shutka.generate.penalties import PENALTIES, find_penalty
 from shutka.generate.play_facts import total_cost
 from shutka.generate.rows import normalize_text
 from shutka.generate.stack_scenes import build_stack

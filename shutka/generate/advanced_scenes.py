@@ -6,7 +6,7 @@
 __all__ = ['LAYER_FAMILIES', 'REPLACEMENT_FAMILIES', 'TRIGGER_FAMILIES', 'compute_size', 'define_size', 'paint_creature',
            'set_twice', 'change_amount', 'change_draws', 'use_shield', 'order_triggers', 'race_triggers']
 
-# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #c31ec939
+# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #11be2187
 from .judge_cards import count_things, join_with_and
 from .judge_events import AMOUNT_EFFECTS, list_amounts, put_triggers, replace_draws
 from .judge_layers import LAYERS, Characteristics, LayerEffect, apply_layers
@@ -14,7 +14,7 @@ from .judge_scenes import Ruling, Scene, make_ruling, tell_steps
 from .judge_stack import resolve_stack
 from .judge_table import Table
 
-# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #03f2fbfc
+# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #591e108f
 def _draw_power_effects(scene: Scene, name: str, n: int) -> list[tuple[LayerEffect, str]]:
     "Effects with the sentences that bring them about, at most one that switches."
     found, kinds = [], ['set', 'add', 'counter', 'less', 'switch', 'banner', 'set']
@@ -75,8 +75,8 @@ def compute_size(scene: Scene) -> Ruling:
     found, log = apply_layers(base, [effect for effect, _ in effects])
     steps = [text for _, text in effects]
     def setup():
-        starts = scene.choose(('First,', 'Then', 'After that', 'Finally'), ('To begin with,', 'Next,', 'Later',
-                'Last of all'))
+        starts = scene.choose(('First,', 'Then', 'After that', 'Finally'),
+                              ('To begin with,', 'Next,', 'Later', 'Last of all'))
         told = [f'{starts[i if i < len(steps) - 1 else 3]} {text}.' for i, text in enumerate(steps)]
         return f'{seat.name} controls {creature.card.describe()}. {" ".join(told)}'
     questions = [f"What are {creature.name}'s power and toughness now?", f'How large is {creature.name} now?',
@@ -91,7 +91,7 @@ def compute_size(scene: Scene) -> Ruling:
                        f'{_tell_log(log)}', rules,
                        'medium' if len(effects) == 2 else 'hard')
 
-# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #e3272543
+# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #a5891f04
 def define_size(scene: Scene) -> Ruling:
     "A characteristic-defining ability under another effect."
     seat = scene.seat()
@@ -186,7 +186,7 @@ def set_twice(scene: Scene) -> Ruling:
 
 LAYER_FAMILIES = (compute_size, define_size, paint_creature, set_twice)
 
-# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #a6819920
+# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #80900029
 def change_amount(scene: Scene) -> Ruling:
     "Two or three effects on one amount; the player who is affected chooses their order."
     seat, other = scene.seat(), scene.seat()
@@ -223,31 +223,29 @@ def change_amount(scene: Scene) -> Ruling:
     verdict = f"{seat.name} chooses, as {who}, and the {'least' if low else 'most'} is {best} {unit}."
     same = 'Every order gives the same result: ' if len(results) == 1 else ''
     why = f"Starting from {n}: {'; '.join(lines)}." if not same else f'{same}starting from {n}, {lines[0]}.'
-    rules = ['616.1', '616.1f', '614.5'] + (['615.1'] if any(effect.change == 'less' for effect in effects)
-            else []) + (['120.8'] if any(
-        0 in amounts[:-1] for amounts in found.values()) else [])
-    return make_ruling(scene, setup, questions, verdict, why, rules, 'hard' if len(effects) == 3 or len(results) > 1
-                       else 'medium')
+    rules = ['616.1', '616.1f', '614.5']
+    if any(effect.change == 'less' for effect in effects): rules.append('615.1')
+    if any(0 in amounts[:-1] for amounts in found.values()): rules.append('120.8')
+    level = 'hard' if len(effects) == 3 or len(results) > 1 else 'medium'
+    return make_ruling(scene, setup, questions, verdict, why, rules, level)
 
 def change_draws(scene: Scene) -> Ruling:
     "Draws that are doubled or replaced by life."
     seat = scene.seat()
     n, gain = scene.number(1, 4), scene.number(1, 5)
-    words = {'double': 'if you would draw a card, draw two cards instead', 'gain': 'if you would draw a card, you '
-             f'gain {gain} life instead'}
+    words = {'double': '"If you would draw a card, draw two cards instead."',
+             'gain': f'"If you would draw a card, you gain {gain} life instead."'}
     effects = scene.choose(['double'], ['double', 'double'], ['double', 'gain'], ['gain', 'double'])
     both = set(effects) == {'double', 'gain'}
     shown = [words['double'], words['gain']] if both else [words[effect] for effect in effects]
-    boards = f'{seat.name} controls ' + (f'a permanent with the ability "{shown[0][0].upper()}{shown[0][1:]}."'
-            if len(shown) == 1 else
-            f'two permanents with abilities: "{shown[0][0].upper()}{shown[0][1:]}." and '
-            f'"{shown[1][0].upper()}{shown[1][1:]}."')
-    order = '' if not both else (' For each draw {0} applies the {1} first.'.format(seat.name, 'doubling'
-            if effects[0] == 'double' else 'gain of life'))
-    setup = lambda: f'{boards} A spell makes {seat.name} draw {count_things(n, "card")}.{order}'
+    what = 'a permanent with the ability' if len(shown) == 1 else 'two permanents with abilities:'
+    first = 'doubling' if effects[0] == 'double' else 'gain of life'
+    order = f' For each draw {seat.name} applies the {first} first.' if both else ''
+    setup = lambda: (f'{seat.name} controls {what} {" and ".join(shown)} A spell makes {seat.name} draw '
+                     f'{count_things(n, "card")}.{order}')
     cards, life = replace_draws(n, effects, gain)
-    verdict = f'{seat.name} draws {count_things(cards, "card") if cards else "no cards"}' + (f' and gains {life} life.'
-            if life else '.')
+    gains = f' and gains {life} life' if life else ''
+    verdict = f'{seat.name} draws {count_things(cards, "card") if cards else "no cards"}{gains}.'
     why = {
         'double': 'Each of the draws becomes two.',
         'double double': 'The first effect makes two draws of each, and the second, which has not been applied to them '
@@ -286,7 +284,7 @@ def use_shield(scene: Scene) -> Ruling:
 
 REPLACEMENT_FAMILIES = (change_amount, change_draws, use_shield, change_amount)
 
-# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #22c5fafd
+# %% ../../nbs/76_generate/80_advanced_scenes.ipynb #613c588b
 def _tell_trigger(effect: dict) -> str:
     "What a triggered ability does, as a text."
     n = effect['n']
@@ -303,8 +301,8 @@ def order_triggers(scene: Scene) -> Ruling:
     scene.random.shuffle(shuffled)
     twice = next((seat for seat in seats if controllers.count(seat) > 1), None)
     cards = {id(seat): [card for who, card in triggers if who is seat] for seat in seats}
-    event = scene.choose('at the beginning of each upkeep', 'whenever a creature dies', 'whenever a player casts a '
-                         'spell')
+    event = scene.choose('at the beginning of each upkeep', 'whenever a creature dies',
+                         'whenever a player casts a spell')
     told = ' '.join(f'{seat.name} controls {card.name} ("{event[0].upper()}{event[1:]}, '
                     f'{_tell_trigger(card.effect)}").' for seat, card in shuffled)
     what = {'at the beginning of each upkeep': f'The upkeep of {seats[0].name} begins.',
@@ -325,9 +323,9 @@ def order_triggers(scene: Scene) -> Ruling:
            f'{join_with_and([ability.card.name for ability in placed])}, and the top resolves first. '
            f'{tell_steps(table)} {end}')
     rules = ['603.3b', '405.5', '101.4']
-    return make_ruling(scene, setup, ['In which order do the triggered abilities resolve?',
-            'In which order do these abilities go on the stack and resolve, and what is the result?',
-            'How do these triggers resolve?'], verdict, why, rules, 'medium' if len(triggers) == 2 else 'hard')
+    questions = ['In which order do the triggered abilities resolve?', 'How do these triggers resolve?',
+                 'In which order do these abilities go on the stack and resolve, and what is the result?']
+    return make_ruling(scene, setup, questions, verdict, why, rules, 'medium' if len(triggers) == 2 else 'hard')
 
 def race_triggers(scene: Scene) -> Ruling:
     "Two triggers that could each end the game."

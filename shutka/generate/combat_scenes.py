@@ -6,7 +6,7 @@
 __all__ = ['COMBAT_FAMILIES', 'BLOCK_FAMILIES', 'trade_blows', 'trample_over', 'block_together', 'hit_player', 'remove_blocker',
            'save_in_combat', 'may_attack', 'may_block']
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #386f5255
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #403084ef
 from collections.abc import Callable
 
 from .judge_cards import JudgeCard, join_with_and
@@ -15,15 +15,16 @@ from .judge_scenes import Ruling, Scene, is_plain, make_ruling, tell_board, tell
 from .judge_stack import cast_spell, resolve_stack
 from .judge_table import Table
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #e273805f
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #076cca56
 def _has(*keywords: str) -> Callable[[JudgeCard], bool]:
     "Plain creatures with one of these keywords."
     return lambda card: is_plain(card) and bool(set(keywords) & set(card.keywords))
 
 def _can_attack(card: JudgeCard) -> bool: return is_plain(card) and 'defender' not in card.keywords and card.power > 0
 
-def _set_up(scene: Scene, attackers: int, blockers: int, want=_can_attack, want_blocker=is_plain) -> tuple[Table, list,
-        list]:
+def _set_up(
+    scene: Scene, attackers: int, blockers: int, want=_can_attack, want_blocker=is_plain,
+) -> tuple[Table, list, list]:
     "A table whose first player attacks; the block is legal."
     while True:
         seats = [scene.seat(), scene.seat()]
@@ -42,7 +43,7 @@ def _tell_fates(table: Table, creatures: list) -> str:
              verb in ((dead, 'die'), (alive, 'survive')) if names]
     return f"{' and '.join(parts)}."
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #19f050eb
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #dd291b46
 _KEEN = _has('first strike', 'double strike', 'deathtouch', 'lifelink', 'trample', 'indestructible')
 
 def trade_blows(scene: Scene) -> Ruling:
@@ -52,22 +53,20 @@ def trade_blows(scene: Scene) -> Ruling:
     board = tell_board(scene, table)
     attack = Attack(attacker=attacker, defender=table.seats[1], blockers=[blocker])
     steps = fight_combat(table, [attack])
-    setup = lambda: (f'{board} ' + scene.choose(f'{attacker.name} attacks and {blocker.name} blocks it.',
-            f'{table.seats[0].name} attacks with '
-                     f'{attacker.name}, and {table.seats[1].name} blocks with {blocker.name}.') +
-                     ' Nobody casts anything'
-                     + (' and as much damage as possible is assigned to the player.' if 'trample' in attacker.keywords
-                        else '.'))
-    questions = ['Which of the two creatures survive, and what are the life totals?', 'What is the result of combat '
-                 'damage?',
-                 'What happens when combat damage is dealt?']
+    a, b = (seat.name for seat in table.seats)
+    blocks = (f'{attacker.name} attacks and {blocker.name} blocks it.',
+              f'{a} attacks with {attacker.name}, and {b} blocks with {blocker.name}.')
+    most = ' and as much damage as possible is assigned to the player' if 'trample' in attacker.keywords else ''
+    setup = lambda: f'{board} {scene.choose(*blocks)} Nobody casts anything{most}.'
+    questions = ['Which of the two creatures survive, and what are the life totals?',
+                 'What is the result of combat damage?', 'What happens when combat damage is dealt?']
     rules = ['510.2', *table.list_rules(), *(['702.19b'] if 'trample' in attacker.keywords else [])]
     if 'deathtouch' in attacker.keywords and 'trample' in attacker.keywords: rules.append('702.2c')
     level = 'medium' if steps == 2 or len(rules) > 3 else 'easy'
     return make_ruling(scene, setup, questions, f'{_tell_fates(table, [attacker, blocker])} {tell_end(table)}',
                        tell_steps(table), rules, level)
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #6ca48e52
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #6832a662
 def trample_over(scene: Scene) -> Ruling:
     "The most that an attacker with trample can deal to the player."
     def want(card): return _can_attack(card) and 'trample' in card.keywords
@@ -83,8 +82,8 @@ def trample_over(scene: Scene) -> Ruling:
     shares = join_with_and([f'{next((n for t, n in given if t is b), 0)} to {b.name}' for b in blockers])
     twice = 'double strike' in attacker.keywords
     touch = 'deathtouch' in attacker.keywords
-    setup = lambda: f"{board} {attacker.name} attacks {defender} and is blocked by {names}." + scene.choose('',
-            ' Nobody casts anything.')
+    setup = lambda: (f'{board} {attacker.name} attacks {defender} and is blocked by {names}.'
+                     + scene.choose('', ' Nobody casts anything.'))
     ask = f"in {'the first combat damage step' if twice else 'this combat'}"
     questions = [f'What is the most combat damage that {attacker.name} can deal to {defender} {ask}?',
                  f'How much of its damage can {attacker.name} assign to {defender} at most {ask}?']
@@ -98,8 +97,8 @@ def trample_over(scene: Scene) -> Ruling:
 
 def block_together(scene: Scene) -> Ruling:
     "Two creatures block one without trample."
-    table, (attacker,), blockers = _set_up(scene, 1, 2, lambda card: _can_attack(card)
-            and 'trample' not in card.keywords)
+    want = lambda card: _can_attack(card) and 'trample' not in card.keywords
+    table, (attacker,), blockers = _set_up(scene, 1, 2, want)
     board = tell_board(scene, table)
     first, second = blockers
     fight_combat(table, [Attack(attacker=attacker, defender=table.seats[1], blockers=blockers)])
@@ -114,7 +113,7 @@ def block_together(scene: Scene) -> Ruling:
     return make_ruling(scene, setup, questions, f'{_tell_fates(table, [attacker, *blockers])} {tell_end(table)}',
                        tell_steps(table), rules, 'hard')
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #30fc251d
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #c9a5ae04
 def hit_player(scene: Scene) -> Ruling:
     "Two or three attackers that nothing blocks."
     table, attackers, _ = _set_up(scene, scene.number(2, 3), 0)
@@ -134,10 +133,14 @@ def hit_player(scene: Scene) -> Ruling:
 def remove_blocker(scene: Scene) -> Ruling:
     "The only blocker leaves after blocks."
     tramples = scene.choose(True, False)
-    want = (lambda card: _can_attack(card) and ('trample' in card.keywords) == tramples
-            and 'double strike' not in card.keywords)
-    open_to = lambda card: is_plain(card) and 'protection' not in str(card.keywords) and not (
-        {'hexproof', 'shroud', 'indestructible', 'first strike', 'double strike'} & set(card.keywords))
+
+    def want(card):
+        return _can_attack(card) and ('trample' in card.keywords) == tramples and 'double strike' not in card.keywords
+
+    def open_to(card):
+        guards = {'hexproof', 'shroud', 'indestructible', 'first strike', 'double strike'}
+        return is_plain(card) and 'protection' not in str(card.keywords) and not guards & set(card.keywords)
+
     table, (attacker,), (blocker,) = _set_up(scene, 1, 1, want, open_to)
     board = tell_board(scene, table)
     card = scene.card('spells', lambda card: card.effect['do'] in ('bounce', 'exile', 'destroy')
@@ -155,21 +158,25 @@ def remove_blocker(scene: Scene) -> Ruling:
     verdict = (f'Yes: {attacker.name} has trample and deals all its {attacker.power} damage to {table.seats[1].name}.'
                if tramples else
                f'No: {attacker.name} stays blocked and deals no combat damage.')
-    rules = (['702.19d', '509.1h'] if tramples else ['509.1h', '510.1c']) + [r for r in table.list_rules()
-            if r.startswith('704')]
+    rules = ['702.19d', '509.1h'] if tramples else ['509.1h', '510.1c']
+    rules += [rule for rule in table.list_rules() if rule.startswith('704')]
     return make_ruling(scene, setup, questions, verdict, f'{tell_steps(table)} {tell_end(table)}', rules, 'medium')
 
 def save_in_combat(scene: Scene) -> Ruling:
     "A spell changes a creature between blocks and damage."
-    table, (attacker,), (blocker,) = _set_up(scene, 1, 1, want_blocker=lambda card: is_plain(card)
-            and 'shroud' not in card.keywords)
+    open_to = lambda card: is_plain(card) and 'shroud' not in card.keywords
+    table, (attacker,), (blocker,) = _set_up(scene, 1, 1, want_blocker=open_to)
     if 'shroud' in attacker.keywords: return save_in_combat(scene)
     board = tell_board(scene, table)
     target, who = scene.choose((attacker, table.seats[0]), (blocker, table.seats[1]))
     colours = [k.removeprefix('protection from ') for k in target.keywords if k.startswith('protection')]
-    card = scene.card('spells', lambda card: (card.effect.get('power', -1) >= 0 and card.effect['do'] == 'pump'
-            or card.effect.get('keyword')
-                                              == 'indestructible') and not set(colours) & set(card.colours))
+
+    def helps(card):
+        effect = card.effect
+        saves = effect['do'] == 'pump' and effect['power'] >= 0 or effect.get('keyword') == 'indestructible'
+        return saves and not set(colours) & set(card.colours)
+
+    card = scene.card('spells', helps)
     cast_spell(table, card, who, (target,))
     resolve_stack(table)
     fight_combat(table, [Attack(attacker=attacker, defender=table.seats[1], blockers=[blocker])])
@@ -185,7 +192,7 @@ def save_in_combat(scene: Scene) -> Ruling:
 
 COMBAT_FAMILIES = (trade_blows, trample_over, block_together, hit_player, remove_blocker, save_in_combat)
 
-# %% ../../nbs/76_generate/78_combat_scenes.ipynb #9ba85911
+# %% ../../nbs/76_generate/78_combat_scenes.ipynb #efa4a8ab
 def may_attack(scene: Scene) -> Ruling:
     "Whether a creature may attack, and whether it taps."
     seat = scene.seat()
@@ -213,23 +220,23 @@ def may_attack(scene: Scene) -> Ruling:
 def may_block(scene: Scene) -> Ruling:
     "Whether one or two creatures may block an attacker."
     seats = [scene.seat(), scene.seat()]
-    attacker = scene.creature(seats[0], lambda card: _can_attack(card) and (_has('flying', 'menace')(card)
-            or 'protection' in str(card.keywords)))
+    evades = lambda card: _has('flying', 'menace')(card) or 'protection' in str(card.keywords)
+    attacker = scene.creature(seats[0], lambda card: _can_attack(card) and evades(card))
     blockers = [scene.creature(seats[1]) for _ in range(scene.number(1, 2))]
     tapped = (scene.choose(*blockers),) if scene.random.random() < .15 else ()
     fault = find_block_fault(attacker, blockers, tapped)
     names = join_with_and([b.name for b in blockers])
     them = join_with_and([b.card.describe() for b in blockers])
-    state = f" {tapped[0].name} is tapped." if tapped else scene.choose('',
-            f" {'Both are' if len(blockers) > 1 else 'It is'} untapped.")
+    untapped = f" {'Both are' if len(blockers) > 1 else 'It is'} untapped."
+    state = f' {tapped[0].name} is tapped.' if tapped else scene.choose('', untapped)
     setup = lambda: f"{seats[0].name} attacks with {attacker.card.describe()}. {seats[1].name} controls {them}.{state}"
     together = ' together' if len(blockers) > 1 else ''
     questions = [f'May {names} block {attacker.name}{together}?', f'Can {seats[1].name} block {attacker.name} with '
                  f'{names}{together}?',
                  f'Is it legal to block {attacker.name} with {names}{together}?']
     if fault:
-        return make_ruling(scene, setup, questions, f'No: {fault[0]}.', '', [fault[1], '509.1b']
-                           if fault[1] != '509.1a' else ['509.1a'], 'easy')
+        rules = [fault[1]] if fault[1] == '509.1a' else [fault[1], '509.1b']
+        return make_ruling(scene, setup, questions, f'No: {fault[0]}.', '', rules, 'easy')
     ways = {'flying': '702.17b' if all('flying' not in b.keywords for b in blockers) else '702.9b',
             'menace': '702.111b'}
     rules = [rule for keyword, rule in ways.items() if keyword in attacker.keywords] or ['509.1b']

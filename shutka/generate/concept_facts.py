@@ -8,11 +8,11 @@ __all__ = ['CONCEPT_FAMILIES', 'PART_FAMILIES', 'TYPE_FAMILIES', 'count_bottom',
            'name_colours', 'count_stars', 'may_cast_now', 'time_spell', 'play_lands', 'use_tap_ability', 'change_land',
            'use_loyalty']
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #fdf88cac
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #a7f3f583
 from .judge_cards import compute_mana_value, count_things, join_with_and, list_colours
 from .judge_scenes import Ruling, Scene, is_plain, make_ruling
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #0fa2d7f4
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #b9618ac5
 def count_bottom(
     mulligans: int,
     players: int,
@@ -64,12 +64,12 @@ def pay_life(scene: Scene) -> Ruling:
     setup = lambda: scene.choose(f'{name} is at {life} life and wants to activate an ability that costs {cost} life.',
                                  f'An ability costs "pay {cost} life", and {name}, at {life} life, wants to use it.')
     if cost > life:
-        verdict, why, rules = 'No.', f'{name} has less than {cost} life and cannot pay a part of a cost.', ['119.4',
-                '118.3']
+        verdict, rules = 'No.', ['119.4', '118.3']
+        why = f'{name} has less than {cost} life and cannot pay a part of a cost.'
     elif cost == life:
-        verdict, why, rules = 'Yes, but it costs the game.', (f'{name} may pay, goes to 0 life, and loses when '
-                'state-based actions are next checked, '
-                'before the ability could resolve.'), ['119.4', '704.5a']
+        verdict, rules = 'Yes, but it costs the game.', ['119.4', '704.5a']
+        why = (f'{name} may pay, goes to 0 life, and loses when state-based actions are next checked, before the '
+               'ability could resolve.')
     else: verdict, why, rules = 'Yes.', f'{name} pays and goes to {life - cost} life.', ['119.4']
     return make_ruling(scene, setup, [f'Can {name} pay that?', f'May {name} do that, and what follows?'], verdict, why,
                        rules, 'easy')
@@ -90,21 +90,23 @@ def draw_too_many(scene: Scene) -> Ruling:
     return make_ruling(scene, setup, [f'Does {name} lose the game?', f'What happens to {name}?'], verdict, why,
                        ['104.3c', '704.5b'] if lose else ['121.4'], 'easy')
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #68db5407
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #e7b4613e
 def check_deck(scene: Scene) -> Ruling:
     "A constructed deck and sideboard."
-    name, size, copies, side = scene.name(), scene.choose(56, 58, 59, 60, 60, 60, 61, 64, 75, 80), scene.choose(1, 3, 4,
-            4, 5), scene.choose(0, 7, 14, 15, 15, 16)
+    name, size = scene.name(), scene.choose(56, 58, 59, 60, 60, 60, 61, 64, 75, 80)
+    copies, side = scene.choose(1, 3, 4, 4, 5), scene.choose(0, 7, 14, 15, 15, 16)
     card, extra = scene.card('creatures', lambda card: True).name, scene.choose(0, 0, 0, 1)
     setup = lambda: (f'For a constructed tournament {name} brings a deck of {size} cards with '
                      f'{count_things(copies, "copy").replace("copys", "copies")} of {card} and a '
                      f'sideboard of {side} cards' + (f', one of which is another {card}.' if extra and side else '.'))
     extra = extra if side else 0
-    faults = [f'the deck has fewer than sixty cards ({size})'] * (size < 60) + [f'there are {copies + extra} copies '
-            f'of {card} in deck and sideboard together, and four are allowed'] * (
-        copies + extra > 4) + [f'the sideboard has more than fifteen cards ({side})'] * (side > 15)
-    rules = ['100.2a'] * (size < 60 or copies + extra > 4 or not faults) + ['100.4a'] * (side > 15 or bool(extra)
-            or not faults)
+    all_copies, faults = copies + extra, []
+    if size < 60: faults.append(f'the deck has fewer than sixty cards ({size})')
+    if all_copies > 4:
+        faults.append(f'there are {all_copies} copies of {card} in deck and sideboard together, and four are allowed')
+    if side > 15: faults.append(f'the sideboard has more than fifteen cards ({side})')
+    rules = ['100.2a'] if size < 60 or all_copies > 4 or not faults else []
+    if side > 15 or extra or not faults: rules.append('100.4a')
     return make_ruling(scene, setup, ['Are deck and sideboard legal?', 'Is that allowed?'],
                        f"No: {join_with_and(faults)}." if faults else 'Yes.',
                        '' if faults else 'There are at least sixty cards, no card more than four times apart from '
@@ -152,10 +154,11 @@ def obey_cannot(scene: Scene) -> Ruling:
          "Creatures can't block."),
         ('attack with the creature', 'says "This creature can attack as though it had haste."',
          "Creatures can't attack."),
-        ('cast a spell now', 'says "You may cast spells as though they had flash."', "Players can't cast spells "
-         "during other players' turns."))
-    turn = (f" It is {other}'s turn." if 'flash' in can else f" It is {other}'s turn and a creature attacks."
-            if deed.startswith('block') else f" It is {seat.name}'s turn.")
+        ('cast a spell now', 'says "You may cast spells as though they had flash."',
+         "Players can't cast spells during other players' turns."))
+    turn = f" It is {seat.name}'s turn."
+    if 'flash' in can: turn = f" It is {other}'s turn."
+    if deed.startswith('block'): turn = f" It is {other}'s turn and a creature attacks."
     setup = lambda: f'{seat.name} has a card that {can} {other} controls a permanent that says "{cannot}"{turn}'
     return make_ruling(scene, setup, [f'Can {seat.name} {deed}?', f'Which of the two wins: can {seat.name} {deed}?'],
                        'No.',
@@ -164,7 +167,7 @@ def obey_cannot(scene: Scene) -> Ruling:
 CONCEPT_FAMILIES = (take_mulligans, draw_first, pay_life, draw_too_many, check_deck, halve_number, lack_power,
                     obey_cannot)
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #24f9609c
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #eb868929
 def _draw_cost(scene: Scene) -> str:
     "A mana cost with or without X, hybrid and Phyrexian symbols."
     letters = 'WUBRG'
@@ -184,14 +187,14 @@ def find_mana_value(scene: Scene) -> Ruling:
     has_x = '{X}' in cost
     value = compute_mana_value(cost, x if zone == 'stack' else 0)
     chosen = f' {name} chose {x} for X when casting it.' if has_x and zone in ('stack', 'battlefield') else ''
-    place = {'stack': 'is a spell on the stack', 'hand': f"is in {name}'s hand", 'battlefield': 'is a permanent on '
-             f'the battlefield that {name} cast',
+    place = {'stack': 'is a spell on the stack', 'hand': f"is in {name}'s hand",
+             'battlefield': f'is a permanent on the battlefield that {name} cast',
              'graveyard': f"is in {name}'s graveyard"}[zone]
     setup = lambda: scene.choose(f'A card of {name} has the mana cost {cost} and {place}.',
                                  f'{name} has a card with the mana cost {cost}. It {place}.') + chosen
-    rules = ['202.3', *(['202.3e'] if has_x else []), *(['202.3g'] if '/P' in cost else ['202.3f'] if '/' in cost
-            else [])]
-    why = []
+    rules, why = ['202.3'], []
+    if has_x: rules.append('202.3e')
+    if '/' in cost: rules.append('202.3g' if '/P' in cost else '202.3f')
     if has_x: why.append(f'X counts as {x if zone == "stack" else 0} there.')
     if '/P' in cost: why.append('Each Phyrexian symbol counts as 1, however it was paid.')
     elif '{2/' in cost: why.append('Each of these hybrid symbols counts as 2, its larger half.')
@@ -214,7 +217,7 @@ def name_colours(scene: Scene) -> Ruling:
                        f'Colours come from the mana symbols in the cost, and generic mana and X have none.{many}', rule,
                        'easy')
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #ec235e13
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #fa327ca0
 def count_stars(scene: Scene) -> Ruling:
     "A characteristic-defining ability in every zone."
     name, n = scene.name(), scene.number(0, 7)
@@ -236,7 +239,7 @@ def count_stars(scene: Scene) -> Ruling:
 
 PART_FAMILIES = (find_mana_value, name_colours, count_stars, find_mana_value)
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #4285a29f
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #041e48fe
 def may_cast_now(
     kind: str,              # instant, sorcery, creature, ...
     phase: str,
@@ -250,11 +253,11 @@ def may_cast_now(
 def time_spell(scene: Scene) -> Ruling:
     "Whether a card may be cast now."
     name, other = scene.name(), scene.name()
-    kind, phase = scene.choose('instant', 'sorcery', 'creature', 'enchantment', 'artifact'), scene.choose(
-        'upkeep step', 'draw step', 'first main phase', 'first main phase', 'declare blockers step',
-            'second main phase', 'end step')
-    own, empty, flash = scene.choose(True, True, False), scene.choose(True, True, False), kind not in ('instant',
-            'sorcery') and scene.random.random() < .25
+    kind = scene.choose('instant', 'sorcery', 'creature', 'enchantment', 'artifact')
+    phase = scene.choose('upkeep step', 'draw step', 'first main phase', 'first main phase', 'declare blockers step',
+                         'second main phase', 'end step')
+    own, empty = scene.choose(True, True, False), scene.choose(True, True, False)
+    flash = kind not in ('instant', 'sorcery') and scene.random.random() < .25
     card = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} card" + (' with flash' if flash else '')
     allowed = may_cast_now(kind, phase, own, empty, flash)
     stack = 'The stack is empty' if empty else f'A spell of {other} is on the stack'
@@ -279,8 +282,8 @@ def play_lands(scene: Scene) -> Ruling:
     played, extra, put = scene.number(0, 3), scene.choose(0, 0, 1, 2), scene.choose(0, 0, 1)
     own = scene.random.random() < .85
     played = min(played, 1 + extra)
-    turn = (f"It is {name}'s first main phase and the stack is empty." if own else f"It is {other}'s turn and {name} "
-            "has priority.")
+    turn = f"It is {other}'s turn and {name} has priority."
+    if own: turn = f"It is {name}'s first main phase and the stack is empty."
     played = played if own else 0
     facts = [f"{name} has played {count_things(played, 'land') if played else 'no land'} this turn"]
     if put: facts.append(f'a spell put a land from the library onto the battlefield for {name} this turn')
@@ -298,7 +301,7 @@ def play_lands(scene: Scene) -> Ruling:
     return make_ruling(scene, setup, ['Is that allowed?', f'May {name} play that land?'], 'Yes.' if allowed else 'No.',
                        why, rules, 'easy')
 
-# %% ../../nbs/76_generate/81_concept_facts.ipynb #4b60ffa1
+# %% ../../nbs/76_generate/81_concept_facts.ipynb #9cd734fe
 def use_tap_ability(scene: Scene) -> Ruling:
     "Whether a creature may use an ability with the tap symbol."
     seat = scene.seat()
@@ -327,10 +330,10 @@ def change_land(scene: Scene) -> Ruling:
                                 ('Forest', 'green'))
     other = scene.choose(*(c for c in ('white', 'blue', 'black', 'red', 'green') if c != colour))
     text = scene.choose('"{T}, Pay 1 life: Draw a card."', f'"{{T}}: Add one {other} mana."', '"{T}: You gain 1 life."')
-    article = 'an' if kind[0] == 'I' else 'a' if kind != 'Plains' else 'a'
-    setup = lambda: f"{name} controls a nonbasic land with the ability {text} " + scene.choose('An enchantment says '
-            f'that nonbasic lands are {kind if kind == "Plains" else kind + "s"}.',
-            f'An Aura on it says that enchanted land is {article} {kind}.')
+    article = 'an' if kind == 'Island' else 'a'
+    causes = (f'An enchantment says that nonbasic lands are {kind if kind == "Plains" else kind + "s"}.',
+              f'An Aura on it says that enchanted land is {article} {kind}.')
+    setup = lambda: f'{name} controls a nonbasic land with the ability {text} {scene.choose(*causes)}'
     return make_ruling(scene, setup, ['Which abilities does the land have now?', 'What can the land be tapped for '
                                       'now?'],
                        f'It can only be tapped for {colour} mana.', f'As {article} {kind} it has lost the ability in '
@@ -350,8 +353,8 @@ def use_loyalty(scene: Scene) -> Ruling:
     setup = lambda: (f"{seat.name} casts {card.name}, a planeswalker with printed loyalty {card.loyalty}, and "
                      f"activates its ability {change:+d}.{damage}")
     verdict = f'It has {left} loyalty.' if left else f"It has no loyalty left and goes to {seat.name}'s graveyard."
-    why = f'It enters with {card.loyalty}, and the ability makes that {after}.' + (' The damage removes '
-            f'{min(hit, after)} more.' if hit and after else '')
+    why = f'It enters with {card.loyalty}, and the ability makes that {after}.'
+    if hit: why += f' The damage removes {min(hit, after)} more.'
     return make_ruling(scene, setup, [f'How much loyalty does {card.name} have after that?',
                                       f'What is left of {card.name}?'], verdict, why,
                        ['306.5b', '606.4', *(['306.8'] if hit else []), *(['704.5i'] if not left else [])], 'easy')

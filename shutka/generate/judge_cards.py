@@ -6,7 +6,7 @@
 __all__ = ['MANA_COLOURS', 'JUDGE_CARDS', 'JUDGE_RULES', 'list_colours', 'compute_mana_value', 'join_with_and', 'count_things',
            'describe_effect', 'JudgeCard', 'read_judge_file', 'make_judge_cards', 'cite_rules']
 
-# %% ../../nbs/76_generate/70_judge_cards.ipynb #56a55f8e
+# %% ../../nbs/76_generate/70_judge_cards.ipynb #2a8f9e78
 import json
 import re
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from importlib.resources import files
 
 from ..core.errors import ShutkaError
 
-# %% ../../nbs/76_generate/70_judge_cards.ipynb #c295ffef
+# %% ../../nbs/76_generate/70_judge_cards.ipynb #ffec2e68
 MANA_COLOURS = {'W': 'white', 'U': 'blue', 'B': 'black', 'R': 'red', 'G': 'green'}
 
 def list_colours(
@@ -34,7 +34,7 @@ def compute_mana_value(
         else: total += max(int(half) if half.isdigit() else 1 for half in symbol.split('/'))
     return total
 
-# %% ../../nbs/76_generate/70_judge_cards.ipynb #65b1bb39
+# %% ../../nbs/76_generate/70_judge_cards.ipynb #1b8e900b
 def join_with_and(
     parts: list[str],
 ) -> str:
@@ -77,7 +77,7 @@ def describe_effect(
     if effect.get('sacrifice'): text = f'as an additional cost, sacrifice a creature; {text}'
     return text
 
-# %% ../../nbs/76_generate/70_judge_cards.ipynb #2d112616
+# %% ../../nbs/76_generate/70_judge_cards.ipynb #976da97c
 @dataclass(frozen=True, kw_only=True)
 class JudgeCard:
     "A card as data; its text is written from that."
@@ -105,7 +105,7 @@ class JudgeCard:
         ending = f' with {join_with_and(list(self.keywords))}' if self.keywords else ''
         return f'{self.name} (a {self.power}/{self.toughness} {kind}{ending})'
 
-# %% ../../nbs/76_generate/70_judge_cards.ipynb #f43fcc46
+# %% ../../nbs/76_generate/70_judge_cards.ipynb #ac4bcc6d
 def read_judge_file(
     name: str,          # of a file in shutka/bundled
 ) -> dict:

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['find_attack_fault', 'find_block_fault', 'Attack', 'find_lethal', 'assign_damage', 'fight_combat']
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #85991b01
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #e24b62a2
 from dataclasses import dataclass, field
 
 from ..core.errors import ShutkaError
 from .judge_cards import join_with_and
 from .judge_table import Permanent, Seat, Table, deal_damage, perform_state_actions
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #c7195398
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #9c4bf923
 def find_attack_fault(
     creature: Permanent,
     is_new: bool = False,        # came under its controller's control this turn
@@ -27,7 +27,7 @@ def find_attack_fault(
                 '302.6')
     return None
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #970f7891
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #6435652b
 def find_block_fault(
     attacker: Permanent,
     blockers: list[Permanent],            # that would block it together
@@ -45,7 +45,7 @@ def find_block_fault(
         return f'{attacker.name} has menace, and only one creature would block it', '702.111b'
     return None
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #2b9e2512
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #8386f076
 @dataclass(kw_only=True, eq=False)
 class Attack:
     "An attacker with what blocks it."
@@ -78,7 +78,7 @@ def assign_damage(
     elif given: given[-1][1] += left
     return [(target, amount) for target, amount in given if amount]
 
-# %% ../../nbs/76_generate/73_judge_combat.ipynb #71c6630c
+# %% ../../nbs/76_generate/73_judge_combat.ipynb #cbcb6075
 def _deal_step(table: Table, attacks: list[Attack], strikers: list[Permanent], heading: str = ''):
     "One combat damage step."
     dealt, notes = [], []
@@ -109,8 +109,7 @@ def fight_combat(
 ) -> int:                        # how many combat damage steps there were
     "Deal combat damage; raises `ShutkaError` for a block that is not allowed."
     for attack in attacks:
-        fault = find_block_fault(attack.attacker, [b for b in attack.blockers
-                if b.in_play]) if attack.blockers else None
+        fault = find_block_fault(attack.attacker, [b for b in attack.blockers if b.in_play])
         if fault and fault[1] != '702.111b': raise ShutkaError(f'a block must be legal, but {fault[0]} ({fault[1]})')
     fighting = [p for attack in attacks for p in (attack.attacker, *attack.blockers)]
     first = [p for p in fighting if {'first strike', 'double strike'} & p.keywords and p.in_play]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AMOUNT_EFFECTS', 'AmountEffect', 'list_amounts', 'replace_draws', 'put_triggers']
 
-# %% ../../nbs/76_generate/75_judge_events.ipynb #9891d5fe
+# %% ../../nbs/76_generate/75_judge_events.ipynb #99a0bb59
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -14,7 +14,7 @@ from .judge_cards import JUDGE_CARDS, JudgeCard
 from .judge_stack import StackObject
 from .judge_table import Seat, Table
 
-# %% ../../nbs/76_generate/75_judge_events.ipynb #207aa077
+# %% ../../nbs/76_generate/75_judge_events.ipynb #bf132a53
 @dataclass(frozen=True)
 class AmountEffect:
     "A replacement or prevention effect on a number."
@@ -58,7 +58,7 @@ def list_amounts(
         found[order] = amounts
     return found
 
-# %% ../../nbs/76_generate/75_judge_events.ipynb #a07d8545
+# %% ../../nbs/76_generate/75_judge_events.ipynb #39106ee8
 def replace_draws(
     n: int,                         # draws that would happen
     effects: list[str],             # 'double' or 'gain', in the order in which the player applies them
@@ -73,7 +73,7 @@ def replace_draws(
     if effects[0] == 'double': return replace_draws(2, effects[1:], gain)
     raise ShutkaError(f"an effect on draws must be 'double' or 'gain', got {effects[0]!r}")
 
-# %% ../../nbs/76_generate/75_judge_events.ipynb #dd792b61
+# %% ../../nbs/76_generate/75_judge_events.ipynb #ba5d8dbb
 def put_triggers(
     table: Table,
     triggers: list[tuple[Seat, JudgeCard]],    # whose, and what; those of one player in the order of their choice

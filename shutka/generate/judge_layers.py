@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['LAYERS', 'LayerEffect', 'Characteristics', 'apply_layers']
 
-# %% ../../nbs/76_generate/74_judge_layers.ipynb #45d8bbe8
+# %% ../../nbs/76_generate/74_judge_layers.ipynb #9a86f19d
 from dataclasses import dataclass, field
 
 from ..core.errors import ShutkaError
 
-# %% ../../nbs/76_generate/74_judge_layers.ipynb #c9726e8b
+# %% ../../nbs/76_generate/74_judge_layers.ipynb #590418c3
 LAYERS = {'4': '613.1d', '5': '613.1e', '6': '613.1f', '7a': '613.4a', '7b': '613.4b', '7c': '613.4c', '7d': '613.4d'}
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Characteristics:
     colours: set[str] = field(default_factory=set)
     keywords: set[str] = field(default_factory=set)
 
-# %% ../../nbs/76_generate/74_judge_layers.ipynb #3f1028a4
+# %% ../../nbs/76_generate/74_judge_layers.ipynb #a7f9e02a
 def _apply_layer(found: Characteristics, effect: LayerEffect) -> str:
     "Change an object and say how."
     if effect.needs and effect.needs not in found.types | found.colours | found.keywords:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPECIAL_KEYWORDS', 'is_plain', 'Scene', 'Ruling', 'make_ruling', 'tell_steps', 'tell_board', 'tell_end']
 
-# %% ../../nbs/76_generate/76_judge_scenes.ipynb #88fb5409
+# %% ../../nbs/76_generate/76_judge_scenes.ipynb #342b2ccf
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -13,7 +13,7 @@ from random import Random
 from .judge_cards import JUDGE_CARDS, JudgeCard, cite_rules, join_with_and
 from .judge_table import Permanent, Seat, Table
 
-# %% ../../nbs/76_generate/76_judge_scenes.ipynb #833a33c9
+# %% ../../nbs/76_generate/76_judge_scenes.ipynb #1538533c
 SPECIAL_KEYWORDS = {'persist', 'undying', 'infect', 'wither', 'flash'}   # only in scenes that are about them
 
 def is_plain(card: JudgeCard) -> bool:
@@ -54,7 +54,7 @@ class Scene:
         "Another creature on the battlefield."
         return Permanent(card=self.card('creatures', want), controller=seat, **fields)
 
-# %% ../../nbs/76_generate/76_judge_scenes.ipynb #9719954c
+# %% ../../nbs/76_generate/76_judge_scenes.ipynb #a8d73d0f
 @dataclass(frozen=True, kw_only=True)
 class Ruling:
     "A question in several wordings, with its answer."
@@ -92,7 +92,7 @@ def tell_steps(
     "Everything that happened at a table, as sentences."
     return ' '.join(step.text for step in table.steps)
 
-# %% ../../nbs/76_generate/76_judge_scenes.ipynb #18b1d5b3
+# %% ../../nbs/76_generate/76_judge_scenes.ipynb #0ea2ba76
 def tell_board(
     scene: Scene,
     table: Table,
@@ -103,9 +103,8 @@ def tell_board(
     for seat in seats or table.seats:
         own = [p for p in table.permanents if p.controller is seat]
         what = join_with_and([p.card.describe() for p in own])
-        verb = scene.choose('controls', 'has')
-        sentences.append(f'{seat.name} is at {seat.life} life' + (f' and {verb} {what}.' if own
-                else ' and controls no creatures.'))
+        verb = scene.choose('controls', 'has') if own else 'controls'
+        sentences.append(f"{seat.name} is at {seat.life} life and {verb} {what or 'no creatures'}.")
     return ' '.join(sentences)
 
 def tell_end(

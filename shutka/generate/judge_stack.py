@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['StackObject', 'count_targets', 'find_target_fault', 'cast_spell', 'apply_effect', 'resolve_top', 'resolve_stack']
 
-# %% ../../nbs/76_generate/72_judge_stack.ipynb #26451bc1
+# %% ../../nbs/76_generate/72_judge_stack.ipynb #70d7a2b8
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from .judge_cards import JudgeCard, count_things, join_with_and
 from .judge_table import (Permanent, Seat, Table, change_life, deal_damage, draw_cards,
                                          perform_state_actions, put_into_zone)
 
-# %% ../../nbs/76_generate/72_judge_stack.ipynb #6762c234
+# %% ../../nbs/76_generate/72_judge_stack.ipynb #07e4e513
 @dataclass(kw_only=True, eq=False)
 class StackObject:
     "A spell or a triggered ability that waits to resolve."
@@ -39,7 +39,7 @@ def count_targets(
     if effect == 'damage two': return 2
     return int(effect in ('damage', 'pump', 'destroy', 'bounce', 'exile', 'counter', 'grant', 'drain', 'counters'))
 
-# %% ../../nbs/76_generate/72_judge_stack.ipynb #ae3c07aa
+# %% ../../nbs/76_generate/72_judge_stack.ipynb #424fa81b
 def find_target_fault(
     table: Table,
     spell: StackObject,
@@ -83,7 +83,7 @@ def cast_spell(
                                  '601.2h')
     return spell
 
-# %% ../../nbs/76_generate/72_judge_stack.ipynb #2664e765
+# %% ../../nbs/76_generate/72_judge_stack.ipynb #aa757547
 def _destroy(table: Table, spell: StackObject, target: Permanent):
     if 'indestructible' in target.keywords:
         table.write(f'{target.name} is indestructible and is not destroyed.', '702.12b')
@@ -158,7 +158,7 @@ def apply_effect(
     drawn = effect['n'] if effect['do'] == 'draw' else effect.get('draw')
     if drawn: _draw(table, spell.controller, drawn)
 
-# %% ../../nbs/76_generate/72_judge_stack.ipynb #e05f5d35
+# %% ../../nbs/76_generate/72_judge_stack.ipynb #0055361b
 def resolve_top(
     table: Table,
 ):

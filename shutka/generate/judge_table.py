@@ -6,13 +6,13 @@
 __all__ = ['Seat', 'Permanent', 'RulingStep', 'Table', 'put_into_zone', 'change_life', 'draw_cards', 'deal_damage',
            'perform_state_actions']
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #b0289bc1
+# %% ../../nbs/76_generate/71_judge_table.ipynb #9324be24
 from dataclasses import dataclass, field
 
 from ..core.errors import ShutkaError
 from .judge_cards import JudgeCard, count_things, join_with_and
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #e5d0f4ef
+# %% ../../nbs/76_generate/71_judge_table.ipynb #97569f1b
 @dataclass(kw_only=True, eq=False)
 class Seat:
     "A player."
@@ -56,7 +56,7 @@ class Permanent:
     @property
     def in_play(self) -> bool: return self.zone == 'battlefield'
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #7ea14cc7
+# %% ../../nbs/76_generate/71_judge_table.ipynb #9d53ca22
 @dataclass(frozen=True)
 class RulingStep:
     "One thing that happened, and the rules behind it."
@@ -87,7 +87,7 @@ class Table:
         "The rules behind everything that happened, each once."
         return list(dict.fromkeys(rule for step in self.steps for rule in step.rules))
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #82a48e1b
+# %% ../../nbs/76_generate/71_judge_table.ipynb #1dd47f70
 def put_into_zone(
     table: Table,
     permanent: Permanent,
@@ -105,7 +105,7 @@ def put_into_zone(
         permanent.zone = 'nowhere'
         table.write(f'As a token outside the battlefield, {permanent.name} ceases to exist.', '704.5d')
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #02f7c2ce
+# %% ../../nbs/76_generate/71_judge_table.ipynb #b62af364
 def change_life(
     seat: Seat,
     amount: int,        # above 0 is a gain
@@ -124,7 +124,7 @@ def draw_cards(
     seat.library, seat.drawn, seat.missed = seat.library - found, seat.drawn + found, seat.missed or found < n
     return found
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #e13c9f4b
+# %% ../../nbs/76_generate/71_judge_table.ipynb #6ff79a21
 def deal_damage(
     table: Table,
     source,                        # a permanent or a spell on the stack
@@ -159,7 +159,7 @@ def deal_damage(
     table.write(f'{said}.', *rules)
     return amount
 
-# %% ../../nbs/76_generate/71_judge_table.ipynb #3b28b184
+# %% ../../nbs/76_generate/71_judge_table.ipynb #633d7cf1
 def _find_losers(table: Table) -> list[tuple[Seat, str, str]]:
     "Who loses, with the reason and its rule."
     found = []

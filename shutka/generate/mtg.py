@@ -5,22 +5,21 @@
 # %% auto #0
 __all__ = ['MTG_SHARES', 'ADVANCED_SHARES', 'MTG_FAMILIES', 'get_mtg_shares', 'generate_mtg']
 
-# %% ../../nbs/76_generate/84_mtg.ipynb #dc8f1e7d
+# %% ../../nbs/76_generate/84_mtg.ipynb #e393d8d9
 from collections.abc import Callable
 from random import Random
 
 from .advanced_scenes import LAYER_FAMILIES, REPLACEMENT_FAMILIES, TRIGGER_FAMILIES
 from .combat_scenes import BLOCK_FAMILIES, COMBAT_FAMILIES
 from .concept_facts import CONCEPT_FAMILIES, PART_FAMILIES, TYPE_FAMILIES
+from .format_facts import MULTIPLAYER_FAMILIES, PENALTY_FAMILIES, VARIANT_FAMILIES
 from .judge_scenes import Scene
-from .penalties import PENALTY_FAMILIES
-from .play_facts import (MULTIPLAYER_FAMILIES, SPELL_FAMILIES, TURN_FAMILIES, VARIANT_FAMILIES,
-                                        ZONE_FAMILIES)
+from .play_facts import SPELL_FAMILIES, TURN_FAMILIES, ZONE_FAMILIES
 from .rows import collect_unique_rows, make_generated_row
 from .stack_scenes import COMPLEX_STACK_FAMILIES, STACK_FAMILIES
 from .state_scenes import KEYWORD_FAMILIES, STATE_FAMILIES
 
-# %% ../../nbs/76_generate/84_mtg.ipynb #3953fa82
+# %% ../../nbs/76_generate/84_mtg.ipynb #5778dd53
 MTG_SHARES = {'stack_interaction': .16, 'combat': .14, 'keyword_abilities': .12, 'state_based_actions': .10,
               'game_concepts': .06,
               'card_parts': .05, 'card_types': .05, 'zones': .05, 'turn_structure': .06, 'spells_and_abilities': .05,
@@ -63,7 +62,7 @@ def _draw_rulings(category: str, number: int, random: Random) -> list[dict]:
                                rules=ruling.rules,
                                family=family.__name__) for text in ruling.wordings]
 
-# %% ../../nbs/76_generate/84_mtg.ipynb #e8759ea6
+# %% ../../nbs/76_generate/84_mtg.ipynb #f9599a6e
 def generate_mtg(
     n: int,                            # rows
     seed: int = 0,

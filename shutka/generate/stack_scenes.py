@@ -6,7 +6,7 @@
 __all__ = ['STACK_FAMILIES', 'COMPLEX_STACK_FAMILIES', 'build_stack', 'resolve_two', 'resolve_three', 'resolve_four',
            'resolve_many']
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #a50d7129
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #53a64ae5
 from random import Random
 
 from .judge_cards import JudgeCard, join_with_and
@@ -14,7 +14,7 @@ from .judge_scenes import Ruling, Scene, make_ruling, tell_board, tell_end, tell
 from .judge_stack import StackObject, cast_spell, count_targets, find_target_fault, resolve_stack
 from .judge_table import Permanent, Seat, Table
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #c071916f
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #711c1c7a
 _HARMFUL = {'damage', 'damage two', 'destroy', 'exile', 'drain'}
 
 def _is_harmful(card: JudgeCard) -> bool:
@@ -49,7 +49,7 @@ def _choose_targets(scene: Scene, table: Table, card: JudgeCard, controller: Sea
                                               if table.stack else False)
     return tuple(found[:wanted])
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #44497244
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #452866d9
 def _write_cast(scene: Scene, spell: StackObject, before: StackObject | None, sacrificed: Permanent | None) -> str:
     "One spell as a sentence."
     who, card = spell.controller.name, spell.card.describe()
@@ -77,8 +77,8 @@ def build_stack(
     while len(spells) < size:
         instants = lambda card: card.kind == 'instant' or not spells and card.kind == 'sorcery'
         if spells and scene.random.random() < .45:
-            card = scene.card('spells', lambda c: instants(c) and c.effect['do'] in ('counter', 'pump', 'grant',
-                    'bounce'))
+            answers = ('counter', 'pump', 'grant', 'bounce')
+            card = scene.card('spells', lambda c: instants(c) and c.effect['do'] in answers)
         else: card = scene.card('spells', lambda c: instants(c) and (spells or _can_open(c)))
         targets = _choose_targets(scene, table, card, who)
         own = [p for p in table.creatures if p.controller is who]
@@ -99,11 +99,11 @@ def build_stack(
         if scene.random.random() < .85: who = seats[1] if who is seats[0] else seats[0]
     return table, spells, casts
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #f3caf23a
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #70453274
 _RESOLVE = ('Everybody passes priority.', 'Nobody responds any more.', 'There are no further responses.')
 
-def _did_resolve(table: Table, spell: StackObject) -> bool: return any(step.text == f'{spell.name} resolves.'
-        for step in table.steps)
+def _did_resolve(table: Table, spell: StackObject) -> bool:
+    return any(step.text == f'{spell.name} resolves.' for step in table.steps)
 
 def _ask_result(scene, table, spells, order):
     "The whole result."
@@ -136,11 +136,11 @@ def _ask_creature(scene, table, spells, order):
 
 def _ask_life(scene, table, spells, order):
     "One player's life."
-    moved = [seat for seat in table.seats if any(seat.name in step.text and 'from' in step.text
-            for step in table.steps)]
+    changes = [step.text for step in table.steps if ' from ' in step.text]
+    moved = [seat for seat in table.seats if any(seat.name in text for text in changes)]
     seat = scene.random.choice(moved or table.seats)
-    end = f'{seat.name} is at {seat.life} life.' + (f' That means that {seat.name} has lost the game.' if seat.lost
-            else '')
+    lost = f' That means that {seat.name} has lost the game.' if seat.lost else ''
+    end = f'{seat.name} is at {seat.life} life.{lost}'
     return ([f'At what life total does {seat.name} end up?', f"What is {seat.name}'s life total after that?",
              f"When it is over, what is {seat.name}'s life total?"], end)
 
@@ -160,8 +160,8 @@ def _draw_stack(scene: Scene, size: int, difficulty: str) -> Ruling:
     boards = [f"It is {table.seats[0].name}'s turn. {tell_board(scene, table)}" for _ in range(3)]
     before = [seat.life for seat in table.seats]
     order = resolve_stack(table)
-    asks = [_ask_result, _ask_creature, _ask_spell, _ask_life if before != [seat.life for seat in table.seats]
-            else _ask_result]
+    changed = before != [seat.life for seat in table.seats]
+    asks = [_ask_result, _ask_creature, _ask_spell, _ask_life if changed else _ask_result]
     questions, verdict = scene.random.choice(asks)(scene, table, spells, order)
     ending = (' The game is over, and what is left on the stack does not matter.' if table.is_over and table.stack
               else '')
@@ -170,7 +170,7 @@ def _draw_stack(scene: Scene, size: int, difficulty: str) -> Ruling:
     return make_ruling(scene, setup, questions, verdict, 'The last spell cast resolves first. '
                        f'{tell_steps(table)}{ending}', rules, difficulty)
 
-# %% ../../nbs/76_generate/77_stack_scenes.ipynb #a9d8eeb6
+# %% ../../nbs/76_generate/77_stack_scenes.ipynb #e66d70f9
 def resolve_two(scene: Scene) -> Ruling:
     "A spell and a response."
     return _draw_stack(scene, 2, 'easy')

@@ -6,13 +6,13 @@
 __all__ = ['STATE_FAMILIES', 'KEYWORD_FAMILIES', 'shrink_creature', 'cancel_counters', 'lose_bonus', 'keep_legend', 'end_game',
            'hurt_planeswalker', 'bounce_token', 'may_target', 'come_back', 'deal_keyworded']
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #67024aaa
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #2cabfc8b
 from .judge_cards import JudgeCard, count_things, join_with_and
 from .judge_scenes import Ruling, Scene, is_plain, make_ruling, tell_steps
 from .judge_stack import StackObject, cast_spell, find_target_fault, resolve_stack
 from .judge_table import Permanent, Seat, Table, change_life, deal_damage, perform_state_actions
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #5854f724
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #2e9239e5
 def _tell_fate(creature: Permanent) -> str:
     "Whether it is still there."
     if creature.in_play: return f'{creature.name} survives, as a {creature.power}/{creature.toughness}.'
@@ -21,8 +21,8 @@ def _tell_fate(creature: Permanent) -> str:
 def shrink_creature(scene: Scene) -> Ruling:
     "Damage and a loss of toughness on one creature."
     seat = scene.seat()
-    creature = scene.creature(seat, scene.choose(is_plain, lambda card: 'indestructible' in card.keywords
-            or card.toughness > 3))
+    tough = lambda card: 'indestructible' in card.keywords or card.toughness > 3
+    creature = scene.creature(seat, scene.choose(is_plain, tough))
     if scene.random.random() < .3 and 'indestructible' not in creature.keywords: creature.gained.add('indestructible')
     creature.damage = scene.number(0, max(0, creature.toughness - 1))
     drop = scene.number(1, creature.toughness + 1)
@@ -36,8 +36,8 @@ def shrink_creature(scene: Scene) -> Ruling:
                      + f' that gives {creature.name} -{drop}/-{drop} until end of turn.')
     questions = [f'What happens to {creature.name}?', f'Does {creature.name} survive?', 'What becomes of '
                  f'{creature.name}?']
-    why = tell_steps(table) or (f'Its toughness is {creature.toughness}' + (f', more than the {creature.damage} '
-            'damage on it.' if creature.damage else '.'))
+    less = f', more than the {creature.damage} damage on it' if creature.damage else ''
+    why = tell_steps(table) or f'Its toughness is {creature.toughness}{less}.'
     return make_ruling(scene, setup, questions, _tell_fate(creature), why, table.list_rules() or ['704.5f', '704.5g'],
                        'easy')
 
@@ -50,13 +50,11 @@ def cancel_counters(scene: Scene) -> Ruling:
     table = Table(seats=[seat, scene.seat()], permanents=[creature])
     perform_state_actions(table)
     setup = lambda: (f"{seat.name}'s {creature.card.describe()} has {count_things(plus, '+1/+1 counter')} on it, and "
-                     "now "
-                     f"{count_things(minus, '-1/-1 counter')} {'are' if minus > 1 else 'is'} put on it.")
-    left = [count_things(n, kind) for n, kind in ((creature.plus, '+1/+1 counter'), (creature.minus, '-1/-1 counter'))
-            if n]
-    verdict = _tell_fate(creature) if not creature.in_play else (f"{creature.name} keeps "
-            f"{left[0] if left else 'no counters'} and is "
-                                                                 f'{creature.power}/{creature.toughness}.')
+                     f"now {count_things(minus, '-1/-1 counter')} {'are' if minus > 1 else 'is'} put on it.")
+    kinds = {'+1/+1 counter': creature.plus, '-1/-1 counter': creature.minus}
+    left = next((count_things(n, kind) for kind, n in kinds.items() if n), 'no counters')
+    verdict = f'{creature.name} keeps {left} and is {creature.power}/{creature.toughness}.'
+    if not creature.in_play: verdict = _tell_fate(creature)
     questions = [f'What happens to {creature.name} and its counters?', f'Which counters does {creature.name} keep, '
                  'and how large is it?']
     return make_ruling(scene, setup, questions, verdict, tell_steps(table), table.list_rules(), 'easy')
@@ -82,18 +80,17 @@ def lose_bonus(scene: Scene) -> Ruling:
     else:
         noted, creature.damage = creature.damage, 0
         why = (f'In the cleanup step the {noted} damage is removed at the same moment as the bonus ends, so '
-               f'{creature.name} is never the '
-               'smaller creature with damage on it.')
+               f'{creature.name} is never the smaller creature with damage on it.')
         text = f'{creature.card.describe()} got {bonus} until end of turn, and {noted} damage was marked on it.'
-        setup = lambda: f"During {seat.name}'s turn {text} " + scene.choose('Nothing else happens before the turn '
-                'ends.', 'The turn goes to its end.')
+        ends = 'Nothing else happens before the turn ends.', 'The turn goes to its end.'
+        setup = lambda: f"During {seat.name}'s turn {text} {scene.choose(*ends)}"
         rules, level = ['514.2'], 'medium'
     questions = [f'Does {creature.name} survive?', f'What happens to {creature.name}?', f'Is {creature.name} '
                  'destroyed?']
     fate = f'{creature.name} survives.' if creature.in_play else f'{creature.name} is destroyed.'
     return make_ruling(scene, setup, questions, fate, why, rules, level)
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #553998f3
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #741a6da0
 def keep_legend(scene: Scene) -> Ruling:
     "Two legendary permanents with one name, of one player or of two."
     card, seats = scene.card('legends'), [scene.seat(), scene.seat()]
@@ -154,7 +151,7 @@ def end_game(scene: Scene) -> Ruling:
                        verdict, why, rules,
                        'medium' if len(losers) == 2 else 'easy')
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #ff4fa2a6
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #450316c7
 def hurt_planeswalker(scene: Scene) -> Ruling:
     "Damage to a planeswalker."
     seats = [scene.seat(), scene.seat()]
@@ -198,7 +195,7 @@ def bounce_token(scene: Scene) -> Ruling:
 
 STATE_FAMILIES = (shrink_creature, cancel_counters, lose_bonus, keep_legend, end_game, hurt_planeswalker, bounce_token)
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #24530ef7
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #40d4f05a
 def may_target(scene: Scene) -> Ruling:
     "Whether a spell may target a creature that does not want it."
     seats = [scene.seat(), scene.seat()]
@@ -224,7 +221,7 @@ def may_target(scene: Scene) -> Ruling:
     rule = '702.11b' if 'hexproof' in creature.keywords else '702.16b'
     return make_ruling(scene, setup, questions, f'Yes, {creature.name} is a legal target.', reason, [rule], 'medium')
 
-# %% ../../nbs/76_generate/79_state_scenes.ipynb #b01beb16
+# %% ../../nbs/76_generate/79_state_scenes.ipynb #b1d022b6
 def come_back(scene: Scene) -> Ruling:
     "Persist and undying, with counters and without."
     seat = scene.seat()
@@ -257,8 +254,8 @@ def come_back(scene: Scene) -> Ruling:
 def deal_keyworded(scene: Scene) -> Ruling:
     "What damage with infect, wither, deathtouch or lifelink does to a creature or a player."
     seats = [scene.seat(), scene.seat()]
-    source = scene.creature(seats[0], lambda card: bool({'infect', 'wither', 'deathtouch', 'lifelink'} &
-            set(card.keywords)) and card.power > 0)
+    special = {'infect', 'wither', 'deathtouch', 'lifelink'}
+    source = scene.creature(seats[0], lambda card: bool(special & set(card.keywords)) and card.power > 0)
     table = Table(seats=seats, permanents=[source])
     lives = [seat.life for seat in seats]
     if scene.random.random() < .4:
@@ -270,15 +267,13 @@ def deal_keyworded(scene: Scene) -> Ruling:
         who, start = target.name, f'{seats[1].name} controls {target.card.describe()}.'
     deal_damage(table, source, target, source.power)
     perform_state_actions(table)
+    back = f', and {who} deals no damage to it' if isinstance(target, Permanent) else ''
     setup = lambda: (f'{seats[0].name}, at {lives[0]} life, controls {source.card.describe()}. {start} {source.name} '
-                     f'deals {source.power} damage to {who}, '
-                     f'and {who} deals no damage to it.' if isinstance(target, Permanent) else
-                     f'{seats[0].name}, at {lives[0]} life, controls {source.card.describe()}. {start} {source.name} '
-                     f'deals {source.power} damage to {who}.')
+                     f'deals {source.power} damage to {who}{back}.')
     if isinstance(target, Seat):
-        end = f'{target.name} is at {target.life} life' + (f' with {target.poison} poison counters' if target.poison
-                else '') + (
-            ' and loses the game.' if target.lost else '.')
+        end = f'{target.name} is at {target.life} life'
+        if target.poison: end += f' with {count_things(target.poison, "poison counter")}'
+        end += ' and loses the game.' if target.lost else '.'
     else: end = _tell_fate(target)
     if 'lifelink' in source.keywords: end += f' {seats[0].name} is at {seats[0].life} life.'
     return make_ruling(scene, setup, ['What does that damage do?', 'What is the result of that damage?',
