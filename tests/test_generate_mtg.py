@@ -666,7 +666,7 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_the_rows_can_be_learned_from(rows, tmp_path):
-    from shutka.finetune.examples import read_examples
+    from shutka.data.examples import read_examples
     write_jsonl(tmp_path/'rows.jsonl', rows[:50])
     assert len(read_examples(tmp_path/'rows.jsonl')) == 50
 

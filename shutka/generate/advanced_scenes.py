@@ -254,9 +254,9 @@ def change_draws(scene: Scene) -> Ruling:
                        'can be applied a second time.',
         'gain double': f'Each draw becomes {gain} life, and then there is no draw left to double.'}[' '.join(effects)]
     rules = ['121.2', '614.5', *(['616.1', '616.1f'] if len(effects) > 1 else ['614.11a'])]
-    return make_ruling(scene, setup, [f'How many cards does {seat.name} draw, and how much life does {seat.name} gain?',
-                                      'What happens?',
-            'What is the result?'], verdict, why, rules, 'hard' if len(effects) > 1 else 'medium')
+    asks_life = f', and how much life does {seat.name} gain' if 'gain' in effects else ''
+    questions = [f'How many cards does {seat.name} draw{asks_life}?', 'What happens?', 'What is the result?']
+    return make_ruling(scene, setup, questions, verdict, why, rules, 'hard' if len(effects) > 1 else 'medium')
 
 def use_shield(scene: Scene) -> Ruling:
     "A shield for a certain amount against several hits."
