@@ -16,7 +16,9 @@ from shutka.finetune.packing import PackedBatches, measure_packing, pack_example
 from shutka.finetune.presets import PRESETS, find_base, find_preset, open_base_config
 from shutka.finetune.split import EXAMPLE_PARTS, split_examples
 from shutka.models import chat
+from shutka.models.lm import CausalLM
 from shutka.models.lm_tokenizers import import_transformers, train_tokenizer
+from shutka.models.lora import check_packing
 from shutka.train.estimates import choose_accumulation, estimate_memory
 
 ROW = {'instruction': 'Add two numbers.', 'output': 'a + b'}
@@ -278,6 +280,15 @@ def test_no_example_sees_another(kind):
     far = lambda logits: [(logits[s:s + len(a)] - a).abs().max().item() for s, a in zip(starts, alone)]
     assert max(far(packed)) <= 1e-5 * max(1, alone[0].abs().max().item())
     assert max(far(masked)[1:]) > .1   # the test would see a leak
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('kind', TINY)
+def test_rounding_is_no_leak(kind, dtype):
+    "A GPU with bfloat16 computes with it: two rows of one shape are rounded alike."
+    lm = make_lm(kind).to(dtype)
+    lm.get_input_embeddings().weight.data.mul_(30)   # large states, as trained models have them
+    check_packing(CausalLM(lm))
 
 
 def test_every_token_is_in_one_row():

@@ -52,7 +52,7 @@ def rows(tokenizer):
 @pytest.fixture(scope='module')
 def models(tokenizer, rows):
     "One model of each kind; those that are measured have learned a text."
-    return {kind: teach(make_lm(kind, tokenizer), rows, steps=30) if kind in TAUGHT
+    return {kind: teach(make_lm(kind, tokenizer), rows) if kind in TAUGHT
             else make_lm(kind, tokenizer).eval() for kind in KINDS}
 
 

@@ -105,7 +105,7 @@ def test_a_file_without_rows(tmp_path, content):
 
 
 def test_lengths(tmp_path):
-    path = write(tmp_path/'data.jsonl', [answer('No.'), answer('Because it is, as it always was.', 'Why, and how long?')])
+    path = write(tmp_path/'data.jsonl', [answer('No.'), answer('Because it is, as it always was.', 'Why, how long?')])
     assert find_faults(path, limits=Limits(shortest=4)) == {'too short': 1}
     assert find_faults(path, limits=Limits(longest=45)) == {'too long': 1}
     with pytest.raises(UserError, match='shortest must be from 1 to longest'): Limits(shortest=9, longest=8)

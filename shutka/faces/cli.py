@@ -14,13 +14,14 @@ from shutka.faces import (
     generate_commands,
     memory_commands,
     model_commands,
+    pattern_command,
     sharing_commands,
     training_commands,
     validate_command,
     voice_commands,
 )
 
-COMMAND_MODULES = (training_commands, data_commands, generate_commands, validate_command, model_commands,
-                   export_commands, memory_commands, voice_commands, sharing_commands)
+COMMAND_MODULES = (training_commands, data_commands, generate_commands, pattern_command, validate_command,
+                   model_commands, export_commands, memory_commands, voice_commands, sharing_commands)
 
 if __name__ == '__main__' and '__file__' in globals(): main()

@@ -48,13 +48,14 @@ def check_llama_installed():
         raise UserError("to serve a GGUF file, llama.cpp must be installed: pip install 'shutka[gguf]'")
 
 _PROBE = '''
-import sys, xllamacpp
+import os, sys, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path, params.n_ctx, params.n_parallel, params.warmup = sys.argv[1], 64, 1, False
 params.check_tensors, params.ui, params.api_keys = True, False, [sys.stdin.read()]
 params.chat_template = 'chatml'
 server = xllamacpp.Server(params)
-print('opened', server.listening_address)
+print('opened', server.listening_address, flush=True)
+os._exit(0)   # a server that is closed before it has begun to listen waits for ever
 '''
 
 def probe_gguf(path: str | Path):
@@ -103,6 +104,9 @@ class LlamaSeat:
         self.way, self.slots, self.key = way, slots, secrets.token_hex(16)
         self.llama = _start_llama(Path(path), slots, self.length, self.key)
         self.port = int(self.llama.listening_address.rsplit(':', 1)[1])
+        with contextlib.closing(self.connect()) as line:   # closed before it listens, it would wait for ever
+            line.request('GET', '/health')
+            line.getresponse().read()
         self.encoder = None   # makes no vectors
         self.encoding = ''    # in which clients may send tokens
         self.refusal = None   # can write
