@@ -16,7 +16,7 @@ from shutka.faces.cli import run_command
 from shutka.generate.code_checks import (CODE_RUNNERS, CodeResult, check_code_rows, find_complaint, list_programs, open_fence,
                                          parse_code_rows)
 from shutka.generate.code_families import draw_task, load_families, read_families
-from shutka.generate.code_mutants import draw_mutants, list_changes, prove_mutant
+from shutka.generate.code_mutants import draw_mutants, list_code_changes, prove_mutant
 from shutka.generate.code_rows import CODE_LANGUAGES
 from shutka.generate.code_running import CodeRunner
 from shutka.generate.code_tests import CODE_PRINTERS
@@ -159,7 +159,7 @@ def test_mutants_end_and_are_wrong():
     found = 0
     for family in load_families():
         task = draw_task(family, Random(2))
-        for change in list_changes(task.tree)[:6]:
+        for change in list_code_changes(task.tree)[:6]:
             mutant = prove_mutant(task, change)
             if mutant is None: continue
             found += 1

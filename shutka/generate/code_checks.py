@@ -78,7 +78,7 @@ def find_complaint(
     return '' if wrong else 'no case finds a mutant'
 
 # %% ../../nbs/76_generate/64_code_checks.ipynb #9c5342a9
-_RUNNER = Path(str(files('shutka')/'generate'/'runner')).resolve()   # run.py and run.mjs
+_RUNNER = Path(str(files('shutka')/'generate'/'runner')).resolve()   # has run.mjs
 _SECONDS = 900                                                        # for all programs of a file
 
 def _start(command: list[str], folder: str | None = None, text: str = '') -> subprocess.CompletedProcess:
@@ -94,7 +94,9 @@ def _exchange(command: list[str], programs: list[CodeProgram]) -> list[CodeResul
 
 def run_python(programs: list[CodeProgram]) -> tuple[list[CodeResult], str]:   # results, and who ran them
     "Run Python programs."
-    return _exchange([sys.executable, '-I', str(_RUNNER/'run.py')], programs), f'Python {sys.version.split()[0]}'
+    start = 'import runpy, sys; runpy.run_path(sys.argv[1])["answer_programs"]()'
+    worker = str(_RUNNER.parent/'code_worker.py')
+    return _exchange([sys.executable, '-I', '-c', start, worker], programs), f'Python {sys.version.split()[0]}'
 
 def run_javascript(programs: list[CodeProgram]) -> tuple[list[CodeResult], str]:
     "Run JavaScript programs; raises `UserError` without Node.js."
