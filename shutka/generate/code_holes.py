@@ -31,7 +31,8 @@ def _draw_int_test(random: Random) -> Filling:
         ('even', 'even', 'x % 2 == 0'), ('odd', 'odd', 'x % 2 != 0'), ('positive', 'positive', 'x > 0'),
         ('negative', 'negative', 'x < 0'), (f'greater than {k}', f'above_{k}', f'x > {k}'),
         (f'less than {k}', f'below_{k}', f'x < {k}'), (f'at least {k}', f'at_least_{k}', f'x >= {k}'),
-        (f'at most {k}', f'at_most_{k}', f'x <= {k}'), (f'divisible by {a + 1}', f'multiples_of_{a + 1}', f'x % {a + 1} == 0'),
+        (f'at most {k}', f'at_most_{k}', f'x <= {k}'), (f'divisible by {a + 1}', f'multiples_of_{a + 1}',
+                                                        f'x % {a + 1} == 0'),
         (f'not divisible by {a + 1}', f'not_multiples_of_{a + 1}', f'x % {a + 1} != 0'),
         (f'at least {a} and at most {k + 5}', f'from_{a}_to_{k + 5}', f'{a} <= x <= {k + 5}'),
         (f'less than {a} or greater than {k + 5}', f'outside_{a}_to_{k + 5}', f'x < {a} or x > {k + 5}'),
@@ -40,7 +41,8 @@ def _draw_int_test(random: Random) -> Filling:
         (f'divisible by {a} or by {b}', f'multiples_of_{a}_or_{b}', f'x % {a} == 0 or x % {b} == 0'),
         (f'divisible by {a} but not by {b}', f'multiples_of_{a}_not_{b}', f'x % {a} == 0 and x % {b} != 0'),
         (f'more than {k} away from 0', f'beyond_{k}', f'abs(x) > {k}'),
-        (f'at most {k} away from 0', f'within_{k}', f'abs(x) <= {k}'), (f'different from {b}', f'other_than_{b}', f'x != {b}')))
+        (f'at most {k} away from 0', f'within_{k}', f'abs(x) <= {k}'),
+        (f'different from {b}', f'other_than_{b}', f'x != {b}')))
     return Filling(f'are {words}', f'is {words}', tag, _read(formula, 'int'))
 
 def _draw_char_test(random: Random) -> Filling:
@@ -48,12 +50,16 @@ def _draw_char_test(random: Random) -> Filling:
     a, b = random.choice('bcdefgh'), random.choice('klmnopqrst')
     words, single, tag, formula = random.choice((
         ('vowels', 'a vowel', 'vowels', 'x in "aeiouAEIOU"'), ('digits', 'a digit', 'digits', 'x.isdigit()'),
-        ('letters', 'a letter', 'letters', 'x.isalpha()'), ('capital letters', 'a capital letter', 'capitals', 'x.isupper()'),
-        ('small letters', 'a small letter', 'small_letters', 'x.islower()'), ('blanks', 'a blank', 'blanks', 'x == " "'),
+        ('letters', 'a letter', 'letters', 'x.isalpha()'), ('capital letters', 'a capital letter', 'capitals',
+                                                            'x.isupper()'),
+        ('small letters', 'a small letter', 'small_letters', 'x.islower()'),
+        ('blanks', 'a blank', 'blanks', 'x == " "'),
         (f'equal to "{c}"', '', f'letter_{c}', f'x == "{c}"'), (f'different from "{c}"', '', f'not_{c}', f'x != "{c}"'),
         (f'one of the letters in "{some}"', '', f'any_of_{some}', f'x in "{some}"'),
-        (f'small letters from "{a}" to "{b}"', f'a small letter from "{a}" to "{b}"', f'letters_{a}_to_{b}', f'"{a}" <= x <= "{b}"'),
-        (f'small letters other than "{c}"', f'a small letter other than "{c}"', f'small_but_{c}', f'x.islower() and x != "{c}"'),
+        (f'small letters from "{a}" to "{b}"', f'a small letter from "{a}" to "{b}"', f'letters_{a}_to_{b}',
+         f'"{a}" <= x <= "{b}"'),
+        (f'small letters other than "{c}"', f'a small letter other than "{c}"', f'small_but_{c}',
+         f'x.islower() and x != "{c}"'),
         ('letters or digits', 'a letter or a digit', 'letters_or_digits', 'x.isalpha() or x.isdigit()'),
         ('neither letters nor blanks', 'neither a letter nor a blank', 'other_signs', 'not x.isalpha() and x != " "'),
         (f'blanks or equal to "{c}"', f'a blank or equal to "{c}"', f'blanks_or_{c}', f'x == " " or x == "{c}"'),
@@ -63,23 +69,29 @@ def _draw_char_test(random: Random) -> Filling:
 def _draw_word_test(random: Random) -> Filling:
     k, c, d = random.randint(3, 6), random.choice('abcmpst'), random.choice('aeilnor')
     words, tag, formula = random.choice((
-        (f'begin:with "{c}"', f'starting_with_{c}', f'x.startswith("{c}")'), (f'end:with "{d}"', f'ending_with_{d}', f'x.endswith("{d}")'),
+        (f'begin:with "{c}"', f'starting_with_{c}', f'x.startswith("{c}")'),
+        (f'end:with "{d}"', f'ending_with_{d}', f'x.endswith("{d}")'),
         (f'contain:the letter "{d}"', f'containing_{d}', f'"{d}" in x'),
         (f'lack:the letter "{d}"', f'without_{d}', f'"{d}" not in x'),
-        (f'have:more than {k} letters', f'longer_than_{k}', f'len(x) > {k}'), (f'have:at most {k} letters', f'up_to_{k}', f'len(x) <= {k}'),
+        (f'have:more than {k} letters', f'longer_than_{k}', f'len(x) > {k}'),
+        (f'have:at most {k} letters', f'up_to_{k}', f'len(x) <= {k}'),
         (f'have:exactly {k} letters', f'of_length_{k}', f'len(x) == {k}'),
         ('have:an even number of letters', 'of_even_length', 'len(x) % 2 == 0'),
         ('begin:and end with the same letter', 'with_equal_ends', 'x[0] == x[len(x) - 1]'),
         (f'begin:with "{c}" or end with "{d}"', f'{c}_first_or_{d}_last', f'x.startswith("{c}") or x.endswith("{d}")'),
-        (f'contain:the letter "{d}" and have more than {k} letters', f'with_{d}_above_{k}', f'"{d}" in x and len(x) > {k}'),
-        (f'have:at least {k - 1} and at most {k + 1} letters', f'of_{k - 1}_to_{k + 1}', f'{k - 1} <= len(x) <= {k + 1}')))
+        (f'contain:the letter "{d}" and have more than {k} letters', f'with_{d}_above_{k}',
+         f'"{d}" in x and len(x) > {k}'),
+        (f'have:at least {k - 1} and at most {k + 1} letters', f'of_{k - 1}_to_{k + 1}',
+         f'{k - 1} <= len(x) <= {k + 1}')))
     verb, rest = words.split(':')
     single = rest.replace(' or end ', ' or ends ').replace('and end ', 'and ends ').replace(' and have ', ' and has ')
     return Filling(f'{verb} {rest}', f'{"has" if verb == "have" else verb + "s"} {single}', tag, _read(formula, 'str'))
 
 # %% ../../nbs/76_generate/57_code_holes.ipynb #868f549e
-CODE_WORDS = ('amber', 'apple', 'banana', 'basil', 'candle', 'carrot', 'circus', 'coral', 'eagle', 'ear', 'elm', 'garden', 'gate',
-              'ink', 'island', 'lemon', 'lens', 'level', 'lion', 'mango', 'map', 'meadow', 'melon', 'moon', 'noon', 'olive',
+CODE_WORDS = ('amber', 'apple', 'banana', 'basil', 'candle', 'carrot', 'circus', 'coral', 'eagle', 'ear', 'elm',
+              'garden', 'gate',
+              'ink', 'island', 'lemon', 'lens', 'level', 'lion', 'mango', 'map', 'meadow', 'melon', 'moon', 'noon',
+              'olive',
               'onion', 'orchard', 'paper', 'pea', 'pebble', 'pepper', 'plum', 'radar', 'rain', 'river', 'rose', 'salt',
               'sea', 'silver', 'spoon', 'stone', 'sun', 'table', 'tea', 'thunder', 'tiger', 'toast', 'train', 'tulip')
 _SIGNS = {'sign': '-_*#+.', 'separator': ',;|/', 'fill': '0*.-'}
@@ -87,14 +99,16 @@ _SIGNS = {'sign': '-_*#+.', 'separator': ',;|/', 'fill': '0*.-'}
 def _draw_int_change(random: Random) -> Filling:
     k, b = random.randint(2, 9), random.randint(1, 9)
     words, tag, formula = random.choice((
-        ('its square', 'squared', 'x * x'), (f'{k} times the number', f'times_{k}', f'x * {k}'), ('its negative', 'negated', '-x'),
+        ('its square', 'squared', 'x * x'), (f'{k} times the number', f'times_{k}', f'x * {k}'),
+        ('its negative', 'negated', '-x'),
         (f'the number plus {k}', f'plus_{k}', f'x + {k}'), (f'the number minus {k}', f'minus_{k}', f'x - {k}'),
         ('its absolute value', 'absolute', 'abs(x)'), (f'{k} minus the number', f'{k}_minus_each', f'{k} - x'),
         (f'{k} times the number, plus {b},', f'times_{k}_plus_{b}', f'x * {k} + {b}'),
         (f'its distance from {k}', f'distance_from_{k}', f'abs(x - {k})')))
     return Filling(words, words, f'of_{tag}' if tag[0].isdigit() else tag, _read(formula, 'int'))
 
-_DRAWERS = {'int test': _draw_int_test, 'char test': _draw_char_test, 'word test': _draw_word_test, 'int change': _draw_int_change}
+_DRAWERS = {'int test': _draw_int_test, 'char test': _draw_char_test, 'word test': _draw_word_test,
+            'int change': _draw_int_change}
 # what a hole is in a function: the type of a literal, or of a formula's result
 HOLE_TYPES = {'int test': 'bool', 'char test': 'bool', 'word test': 'bool', 'int change': 'int', 'word': 'str',
               **dict.fromkeys(_SIGNS, 'char')}

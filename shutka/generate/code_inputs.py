@@ -38,13 +38,17 @@ def _one_missing(r: Random) -> list[int]:
 
 _LISTS = {
     'ints': _list(-9, 24), 'naturals': _list(0, 30), 'positives': _list(1, 40, 0, 8), 'digits': _list(0, 9, 0, 8),
-    'few': _list(1, 4, 0, 8), 'tiny': _list(-3, 5, 0, 5), 'two_or_three': _list(1, 2, 2, 3), 'triple': _list(-3, 6, 3, 3),
-    'numbers5': _list(1, 20, 5, 5), 'ages': _list(0, 70, 0, 6), 'work': _list(1, 9, 0, 5), 'counters': _list(1, 5, 4, 6),
-    'queue_events': lambda r: [r.choice((0, 0, r.randint(1, 9))) if r.random() < .6 else r.randint(1, 9) for _ in range(r.randint(0, 9))],
+    'few': _list(1, 4, 0, 8), 'tiny': _list(-3, 5, 0, 5), 'two_or_three': _list(1, 2, 2, 3),
+    'triple': _list(-3, 6, 3, 3),
+    'numbers5': _list(1, 20, 5, 5), 'ages': _list(0, 70, 0, 6), 'work': _list(1, 9, 0, 5),
+    'counters': _list(1, 5, 4, 6),
+    'queue_events': lambda r: [r.choice((0, 0, r.randint(1, 9))) if r.random() < .6 else r.randint(1, 9)
+                               for _ in range(r.randint(0, 9))],
     'version': lambda r: [r.randint(0, 2) for _ in range(r.randint(1, 3))],
     'sorted': lambda r: sorted(_list(0, 30)(r)), 'rising': lambda r: sorted(r.sample(range(21), r.randint(0, 8))),
     'coins': lambda r: sorted(r.sample(range(2, 10), r.randint(1, 3))),
-    'nearly_sorted': lambda r: _nearly(r, False), 'nearly_descending': lambda r: _nearly(r, True), 'mirrored': _mirrored,
+    'nearly_sorted': lambda r: _nearly(r, False), 'nearly_descending': lambda r: _nearly(r, True),
+    'mirrored': _mirrored,
     'balanced': _balanced, 'one_missing': _one_missing,
     'mostly': lambda r: r.choices((3, 3, 3, 1, 2), k=r.randint(1, 7))}
 
@@ -89,11 +93,15 @@ _TEXTS = {
     'text': _sentence, 'short_text': _text('aabes tT17 ', 0, 8), 'word': lambda r: r.choice(CODE_WORDS),
     'lowers': lambda r: ' '.join(r.choice(CODE_WORDS) for _ in range(r.randint(1, 4))),
     'repeated_words': lambda r: ' '.join(r.choice(('sea', 'Sea', 'sun', 'SUN', 'tea')) for _ in range(r.randint(1, 6))),
-    'palindrome': _palindrome, 'palindrome_text': lambda r: ', '.join(_palindrome(r, 'aElN')) + r.choice(('', '!', '?')),
-    'runs': _text('aaabbc', 0, 9), 'letters2': _text('abc', 0, 3), 'letters6': _text('abc', 2, 7), 'anagram': _text('aelt', 2, 5),
-    'rotations': _text('ab', 3, 3), 'short_part': _text('aab', 1, 2), 'bits5': _text('01', 5, 5), 'base3': _text('012', 1, 5),
+    'palindrome': _palindrome,
+    'palindrome_text': lambda r: ', '.join(_palindrome(r, 'aElN')) + r.choice(('', '!', '?')),
+    'runs': _text('aaabbc', 0, 9), 'letters2': _text('abc', 0, 3), 'letters6': _text('abc', 2, 7),
+    'anagram': _text('aelt', 2, 5),
+    'rotations': _text('ab', 3, 3), 'short_part': _text('aab', 1, 2), 'bits5': _text('01', 5, 5),
+    'base3': _text('012', 1, 5),
     'run_code': lambda r: ''.join(r.choice('abcxyz') + r.choice('1234') for _ in range(r.randint(0, 4))),
-    'camel_name': lambda r: r.choice(CODE_WORDS) + ''.join(r.choice(CODE_WORDS).capitalize() for _ in range(r.randint(0, 2))),
+    'camel_name': lambda r: r.choice(CODE_WORDS) + ''.join(r.choice(CODE_WORDS).capitalize()
+                                                           for _ in range(r.randint(0, 2))),
     'snake_name': lambda r: '_'.join(r.choice(CODE_WORDS) for _ in range(r.randint(1, 3))),
     'brackets': _brackets, 'round_brackets': lambda r: _brackets(r, ('()',)), 'spaced': _text('a.-_*#+', 0, 6),
     'endings': lambda r: r.choice(('sta', 'na', '', 'rela')) + r.choice(('tion', 'on', 'ring')),
@@ -101,7 +109,8 @@ _TEXTS = {
     'signed_number': lambda r: r.choice(('', '-')) + str(r.randint(0, 4000)), 'names': _text('abX1_ -', 0, 5),
     'fields': _text('abc,,;;||//', 0, 8),
     'luhn': lambda r: r.choice(('18', '79927398713', '4539578763621486', '59', '34', str(r.randint(10, 99999)))),
-    'binary': lambda r: f'{r.randint(0, 40):b}', 'postfix': _postfix, 'moves': _text('UDRL', 0, 8), 'coin_events': _text('cp', 0, 8),
+    'binary': lambda r: f'{r.randint(0, 40):b}', 'postfix': _postfix, 'moves': _text('UDRL', 0, 8),
+    'coin_events': _text('cp', 0, 8),
     'light': lambda r: r.choice(('green', 'yellow', 'red')), 'vending': _text('12bb', 0, 8), 'quoted': _quoted,
     'logins': _text('fffs', 0, 9)}
 _FRUITS = ('apple', 'fig', 'kiwi', 'pear')
@@ -112,7 +121,8 @@ def _words(words: tuple[str, ...], least: int, most: int) -> Callable[[Random], 
 
 _WORD_LISTS = {
     'words': _words(CODE_WORDS, 0, 5), 'fruits': _words(_FRUITS, 0, 6), 'fruits5': _words(_FRUITS, 5, 5),
-    'related': lambda r: [r.choice(('inter', 'int', 'in')) + r.choice(('act', 'net', '', 'o')) for _ in range(r.randint(1, 4))]}
+    'related': lambda r: [r.choice(('inter', 'int', 'in')) + r.choice(('act', 'net', '', 'o'))
+                          for _ in range(r.randint(1, 4))]}
 
 # %% ../../nbs/76_generate/58_code_inputs.ipynb #8b1df08b
 def _grid(low: int, high: int, rows: tuple[int, int], columns: tuple[int, int]) -> Callable[[Random], list[list[int]]]:
@@ -139,11 +149,13 @@ def _separate(r: Random) -> list[list[int]]:
     return pairs
 
 def _scores(low: int, high: int, least: int) -> Callable[[Random], dict[str, int]]:
-    def draw(r: Random): return {name: r.randint(low, high) for name in sorted(r.sample((*_FRUITS, 'lime'), r.randint(least, 5)))}
+    def draw(r: Random): return {name: r.randint(low, high) for name in sorted(r.sample((*_FRUITS, 'lime'),
+                                                                                        r.randint(least, 5)))}
     return draw
 
 _OTHERS = {
-    'grid': _grid(-9, 20, (1, 3), (1, 4)), 'grid3': _grid(-3, 6, (1, 3), (3, 3)), 'bits3': _grid(0, 1, (3, 3), (3, 3)), 'square': _square,
+    'grid': _grid(-9, 20, (1, 3), (1, 4)), 'grid3': _grid(-3, 6, (1, 3), (3, 3)), 'bits3': _grid(0, 1, (3, 3), (3, 3)),
+    'square': _square,
     'symmetric': lambda r: _square(r, True), 'intervals': lambda r: sorted(_intervals(r)), 'separate': _separate,
     'by_end': lambda r: sorted(_intervals(r), key=lambda pair: (pair[1], pair[0])),
     'scores': _scores(-9, 24, 0), 'few_scores': _scores(1, 3, 0), 'bool': lambda r: r.random() < .5,
@@ -152,7 +164,8 @@ _OTHERS = {
     'happy': lambda r: r.choice((1, 7, 10, 13, 19, 23, 28, r.randint(1, 99))),
     'years': lambda r: r.choice((1900, 2000, 2024, 2100, r.randint(1800, 2100), 4 * r.randint(450, 525)))}
 _INPUTS = {**_LISTS, **_TEXTS, **_WORD_LISTS, **_OTHERS}
-_BY_TYPE = {'list[int]': 'ints', 'int': '0..12', 'str': 'text', 'list[str]': 'words', 'list[list[int]]': 'grid', 'dict[str, int]': 'scores',
+_BY_TYPE = {'list[int]': 'ints', 'int': '0..12', 'str': 'text', 'list[str]': 'words', 'list[list[int]]': 'grid',
+            'dict[str, int]': 'scores',
             'bool': 'bool'}
 
 def find_input(

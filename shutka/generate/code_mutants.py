@@ -50,7 +50,8 @@ def _list_changes(path: tuple[int, ...], node: CodeNode) -> Iterator[CodeChange]
     if kind == 'call':
         for i in range(len(parts) - 1):
             if parts[i].type == parts[i + 1].type:
-                yield CodeChange('operands', path, node._replace(parts=(*parts[:i], parts[i + 1], parts[i], *parts[i + 2:])))
+                yield CodeChange('operands', path, node._replace(parts=(*parts[:i], parts[i + 1], parts[i],
+                                                                        *parts[i + 2:])))
     if kind == 'block' and len(parts) > 1:
         for i, part in enumerate(parts):
             if part.kind in _DROPPED: yield CodeChange('missing statement', (*path, i), None)

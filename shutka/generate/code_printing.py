@@ -215,7 +215,8 @@ class CodePrinter:
         return f'{self.called(function)}({", ".join(texts)})'
 
 # %% ../../nbs/76_generate/53_code_printing.ipynb #1f0c933b
-SIGN_TABLE = {'or': ('@0.1 or @1.2', 1), 'and': ('@0.2 and @1.3', 2), 'eq': ('@0.5 == @1.5', 4), 'ne': ('@0.5 != @1.5', 4),
+SIGN_TABLE = {'or': ('@0.1 or @1.2', 1), 'and': ('@0.2 and @1.3', 2), 'eq': ('@0.5 == @1.5', 4),
+              'ne': ('@0.5 != @1.5', 4),
           'lt': ('@0.5 < @1.5', 4), 'le': ('@0.5 <= @1.5', 4), 'gt': ('@0.5 > @1.5', 4), 'ge': ('@0.5 >= @1.5', 4),
           'add': ('@0.5 + @1.6', 5), 'sub': ('@0.5 - @1.6', 5), 'mul': ('@0.6 * @1.7', 6), 'mod': ('@0.6 % @1.7', 6),
           'neg': ('-@0.7', 7), 'concat': ('@0.5 + @1.6', 5)}
@@ -234,7 +235,8 @@ class PythonPrinter(CodePrinter):
         **dict.fromkeys(('slice_list_from', 'slice_text_from'), ('@0.9[@1:]', 9)),
         **dict.fromkeys(('slice_list_to', 'slice_text_to'), ('@0.9[:@1]', 9)),
         **{f'{name}_{kind}': ('sorted(@0)', 9) for name in ('sort', 'keys', 'items') for kind in ('ints', 'texts')},
-        'fill': ('[@0] * @1.7', 6), 'repeat': ('@0.6 * @1.7', 6), 'copy': ('list(@0)', 9), 'get': ('@0.9.get(@1, @2)', 9),
+        'fill': ('[@0] * @1.7', 6), 'repeat': ('@0.6 * @1.7', 6), 'copy': ('list(@0)', 9),
+        'get': ('@0.9.get(@1, @2)', 9),
         'join': ('@0.9.join(@1)', 9), 'starts': ('@0.9.startswith(@1)', 9), 'ends': ('@0.9.endswith(@1)', 9),
         'lower': ('@0.9.lower()', 9), 'upper': ('@0.9.upper()', 9), 'lower_char': ('@0.9.lower()', 9),
         'upper_char': ('@0.9.upper()', 9), 'split': ('@0.9.split(" ")', 9), 'is_digit': ('@0.9.isdigit()', 9),

@@ -30,7 +30,8 @@ def fit_type(
 ) -> CodeNode:
     "The expression as one of a wanted type, where a character can stand for a string."
     if node.type == 'char' and type == 'str':
-        return node._replace(kind='str', type='str') if node.kind == 'char' else CodeNode('text_of_char', (node,), None, 'str')
+        return node._replace(kind='str', type='str') if node.kind == 'char' else CodeNode('text_of_char', (node,),
+                                                                                          None, 'str')
     if node.kind in ('list', 'map', 'set') and not node.parts: return node._replace(type=type)
     if node.kind == 'list':
         parts = tuple(fit_type(part, split_type(type)[1]) for part in node.parts)
@@ -61,7 +62,8 @@ class CodeReader:
         match node:
             case ast.Constant(value=bool(v)): return made('bool', (), v, 'bool')
             case ast.Constant(value=int(v)): return made('int', (), v, 'int')
-            case ast.Constant(value=str(v)): return made(*(('char', (), v, 'char') if len(v) == 1 else ('str', (), v, 'str')))
+            case ast.Constant(value=str(v)): return made(*(('char', (), v, 'char') if len(v) == 1
+                                                           else ('str', (), v, 'str')))
             case ast.Name(id=name) if name in self.holes: return made('hole', (), name, self.holes[name])
             case ast.Name(id=name):
                 if self.find(name) is None: self.refuse(node, 'an unknown variable')
@@ -79,7 +81,8 @@ class CodeReader:
                 sides = [read(left), *map(read, others)]
                 pairs = [self.read_comparison(node, type(op).__name__, a, b) for op, a, b in zip(ops, sides, sides[1:])]
                 return pairs[0] if len(pairs) == 1 else made('and', tuple(pairs), None, 'bool')
-            case ast.BinOp(left=left, op=op, right=right): return self.read_binary(node, type(op).__name__, read(left), right)
+            case ast.BinOp(left=left, op=op, right=right): return self.read_binary(node, type(op).__name__, read(left),
+                                                                                   right)
             case ast.List(elts=[]): return made('list', (), None, 'list[?]')
             case ast.List(elts=elts):
                 parts = tuple(map(read, elts))
@@ -126,7 +129,8 @@ class CodeReader:
             if not {a.type, b.type} <= {'str', 'char'}: self.refuse(node, 'only texts can be joined')
             a, b = (x._replace(kind='str', type='str') if x.kind == 'char' else x for x in (a, b))
             return CodeNode('concat', (a, b), None, 'str')
-        if op == 'Sub' and (a.kind, b.kind) == ('ord', 'ord'): return CodeNode('offset', (*a.parts, *b.parts), None, 'int')
+        if op == 'Sub' and (a.kind, b.kind) == ('ord', 'ord'): return CodeNode('offset', (*a.parts, *b.parts), None,
+                                                                               'int')
         if op not in _BINARY: self.refuse(node, 'the tree does not know')
         return CodeNode(_BINARY[op], (fit_type(a, 'int'), fit_type(b, 'int')), None, 'int')
 
@@ -171,7 +175,8 @@ class CodeReader:
             if default.value not in (0, ''): self.refuse(node, 'the default must be 0')
             return CodeNode('get', (whole, fit_type(self.read_expression(args[0]), key), default), None, value)
         if name == 'join':
-            return CodeNode('join', (fit_type(whole, 'str'), fit_type(self.read_expression(args[0]), 'list[str]')), None, 'str')
+            return CodeNode('join', (fit_type(whole, 'str'), fit_type(self.read_expression(args[0]), 'list[str]')),
+                            None, 'str')
         if whole.type != 'str' or name not in _METHODS: self.refuse(node, 'an unknown method')
         kind, wanted, result = _METHODS[name]
         inner = [fit_type(self.read_expression(arg), wanted) for arg in args if wanted]
@@ -221,7 +226,8 @@ class CodeReader:
                 if name == 'add': return CodeNode('include', (whole, fit_type(read(args[0]), inner)))
                 if name == 'pop': return CodeNode('shift' if args else 'pop', (whole,))
             case ast.For(target=target, iter=iter, body=body): return self.read_loop(target, iter, body)
-            case ast.While(test=test, body=body): return CodeNode('while', (fit_type(read(test), 'bool'), self.read_block(body)))
+            case ast.While(test=test, body=body): return CodeNode('while', (fit_type(read(test), 'bool'),
+                                                                            self.read_block(body)))
             case ast.If(test=test, body=body, orelse=orelse):
                 parts = (fit_type(read(test), 'bool'), self.read_block(body))
                 return CodeNode('if', (*parts, self.read_block(orelse)) if orelse else parts)
@@ -237,7 +243,8 @@ class CodeReader:
             bounds = [fit_type(self.read_expression(arg), 'int') for arg in iter.args]
             zero, one = (CodeNode('int', (), k, 'int') for k in (0, 1))
             bounds = [zero, *bounds] if len(bounds) == 1 else bounds
-            return CodeNode('range', (*bounds, *[one][:3 - len(bounds)], self.read_block(body, **{target.id: 'int'})), target.id)
+            return CodeNode('range', (*bounds, *[one][:3 - len(bounds)], self.read_block(body, **{target.id: 'int'})),
+                            target.id)
         whole = self.read_expression(iter.args[0] if name == 'enumerate' else iter)
         item = (*split_type(whole.type), 'char')[1]
         if name == 'enumerate':

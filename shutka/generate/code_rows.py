@@ -19,10 +19,13 @@ from .code_tree import CodeNode
 from .rows import make_generated_row
 
 # %% ../../nbs/76_generate/63_code_rows.ipynb #a4803df7
-CODE_LANGUAGES = {'python': 'Python', 'javascript': 'JavaScript', 'typescript': 'TypeScript', 'go': 'Go', 'java': 'Java'}
-_THIRD = {'Return': 'returns', 'Count': 'counts', 'Find': 'finds', 'Compute': 'computes', 'Check': 'checks', 'List': 'lists'}
-_ORDERS = {*_THIRD, 'Add', 'Append', 'Arrange', 'Cut', 'Delete', 'Encode', 'Encrypt', 'Group', 'Hide', 'Join', 'Keep', 'Limit',
-           'Make', 'Merge', 'Move', 'Multiply', 'Pay', 'Put', 'Read', 'Remove', 'Replace', 'Rotate', 'Round', 'Say', 'Skip',
+CODE_LANGUAGES = {'python': 'Python', 'javascript': 'JavaScript', 'typescript': 'TypeScript', 'go': 'Go',
+                  'java': 'Java'}
+_THIRD = {'Return': 'returns', 'Count': 'counts', 'Find': 'finds', 'Compute': 'computes', 'Check': 'checks',
+          'List': 'lists'}
+_ORDERS = {*_THIRD, 'Add', 'Append', 'Arrange', 'Cut', 'Delete', 'Encode', 'Encrypt', 'Group', 'Hide',
+           'Join', 'Keep', 'Limit', 'Make', 'Merge', 'Move', 'Multiply', 'Pay', 'Put', 'Read', 'Remove', 'Replace',
+           'Rotate', 'Round', 'Say', 'Skip',
            'Sort', 'Split', 'Swap', 'Take', 'Turn', 'Write'}
 
 def fence(
@@ -51,7 +54,8 @@ def _print(task: CodeTask, language: str, tree: CodeNode | None = None) -> tuple
 
 def _tests(task: CodeTask, printer: CodePrinter, cases=None) -> list[list[str]]:
     "Calls with what they return, as code."
-    return [[printer.call(task.tree, args), printer.value(value, task.tree.type)] for args, value in cases or task.cases]
+    type = task.tree.type
+    return [[printer.call(task.tree, args), printer.value(value, type)] for args, value in cases or task.cases]
 
 def _more(task: CodeTask, language: str, **fields) -> dict:
     return dict(language=language, family=task.family.name, difficulty=task.family.difficulty, **fields)
@@ -70,8 +74,10 @@ def make_writing_row(task: CodeTask, language: str, random: Random) -> dict:
     purpose = tell_purpose(wording, f'Write a function `{signature}` that')
     if purpose: frames.append(f'{purpose}\n\nExamples:\n{examples}')
     name = CODE_LANGUAGES[language]
-    order = random.choice((f'Write a function in {name}.', f'Solve the task with a function in {name}.', f'Write {name} code for this task.'))
-    return make_generated_row(order, random.choice(frames), fence(code, language), 'generation', **_more(task, language, tests=tests))
+    order = random.choice((f'Write a function in {name}.', f'Solve the task with a function in {name}.',
+                           f'Write {name} code for this task.'))
+    return make_generated_row(order, random.choice(frames), fence(code, language), 'generation',
+                              **_more(task, language, tests=tests))
 
 def make_fixing_rows(task: CodeTask, language: str, random: Random, count: int = 2) -> list[dict]:
     "Questions for the bug in a function, each with a case that shows it."
@@ -83,11 +89,12 @@ def make_fixing_rows(task: CodeTask, language: str, random: Random, count: int =
         (call, want), got = tests[mutant.case], printer.value(mutant.got, task.tree.type)
         shown = fence(buggy, language)
         frames = [f'{wording}\n\nThis attempt is wrong:\n\n{shown}\n\n`{call}` returns `{got}`, but `{want}` is right.',
-                  f'This is the task: {wording}\n\n{shown}\n\nA test fails: `{call}` must return `{want}`, and it returns `{got}`.',
+                  f'This is the task: {wording}\n\n{shown}\n\nA test fails: `{call}` must return `{want}`, '
+                  f'and it returns `{got}`.',
                   f'{shown}\n\nFor `{call}` this gives `{got}`, and it should give `{want}`. The task was: {wording}']
         if _is_order(wording):
-            frames.append(f'The function should {wording[0].lower()}{wording[1:]}\n\n{shown}\n\nHowever, `{call}` returns `{got}` '
-                          f'instead of `{want}`.')
+            frames.append(f'The function should {wording[0].lower()}{wording[1:]}\n\n{shown}\n\n'
+                          f'However, `{call}` returns `{got}` instead of `{want}`.')
         name = CODE_LANGUAGES[language]
         order = random.choice((f'Find and fix the bug in this {name} function.', f'Correct this {name} function.',
                                f'Return the corrected {name} code.'))
@@ -107,7 +114,8 @@ def make_reading_rows(task: CodeTask, language: str, random: Random, count: int 
                                f'Read the {CODE_LANGUAGES[language]} code and answer.'))
         rows.append(make_generated_row(order, text, asked.answer, 'understanding', **more))
     case = random.randrange(len(task.cases))
-    told = [found for wording in task.wordings if (found := tell_purpose(wording, f'The function `{printer.called(task.tree)}`'))]
+    subject = f'The function `{printer.called(task.tree)}`'
+    told = [purpose for wording in task.wordings if (purpose := tell_purpose(wording, subject))]
     if told:
         reading = CodeReading(task, printer, case)
         answer = explain_function(reading, told[0])
@@ -124,12 +132,16 @@ def make_testing_row(task: CodeTask, language: str, random: Random) -> list[dict
     "A question for tests, with mutants that they find; nothing if there are fewer than two."
     printer, code = _print(task, language)
     chosen, mutants = choose_cases(task)
-    printed = {_print(task, language, mutant.tree)[1] for mutant in random.sample(mutants, min(len(mutants), _MOST_KEPT))}
+    drawn = random.sample(mutants, min(len(mutants), _MOST_KEPT))
+    printed = {_print(task, language, mutant.tree)[1] for mutant in drawn}
     kept = sorted(printed - {code})
     if len(kept) < 2: return []
     cases, shown, wording = [task.cases[i] for i in chosen], fence(code, language), random.choice(task.wordings)
-    frames = (f'{shown}\n\nWhat it should do: {wording}', f'{wording}\n\n{shown}', f'The task was: {wording} This is the solution.\n\n{shown}')
+    frames = (f'{shown}\n\nWhat it should do: {wording}', f'{wording}\n\n{shown}',
+              f'The task was: {wording} This is the solution.\n\n{shown}')
     tool, name = TEST_TOOLS[language], CODE_LANGUAGES[language]
-    order = random.choice((f'Write tests for this {name} function with {tool}.', f'Test the {name} function. Use {tool}.'))
+    order = random.choice((f'Write tests for this {name} function with {tool}.',
+                           f'Test the {name} function. Use {tool}.'))
     more = _more(task, language, code=code, tests=_tests(task, printer, cases), mutants=kept, found=len(mutants))
-    return [make_generated_row(order, random.choice(frames), fence(write_tests(task.tree, cases, language), language), 'tests', **more)]
+    return [make_generated_row(order, random.choice(frames), fence(write_tests(task.tree, cases, language), language),
+                               'tests', **more)]

@@ -16,24 +16,30 @@ from .script_printing import JavaScriptPrinter, TypeScriptPrinter
 
 # %% ../../nbs/76_generate/62_code_tests.ipynb #05e79972
 CODE_PRINTERS: dict[str, type[CodePrinter]] = {
-    'python': PythonPrinter, 'javascript': JavaScriptPrinter, 'typescript': TypeScriptPrinter, 'go': GoPrinter, 'java': JavaPrinter}
-TEST_TOOLS = {'python': 'pytest', 'javascript': 'node:test', 'typescript': 'node:test', 'go': "Go's testing package", 'java': 'JUnit 5'}
+    'python': PythonPrinter, 'javascript': JavaScriptPrinter, 'typescript': TypeScriptPrinter, 'go': GoPrinter,
+    'java': JavaPrinter}
+TEST_TOOLS = {'python': 'pytest', 'javascript': 'node:test', 'typescript': 'node:test', 'go': "Go's testing package",
+              'java': 'JUnit 5'}
 _Cases = Sequence[tuple[list, object]]
 
 def _write_python(tree: CodeNode, cases: _Cases) -> list[str]:
     printer, (name, params), width = PythonPrinter(), tree.value, 0
     names = ', '.join(param for param, _ in params)
-    rows = [', '.join(map(printer.value, (*args, value), (*(type for _, type in params), tree.type))) for args, value in cases]
+    rows = [', '.join(map(printer.value, (*args, value), (*(type for _, type in params), tree.type))) for args,
+            value in cases]
     return ['import pytest', f'from solution import {name}', '', '', f'@pytest.mark.parametrize("{names}, expected", [',
-            *(f'    ({row}),' for row in rows), '])', f'def test_{name}({names}, expected):', f'    assert {name}({names}) == expected']
+            *(f'    ({row}),' for row in rows), '])', f'def test_{name}({names}, expected):',
+            f'    assert {name}({names}) == expected']
 
 def _write_script(printer: CodePrinter, tree: CodeNode, cases: _Cases) -> list[str]:
     name, is_scalar = printer.called(tree), split_type(tree.type)[0] in ('int', 'bool', 'str', 'char')
     word = 'equal' if is_scalar else 'deepEqual'
     source = './solution.js' if printer.language == 'javascript' else './solution'
-    return ["import assert from 'node:assert/strict';", "import test from 'node:test';", f"import {{ {name} }} from '{source}';", '',
+    return ["import assert from 'node:assert/strict';", "import test from 'node:test';",
+            f"import {{ {name} }} from '{source}';", '',
             f"test('{name}', () => {{",
-            *(f'    assert.{word}({printer.call(tree, args)}, {printer.value(value, tree.type)});' for args, value in cases), '});']
+            *(f'    assert.{word}({printer.call(tree, args)}, {printer.value(value, tree.type)});' for args,
+              value in cases), '});']
 
 # %% ../../nbs/76_generate/62_code_tests.ipynb #1da7587b
 def _write_go(tree: CodeNode, cases: _Cases) -> list[str]:
@@ -43,8 +49,9 @@ def _write_go(tree: CodeNode, cases: _Cases) -> list[str]:
     width = max(len(field) for field, _ in fields)
     kind, *inner = split_type(tree.type)
     plain = bool(inner) and all(split_type(type)[0] in ('int', 'bool', 'str', 'char') for type in inner)
-    test = 'got != tt.want' if not inner else f'!{"slices" if kind == "list" else "maps"}.Equal(got, tt.want)' if plain \
-        else '!reflect.DeepEqual(got, tt.want)'
+    if not inner: test = 'got != tt.want'
+    elif plain: test = f'!{"slices" if kind == "list" else "maps"}.Equal(got, tt.want)'
+    else: test = '!reflect.DeepEqual(got, tt.want)'
     packages = [word for word in ('maps', 'reflect', 'slices') if f'{word}.' in test] + ['testing']
     imports = ['import (', *(f'\t"{word}"' for word in packages), ')'] if packages[1:] else ['import "testing"']
     rows = [', '.join(map(printer.value, (*args, value), (type for _, type in fields))) for args, value in cases]
@@ -57,10 +64,13 @@ def _write_go(tree: CodeNode, cases: _Cases) -> list[str]:
 
 def _write_java(tree: CodeNode, cases: _Cases) -> list[str]:
     printer = JavaPrinter()
-    lines = [f'        assertEquals({printer.value(value, tree.type)}, {printer.call(tree, args)});' for args, value in cases]
+    lines = [f'        assertEquals({printer.value(value, tree.type)}, {printer.call(tree, args)});' for args,
+             value in cases]
     imports = write_java_imports('\n'.join(lines))[:-1]
-    return ['import static org.junit.jupiter.api.Assertions.assertEquals;', '', *imports, 'import org.junit.jupiter.api.Test;', '',
-            'class SolutionTest {', '    @Test', f'    void {printer.function_name(tree.value[0])}() {{', *lines, '    }', '}']
+    return ['import static org.junit.jupiter.api.Assertions.assertEquals;', '', *imports,
+            'import org.junit.jupiter.api.Test;', '',
+            'class SolutionTest {', '    @Test', f'    void {printer.function_name(tree.value[0])}() {{', *lines,
+            '    }', '}']
 
 _WRITERS: dict[str, Callable] = {
     'python': _write_python, 'go': _write_go, 'java': _write_java,

@@ -11,7 +11,8 @@ from random import Random
 
 from ..core.errors import make_unknown_error
 from .code_families import draw_task, load_families
-from .code_rows import CODE_LANGUAGES, make_fixing_rows, make_reading_rows, make_testing_row, make_writing_row
+from .code_rows import (CODE_LANGUAGES, make_fixing_rows, make_reading_rows, make_testing_row,
+                                       make_writing_row)
 from .rows import collect_unique_rows
 
 # %% ../../nbs/76_generate/65_coding.ipynb #a76821dd
@@ -20,7 +21,8 @@ _CASES = {'generation': 6, 'bug_fixing': 8, 'understanding': 5, 'tests': 16}   #
 
 def _make_code_drawer(language: str, seed: int) -> Callable[[str, int, Random], list[dict]]:
     "The function that draws the rows of one task."
-    orders = {category: Random(f'{seed} {category} families').sample(load_families(), len(load_families())) for category in CODING_SHARES}
+    orders = {category: Random(f'{seed} {category} families').sample(load_families(), len(load_families()))
+              for category in CODING_SHARES}
 
     def draw(category: str, number: int, random: Random) -> list[dict]:
         families = orders[category]

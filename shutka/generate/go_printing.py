@@ -32,17 +32,20 @@ class GoPrinter(CodePrinter):
         'or': ('@0.1 || @1.2', 1), 'and': ('@0.2 && @1.3', 2), 'not': ('!@0.7', 7), 'div': ('@0.6 / @1.7', 6),
         'abs': ('max(@0, -@0.7)', 9), 'min2': ('min(@0, @1)', 9), 'max2': ('max(@0, @1)', 9),
         **dict.fromkeys(('len', 'size_text', 'size_map', 'size_set'), ('len(@0)', 9)),
-        'in_list': ('slices.Contains(@1, @0)', 9), 'in_set': ('@1.9[@0]', 9), 'in_text': ('strings.ContainsRune(@1, @0)', 9),
+        'in_list': ('slices.Contains(@1, @0)', 9), 'in_set': ('@1.9[@0]', 9),
+        'in_text': ('strings.ContainsRune(@1, @0)', 9),
         'contains': ('strings.Contains(@1, @0)', 9), 'at_list': ('@0.9[@1]', 9), 'at_map': ('@0.9[@1]', 9),
         'at_text': ('rune(@0.9[@1])', 9), 'last': ('@0.9[len(@0)-1]', 9),
         'slice_list': ('slices.Clone(@0.9[@1:@2])', 9), 'slice_list_from': ('slices.Clone(@0.9[@1:])', 9),
         'slice_list_to': ('slices.Clone(@0.9[:@1])', 9), 'slice_text': ('@0.9[@1:@2]', 9),
         'slice_text_from': ('@0.9[@1:]', 9), 'slice_text_to': ('@0.9[:@1]', 9),
         **dict.fromkeys(('sort_ints', 'sort_texts'), ('slices.Sorted(slices.Values(@0))', 9)),
-        **{f'{name}_{kind}': ('slices.Sorted(maps.Keys(@0))', 9) for name in ('keys', 'items') for kind in ('ints', 'texts')},
+        **{f'{name}_{kind}': ('slices.Sorted(maps.Keys(@0))', 9) for name in ('keys', 'items')
+           for kind in ('ints', 'texts')},
         'repeat': ('strings.Repeat(@0, @1)', 9), 'copy': ('slices.Clone(@0)', 9),
         'get': ('@0.9[@1]', 9), 'join': ('strings.Join(@1, @0)', 9), 'starts': ('strings.HasPrefix(@0, @1)', 9),
-        'ends': ('strings.HasSuffix(@0, @1)', 9), 'lower': ('strings.ToLower(@0)', 9), 'upper': ('strings.ToUpper(@0)', 9),
+        'ends': ('strings.HasSuffix(@0, @1)', 9), 'lower': ('strings.ToLower(@0)', 9),
+        'upper': ('strings.ToUpper(@0)', 9),
         'lower_char': ('unicode.ToLower(@0)', 9), 'upper_char': ('unicode.ToUpper(@0)', 9),
         'split': ('strings.Split(@0, " ")', 9), 'is_digit': ('unicode.IsDigit(@0)', 9),
         'is_letter': ('unicode.IsLetter(@0)', 9), 'is_upper': ('unicode.IsUpper(@0)', 9),
@@ -79,14 +82,16 @@ class GoPrinter(CodePrinter):
         if kind == 'fill':
             # what `make` makes is zero
             if parts[0].value in (0, False): return f'make({self.type(node.type)}, {self.expression(parts[1])})', 9
-            return f'slices.Repeat({self.type(node.type)}{{{self.expression(parts[0])}}}, {self.expression(parts[1])})', 9
+            item, count = map(self.expression, parts)
+            return f'slices.Repeat({self.type(node.type)}{{{item}}}, {count})', 9
         if kind == 'concat':
             texts = [f'string({self.raw(part)})' if part.type == 'char' else self.expression(part, 5) for part in parts]
             return ' + '.join(texts), 5
         if kind == 'text_of_char': return f'string({self.raw(parts[0])})', 9
         if kind in ('eq', 'ne') and split_type(parts[0].type)[0] == 'list':
             return self.fill(('!' if kind == 'ne' else '') + 'slices.Equal(@0, @1)', 7, node)
-        if kind in ('eq', 'ne', 'lt', 'le', 'gt', 'ge') and {part.kind for part in parts} in ({'at_text'}, {'at_text', 'char'}):
+        if kind in ('eq', 'ne', 'lt', 'le', 'gt',
+                    'ge') and {part.kind for part in parts} in ({'at_text'}, {'at_text', 'char'}):
             return f'{self.raw(parts[0])} {self.table[kind][0].split(" ")[1]} {self.raw(parts[1])}', 4
         return super().special(node)
 
@@ -114,7 +119,8 @@ class GoPrinter(CodePrinter):
         whole = self.expression(node.parts[0], 9)
         self.line(f'{whole} = append({whole}, {self.expression(node.parts[1])})')
 
-    def put_include(self, node): self.line(f'{self.expression(node.parts[0], 9)}[{self.expression(node.parts[1])}] = true')
+    def put_include(self, node):
+        self.line(f'{self.expression(node.parts[0], 9)}[{self.expression(node.parts[1])}] = true')
 
     def put_pop(self, node):
         whole = self.expression(node.parts[0], 9)

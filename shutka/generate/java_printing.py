@@ -24,7 +24,8 @@ def write_java_imports(
 
 def _is_object(node: CodeNode) -> bool:
     "Whether an expression gives an object, such as `Integer`, and not an `int`."
-    return split_type(node.type)[0] in ('str', 'list', 'dict', 'set') or node.kind in ('at_list', 'at_map', 'last', 'get')
+    return split_type(node.type)[0] in ('str', 'list', 'dict', 'set') or node.kind in ('at_list', 'at_map', 'last',
+                                                                                       'get')
 
 class JavaPrinter(CodePrinter):
     "Java, as a class with a static method."
@@ -33,14 +34,17 @@ class JavaPrinter(CodePrinter):
         'or': ('@0.1 || @1.2', 1), 'and': ('@0.2 && @1.3', 2), 'not': ('!@0.7', 7), 'div': ('@0.6 / @1.7', 6),
         'abs': ('Math.abs(@0)', 9), 'min2': ('Math.min(@0, @1)', 9), 'max2': ('Math.max(@0, @1)', 9),
         **dict.fromkeys(('len', 'size_map', 'size_set'), ('@0.9.size()', 9)), 'size_text': ('@0.9.length()', 9),
-        **dict.fromkeys(('in_list', 'in_set', 'contains'), ('@1.9.contains(@0)', 9)), 'in_map': ('@1.9.containsKey(@0)', 9),
+        **dict.fromkeys(('in_list', 'in_set', 'contains'), ('@1.9.contains(@0)', 9)),
+        'in_map': ('@1.9.containsKey(@0)', 9),
         'in_text': ('@1.9.indexOf(@0) >= 0', 4), 'at_list': ('@0.9.get(@1)', 9), 'at_map': ('@0.9.get(@1)', 9),
         'at_text': ('@0.9.charAt(@1)', 9), 'last': ('@0.9.get(@0.9.size() - 1)', 9),
-        'slice_list': ('new ArrayList<>(@0.9.subList(@1, @2))', 9), 'slice_list_to': ('new ArrayList<>(@0.9.subList(0, @1))', 9),
+        'slice_list': ('new ArrayList<>(@0.9.subList(@1, @2))', 9),
+        'slice_list_to': ('new ArrayList<>(@0.9.subList(0, @1))', 9),
         'slice_list_from': ('new ArrayList<>(@0.9.subList(@1, @0.9.size()))', 9),
         'slice_text': ('@0.9.substring(@1, @2)', 9), 'slice_text_from': ('@0.9.substring(@1)', 9),
         'slice_text_to': ('@0.9.substring(0, @1)', 9),
-        **dict.fromkeys(('sort_ints', 'sort_texts', 'items_ints', 'items_texts'), ('@0.9.stream().sorted().toList()', 9)),
+        **dict.fromkeys(('sort_ints', 'sort_texts', 'items_ints', 'items_texts'),
+                        ('@0.9.stream().sorted().toList()', 9)),
         **dict.fromkeys(('keys_ints', 'keys_texts'), ('@0.9.keySet().stream().sorted().toList()', 9)),
         'fill': ('new ArrayList<>(Collections.nCopies(@1, @0))', 9), 'repeat': ('@0.9.repeat(@1)', 9),
         'copy': ('new ArrayList<>(@0)', 9), 'get': ('@0.9.getOrDefault(@1, @2)', 9), 'join': ('String.join(@0, @1)', 9),
@@ -119,7 +123,8 @@ class JavaPrinter(CodePrinter):
 
     def put_append(self, node): self.line(f'{self.expression(node.parts[0], 9)}.add({self.fresh(node.parts[1])});')
 
-    def put_include(self, node): self.line(f'{self.expression(node.parts[0], 9)}.add({self.expression(node.parts[1])});')
+    def put_include(self, node):
+        self.line(f'{self.expression(node.parts[0], 9)}.add({self.expression(node.parts[1])});')
 
     def put_pop(self, node):
         whole = self.expression(node.parts[0], 9)

@@ -32,11 +32,13 @@ class JavaScriptPrinter(CodePrinter):
         'fill': ('new Array(@1).fill(@0)', 9), 'repeat': ('@0.9.repeat(@1)', 9), 'copy': ('[...@0]', 9),
         'get': ('@0.9.get(@1) ?? @2', 0), 'join': ('@1.9.join(@0)', 9), 'starts': ('@0.9.startsWith(@1)', 9),
         'ends': ('@0.9.endsWith(@1)', 9), 'lower': ('@0.9.toLowerCase()', 9), 'upper': ('@0.9.toUpperCase()', 9),
-        'lower_char': ('@0.9.toLowerCase()', 9), 'upper_char': ('@0.9.toUpperCase()', 9), 'split': ('@0.9.split(" ")', 9),
+        'lower_char': ('@0.9.toLowerCase()', 9), 'upper_char': ('@0.9.toUpperCase()', 9),
+        'split': ('@0.9.split(" ")', 9),
         'is_digit': ('/[0-9]/.test(@0)', 9), 'is_letter': ('/[a-z]/i.test(@0)', 9), 'is_upper': ('/[A-Z]/.test(@0)', 9),
         'is_lower': ('/[a-z]/.test(@0)', 9), 'digit': ('Number(@0)', 9), 'text': ('String(@0)', 9),
         'offset': ('@0.9.charCodeAt(0) - @1.9.charCodeAt(0)', 5), 'ord': ('@0.9.charCodeAt(0)', 9),
-        'shifted': ('String.fromCharCode(@0.9.charCodeAt(0) + @1.6)', 9), 'map': ('new Map()', 9), 'set': ('new Set()', 9)}
+        'shifted': ('String.fromCharCode(@0.9.charCodeAt(0) + @1.6)', 9), 'map': ('new Map()', 9),
+        'set': ('new Set()', 9)}
 
     def special(self, node):
         if node.kind == 'list': return f'[{self.join(node.parts)}]', 9
@@ -74,9 +76,11 @@ class JavaScriptPrinter(CodePrinter):
         targets, values = node.parts[:node.value], node.parts[node.value:]
         self.line(f'[{self.join(targets)}] = [{self.join(values)}];')
 
-    def put_append(self, node): self.line(f'{self.expression(node.parts[0], 9)}.push({self.expression(node.parts[1])});')
+    def put_append(self, node):
+        self.line(f'{self.expression(node.parts[0], 9)}.push({self.expression(node.parts[1])});')
 
-    def put_include(self, node): self.line(f'{self.expression(node.parts[0], 9)}.add({self.expression(node.parts[1])});')
+    def put_include(self, node):
+        self.line(f'{self.expression(node.parts[0], 9)}.add({self.expression(node.parts[1])});')
 
     def put_pop(self, node): self.line(f'{self.expression(node.parts[0], 9)}.pop();')
 
