@@ -203,8 +203,8 @@ def run_java(programs: list[CodeProgram]) -> tuple[list[CodeResult], str]:
     "Compile and run Java programs; raises `UserError` without a JDK, `ShutkaError` if they do not compile."
     javac, java = shutil.which('javac'), shutil.which('java')
     if not (javac and java):
-        raise UserError("Java programs are run by a JDK 17 or newer, which is not installed: get it from adoptium.net, or "
-                        "with your package manager (apt install openjdk-17-jdk-headless)")
+        raise UserError("Java programs are run by a JDK 17 or newer, which is not installed: get it from adoptium.net, "
+                        "or with your package manager (apt install openjdk-17-jdk-headless)")
     starts = range(0, len(programs), _JAVA_BATCH)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder)/'org'/'junit'/'jupiter'/'api'
@@ -251,4 +251,5 @@ def check_code_rows(
     cases = sum(len(p.calls) for p in programs if p.what == 'reference')
     tests = sum(bool(p.test) for p in programs if p.what == 'reference')
     return (f'checked: {parsed:,} pieces of code parse (tree-sitter); run by {who}: '
-            f'{counts["reference"]:,} right programs pass {cases:,} cases, {counts["bug"]:,} bugs show, {tests:,} tests pass and find {counts["mutant"]:,} mutants')
+            f'{counts["reference"]:,} right programs pass {cases:,} cases, {counts["bug"]:,} bugs show, '
+            f'{tests:,} tests pass and find {counts["mutant"]:,} mutants')
