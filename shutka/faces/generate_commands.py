@@ -94,8 +94,8 @@ _CODE_LANGUAGES = ('python', 'javascript', 'typescript', 'go', 'java')
 @number_option
 @seed_option
 @click.option('--check', is_flag=True,
-              help="Run every program: right ones must pass, bugs must show, and tests must find mutants. Needs Node.js "
-                   "for JavaScript, Node.js with npm for TypeScript, Go 1.23, or a JDK 17.")
+              help="Run every program: right ones must pass, bugs must show, and tests must find mutants. Needs "
+                   "Node.js for JavaScript, Node.js with npm for TypeScript, Go 1.23, or a JDK 17.")
 @force_option
 def coding(language, output, number, seed, check, force):
     "Make exercises in code: functions to write, to fix, to explain and to test."
@@ -107,7 +107,7 @@ def coding(language, output, number, seed, check, force):
     refuse_existing(output, force)
     with tqdm(total=number, unit='', desc='drawn', file=sys.stderr, mininterval=1, leave=False) as bar:
         rows = generate_coding(number, language, seed, lambda done: bar.update(done - bar.n))
-    told = check_code_rows(rows) if check else 'no program was run by its language; give --check to have all of them run'
+    told = check_code_rows(rows) if check else 'no program was run; give --check to have all of them run'
     with name_output(output): write_jsonl(output, rows)
     click.echo(summarize_rows(rows))
     click.echo(told)

@@ -99,7 +99,8 @@ def fill_wording(
     return re.sub(r'\{(\w+)\}', lambda found: words[found[1]], wording).replace(',,', ',').replace(',.', '.')
 
 def _name_function(name: str, fillings: Mapping[str, Filling]) -> str:
-    return re.sub(r'[A-Z]+\d?', lambda found: fillings[found[0]].tag if found[0] in fillings else found[0], name)
+    filled = re.sub(r'[A-Z]+\d?', lambda found: fillings[found[0]].tag if found[0] in fillings else found[0], name)
+    return filled.replace('_of_of_', '_of_')
 
 # %% ../../nbs/76_generate/59_code_families.ipynb #2bbc2980
 class CodeTask(NamedTuple):
@@ -152,5 +153,5 @@ def draw_task(
     tree = fill_holes(family.tree, fillings)
     tree = tree._replace(value=(_name_function(tree.value[0], fillings), tree.value[1]))
     wordings = tuple(fill_wording(wording, fillings) for wording in family.wordings)
-    if are_fixed: random = Random(f'{tree}')
+    if are_fixed: random = Random(f'{family.name} {[filling.words for filling in fillings.values()]}')
     return CodeTask(family, wordings, tree, _choose_varied(tree, family.inputs, count, random))

@@ -7,11 +7,10 @@ __all__ = ['CODE_LANGUAGES', 'fence', 'tell_purpose', 'make_writing_row', 'make_
            'make_testing_row']
 
 # %% ../../nbs/76_generate/63_code_rows.ipynb #77036a19
-import re
 from random import Random
 
 from .code_families import CodeTask
-from .code_mutants import choose_cases, draw_mutants
+from .code_mutants import choose_cases, draw_mutants, run_all
 from .code_printing import CodePrinter
 from .code_questions import CodeReading, draw_questions, explain_function
 from .code_tests import CODE_PRINTERS, TEST_TOOLS, write_tests
@@ -132,16 +131,19 @@ def make_testing_row(task: CodeTask, language: str, random: Random) -> list[dict
     "A question for tests, with mutants that they find; nothing if there are fewer than two."
     printer, code = _print(task, language)
     chosen, mutants = choose_cases(task)
-    drawn = random.sample(mutants, min(len(mutants), _MOST_KEPT))
-    printed = {_print(task, language, mutant.tree)[1] for mutant in drawn}
-    kept = sorted(printed - {code})
+    cases, kept = [task.cases[i] for i in chosen], []
+    for mutant in random.sample(mutants, len(mutants)):
+        # one that raises an error in another case differs between languages
+        if run_all(mutant.tree, cases) is not None: kept.append(_print(task, language, mutant.tree)[1])
+        if len(kept) == _MOST_KEPT: break
+    kept = sorted({*kept} - {code})
     if len(kept) < 2: return []
-    cases, shown, wording = [task.cases[i] for i in chosen], fence(code, language), random.choice(task.wordings)
+    shown, wording = fence(code, language), random.choice(task.wordings)
     frames = (f'{shown}\n\nWhat it should do: {wording}', f'{wording}\n\n{shown}',
               f'The task was: {wording} This is the solution.\n\n{shown}')
     tool, name = TEST_TOOLS[language], CODE_LANGUAGES[language]
     order = random.choice((f'Write tests for this {name} function with {tool}.',
                            f'Test the {name} function. Use {tool}.'))
-    more = _more(task, language, code=code, tests=_tests(task, printer, cases), mutants=kept, found=len(mutants))
+    more = _more(task, language, code=code, tests=_tests(task, printer, cases), mutants=kept)
     return [make_generated_row(order, random.choice(frames), fence(write_tests(task.tree, cases, language), language),
                                'tests', **more)]

@@ -90,7 +90,7 @@ _OPERATIONS: dict[str, Callable] = {
 
 # %% ../../nbs/76_generate/52_code_running.ipynb #03268572
 _BREAK, _CONTINUE = ('break',), ('continue',)
-_MOST_STEPS, _MOST_CALLS = 3_000, 60   # turns of loops and calls; calls within calls
+_MOST_STEPS, _MOST_CALLS = 1_000, 60   # turns of loops and calls; calls within calls
 
 class CodeRunner:
     "A function that can be called: `CodeRunner(tree).run([...])`."

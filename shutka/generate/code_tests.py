@@ -23,7 +23,7 @@ TEST_TOOLS = {'python': 'pytest', 'javascript': 'node:test', 'typescript': 'node
 _Cases = Sequence[tuple[list, object]]
 
 def _write_python(tree: CodeNode, cases: _Cases) -> list[str]:
-    printer, (name, params), width = PythonPrinter(), tree.value, 0
+    printer, (name, params) = PythonPrinter(), tree.value
     names = ', '.join(param for param, _ in params)
     rows = [', '.join(map(printer.value, (*args, value), (*(type for _, type in params), tree.type))) for args,
             value in cases]
