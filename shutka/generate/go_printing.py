@@ -8,11 +8,15 @@ __all__ = ['write_go_imports', 'GoPrinter']
 # %% ../../nbs/76_generate/55_go_printing.ipynb #f8d05ecd
 import re
 
-from .code_printing import SIGN_TABLE, CodePrinter, camel, find_used
+from .code_printing import SIGN_TABLE, CodePrinter, camel, find_used, split_template
 from .code_tree import CodeNode, split_type
 
 # %% ../../nbs/76_generate/55_go_printing.ipynb #de2aee8c
 _PACKAGES = ('maps', 'slices', 'strconv', 'strings', 'unicode')
+
+# how strongly gofmt takes an operator to bind
+_SIGNS = {'or': 1, 'and': 2, **dict.fromkeys(('eq', 'ne', 'lt', 'le', 'gt', 'ge'), 3), 'add': 4, 'sub': 4,
+          **dict.fromkeys(('mul', 'div', 'mod'), 5)}
 
 def write_go_imports(
     body: str,                           # code
@@ -52,6 +56,37 @@ class GoPrinter(CodePrinter):
         'is_lower': ('unicode.IsLower(@0)', 9), 'digit': ("int(@0.5 - '0')", 9), 'text': ('strconv.Itoa(@0)', 9),
         'offset': ('int(@0.5 - @1.6)', 9), 'ord': ('int(@0)', 9), 'shifted': ('@0.5 + rune(@1)', 5)}
 
+    def __init__(self, names={}):
+        super().__init__(names)
+        self.level = 1   # how deep an expression is in others; from 2 on, sums and products have no blanks
+
+    def at(self, level: int, write, *args):
+        "What a method writes at another level."
+        before, self.level = self.level, level
+        try: return write(*args)
+        finally: self.level = before
+
+    def expression(self, node, least=0):
+        "As gofmt would write it: brackets are a level less deep."
+        is_bracketed = node.kind in self.table and self.table[node.kind][1] < least
+        return self.at(max(1, self.level - is_bracketed), super().expression, node, least)
+
+    def fill(self, template, strength, node):
+        kind, inner = node.kind, self.level
+        if kind in _SIGNS:
+            if self.level > 1 and _SIGNS[kind] >= 4: template = template.replace(' ', '')
+            same = [self.at(self.level if _SIGNS.get(part.kind) == _SIGNS[kind] else self.level + 1, self.expression,
+                            part, least)
+                    for part, (_, least) in zip(node.parts, [x for x in split_template(template)
+                                                             if not isinstance(x, str)])]
+            return same[0] + split_template(template)[1] + same[1], strength
+        if self.level > 1: template = template.replace(' - ', '-').replace(' + ', '+')
+        if kind == 'shifted' or '[' in template or ', @' in template or '@0, ' in template: inner += 1
+        if ':' in template and self.level == 1 and template.count('@') == 3 and any(p.kind in _SIGNS
+                                                                                    for p in node.parts[1:]):
+            template = template.replace(':', ' : ')
+        return self.at(inner, super().fill, template, strength, node)
+
     def function_name(self, name): return camel(name)[0].upper() + camel(name)[1:]
 
     def type(self, type):
@@ -70,6 +105,10 @@ class GoPrinter(CodePrinter):
         texts = [f'{item}: true' for item in items] if kind == 'set' else [f'{key}: {value}' for key, value in items]
         return f'{self.type(type)}{{{", ".join(texts)}}}'
 
+    def write_text(self, node: CodeNode) -> str:
+        "A text, or a character as one."
+        return f'string({self.raw(node)})' if node.type == 'char' else self.expression(node, 5)
+
     def raw(self, node: CodeNode) -> str:
         "A character of a text without its conversion."
         if node.kind == 'at_text': return self.fill('@0.9[@1]', 9, node)[0]
@@ -77,16 +116,18 @@ class GoPrinter(CodePrinter):
 
     def special(self, node):
         kind, parts = node.kind, node.parts
-        if kind == 'list': return f'{self.type(node.type)}{{{self.join(parts)}}}', 9
+        if kind == 'list': return f'{self.type(node.type)}{{{self.at(1, self.join, parts)}}}', 9
+        if kind == 'call': return self.at(self.level + bool(parts[1:]), super().special, node)
         if kind in ('map', 'set'): return f'{self.type(node.type)}{{}}', 9
         if kind == 'fill':
             # what `make` makes is zero
-            if parts[0].value in (0, False): return f'make({self.type(node.type)}, {self.expression(parts[1])})', 9
-            item, count = map(self.expression, parts)
+            item, count = self.expression(parts[0]), self.at(2, self.expression, parts[1])
+            if parts[0].value in (0, False): return f'make({self.type(node.type)}, {count})', 9
             return f'slices.Repeat({self.type(node.type)}{{{item}}}, {count})', 9
         if kind == 'concat':
-            texts = [f'string({self.raw(part)})' if part.type == 'char' else self.expression(part, 5) for part in parts]
-            return ' + '.join(texts), 5
+            levels = [self.level + (part.kind != 'concat') for part in parts]
+            texts = [self.at(level, self.write_text, part) for level, part in zip(levels, parts)]
+            return (' + ' if self.level == 1 else '+').join(texts), 5
         if kind == 'text_of_char': return f'string({self.raw(parts[0])})', 9
         if kind in ('eq', 'ne') and split_type(parts[0].type)[0] == 'list':
             return self.fill(('!' if kind == 'ne' else '') + 'slices.Equal(@0, @1)', 7, node)
@@ -115,9 +156,11 @@ class GoPrinter(CodePrinter):
             self.line(f'{self.expression(target)} += string({self.raw(value)})')
         else: super().put_augment(node)
 
+    def put_assign_many(self, node): self.at(2, super().put_assign_many, node)
+
     def put_append(self, node):
         whole = self.expression(node.parts[0], 9)
-        self.line(f'{whole} = append({whole}, {self.expression(node.parts[1])})')
+        self.line(f'{whole} = append({whole}, {self.at(2, self.expression, node.parts[1])})')
 
     def put_include(self, node):
         self.line(f'{self.expression(node.parts[0], 9)}[{self.expression(node.parts[1])}] = true')
@@ -148,7 +191,7 @@ class GoPrinter(CodePrinter):
         start, stop, step, block = node.parts
         i, by = self.name(node.value), step.value
         turn = {1: f'{i}++', -1: f'{i}--'}.get(by, f'{i} += {by}' if by > 0 else f'{i} -= {-by}')
-        test = f'{i} {"<" if by > 0 else ">"} {self.expression(stop, 5)}'
+        test = f'{i} {"<" if by > 0 else ">"} {self.at(2, self.expression, stop, 5)}'
         self.loop(f'for {i} := {self.expression(start)}; {test}; {turn}', block)
 
     def header(self, body): return ['package solution', '', *write_go_imports(body)]
