@@ -240,6 +240,15 @@ def test_pytest_agrees_about_python_tests(rows, tmp_path):
         assert (done.returncode == 0) is (name == 'right'), done.stdout
 
 
+@pytest.mark.skipif(not shutil.which('gofmt'), reason='needs gofmt')
+def test_gofmt_has_nothing_to_change(rows, tmp_path):
+    for i, program in enumerate(list_programs(rows['go'])):
+        if program.what != 'reference': continue
+        (tmp_path/f'{i}.go').write_text(program.code + '\n')
+        if program.test: (tmp_path/f'{i}_test.go').write_text(program.test + '\n')
+    assert subprocess.run(['gofmt', '-l', str(tmp_path)], capture_output=True, text=True).stdout == ''
+
+
 def test_the_command(tmp_path, capsys):
     path = tmp_path/'code.jsonl'
     command = ['generate', 'coding', '--language', 'python', '-o', str(path), '--num-examples', '60', '--seed', '4']
