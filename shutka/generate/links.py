@@ -164,7 +164,8 @@ def walk_hops(d: Draw) -> DrawnQuery:
     steps = f'{low} to {high}' if low < high else f'exactly {low}'
     said = {'hops': '', 'times': ' (a quantified relationship)', 'group': ' (a quantified path pattern)'}[kind]
     group = Group(*(f'{noun} that can be reached from {start} over {steps} {link.type} '
-                    f'relationships in their direction{said}' for noun in b.kind.nouns))
+                    f'{"relationship in its" if low == high == 1 else "relationships in their"} direction{said}'
+                    for noun in b.kind.nouns))
     if condition: group = Group(*(f'{noun} and {say_condition(condition)}' for noun in (group.one, group.many)))
     return ask_nodes(d, b, [Access(b, b.kind.key)], group, [Match((path,), condition)], 'hard', ', each value once',
                      distinct=True)

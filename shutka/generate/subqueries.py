@@ -63,15 +63,16 @@ def count_inside(d: Draw) -> DrawnQuery:
     link, forward, near, far, path = draw_neighbour(d)
     condition, key = d.condition(far) if d.random.random() < .6 else None, Access(near, near.kind.key)
     inner = Code('COUNT { {0}{1} }', (path, Code(' WHERE {0}', (condition,), '') if condition else ''), 'INTEGER')
-    words = f'{link.type} relationships {"to" if forward else "from"} {name_group(far).whose(condition).many}'
+    ends = f'{"to" if forward else "from"} {name_group(far).whose(condition).many}'
     if d.random.random() < .5:
         query = CypherQuery((Match((make_path(near),)), Return((Item(key), Item(inner, 'total')))))
-        wanted = (f'the {key.property.words} of every {near.kind.nouns[0]} and the number of its {words}, '
-                  'which may be 0')
+        wanted = (f'the {key.property.words} of every {near.kind.nouns[0]} and the number of its '
+                  f'{link.type} relationships {ends}, which may be 0')
         return DrawnQuery(query, word_request(d.random, wanted, None), 'hard')
     least = d.random.choice((1, 2, 3))
     where = Code('{0} >= {1}', (inner, Constant(least, 'INTEGER')), 'BOOLEAN')
-    group = Group(*(f'{noun} with at least {least} {words}' for noun in near.kind.nouns))
+    some = f'one {link.type} relationship' if least == 1 else f'{least} {link.type} relationships'
+    group = Group(*(f'{noun} with at least {some} {ends}' for noun in near.kind.nouns))
     return ask_nodes(d, near, [key], group, [Match((make_path(near),), where)], 'hard')
 
 def collect_inside(d: Draw) -> DrawnQuery:
