@@ -12,6 +12,7 @@ import pytest
 
 from shutka.core.errors import ShutkaError, UserError
 from shutka.core.files import read_jsonl
+from shutka.evaluate.decontamination import find_task_copies, read_suite_texts
 from shutka.faces.cli import run_command
 from shutka.generate.code_checks import (
     CODE_RUNNERS,
@@ -275,3 +276,11 @@ def test_few_tasks_have_no_bug():
     tasks = [draw_task(family, Random(1)) for family in load_families()]
     without = [task.family.name for task in tasks if not draw_mutants(task, 1, Random(1))]
     assert len(without) <= 5
+
+
+@pytest.mark.parametrize('language', CODE_LANGUAGES)
+def test_nothing_that_the_suites_ask_is_taught(language):
+    rows = generate_coding(1_000, language, seed=7)
+    texts = (f"{row['instruction']}\n{row['input']}\n{row['output']}" for row in rows)
+    asked = find_task_copies(texts, read_suite_texts())
+    assert {row['family'] for row, is_asked in zip(rows, asked) if is_asked} == set()
