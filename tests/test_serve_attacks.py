@@ -275,9 +275,8 @@ MANY = {'messages': ('chat/completions', b'{"messages": ['
         'items': ('responses', b'{"input": [' + b','.join([b'{"role": "user", "content": "a"}'] * 190_000) + b']}')}
 
 
-@pytest.mark.parametrize('name', MANY)
-def test_a_body_of_many_values_holds_nobody_up(url, name):
-    path, body = MANY[name]
+def measure_worst_wait(url, path, body) -> float:
+    "The longest time in seconds between two answers about health, while a body is refused."
     worst, done = [0.], threading.Event()
 
     def ask_health():
@@ -295,7 +294,13 @@ def test_a_body_of_many_values_holds_nobody_up(url, name):
         done.set()
         thread.join()
     assert answer.status_code == 400 and 'at most 100,000 values' in answer.json()['error']['message']
-    assert worst[0] < 1.5   # seconds; it was 2 to 10, and machines are slow at times
+    return worst[0]
+
+
+@pytest.mark.parametrize('name', MANY)
+def test_a_body_of_many_values_holds_nobody_up(url, name):
+    # It was 2 to 10 seconds, each time. A machine that is busy with something else is slow once.
+    assert any(measure_worst_wait(url, *MANY[name]) < 1.5 for _ in range(5))
 
 
 def test_values_are_counted_as_they_are_parsed():
