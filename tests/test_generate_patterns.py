@@ -314,6 +314,15 @@ def test_as_many_as_were_asked_for_or_an_error_that_says_how_many_there_are(tmp_
     assert generate_patterns(tmp_path, 'python') == generate_patterns(tmp_path, 'python')
 
 
+def test_a_part_of_the_rows_has_all_kinds(tmp_path):
+    write(tmp_path, FILES['python'])
+    whole, _ = generate_patterns(make_many(tmp_path), 'python', docs=True)
+    some, _ = generate_patterns(tmp_path, 'python', n=len(whole) // 2, docs=True)
+    assert some == whole[:len(some)]
+    changes = sum(a['category'] != b['category'] for a, b in zip(whole, whole[1:]))
+    assert changes > len({row['category'] for row in whole})   # not one category after the other
+
+
 def test_methods_of_one_name_are_not_asked_for_without_a_difference(tmp_path):
     method = '    def read(self, path):\n        text = open(path)\n        return {}\n'
     code = ''.join(f'class {name}:\n{method.format(name)}' for name in ('A', 'B'))

@@ -104,6 +104,17 @@ def test_a_file_without_rows(tmp_path, content):
     assert 'no rows' in find_faults(tmp_path/'none.jsonl')
 
 
+def test_a_fence_inside_a_longer_one_is_closed(tmp_path):
+    row = answer('````python\ntext = \"\"\"\n```\n\"\"\"\n````')
+    assert find_faults(write(tmp_path/'fences.jsonl', [*GOOD, row])) == {}
+
+
+def test_lines_of_a_training_set_that_are_no_examples_are_told(tmp_path):
+    train = write(tmp_path/'train.jsonl', [*GOOD, b'nothing', {'text': 7}])
+    report = validate_rows(write(tmp_path/'mine.jsonl', [answer('Fresh.')]), against=train)
+    assert report.unchecked == ['2 lines of the training set, which are no examples']
+
+
 def test_lengths(tmp_path):
     path = write(tmp_path/'data.jsonl', [answer('No.'), answer('Because it is, as it always was.', 'Why, how long?')])
     assert find_faults(path, limits=Limits(shortest=4)) == {'too short': 1}

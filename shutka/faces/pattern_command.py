@@ -11,9 +11,8 @@ from pathlib import Path
 
 import click
 
-from ..core.files import write_jsonl
-from .generate_commands import generate, rows_option, seed_option
-from .shell import force_option, name_output, refuse_existing
+from .generate_commands import generate, rows_option, seed_option, write_rows
+from .shell import force_option, refuse_existing
 
 # %% ../../nbs/90_faces/56_pattern_command.ipynb #1881cc9c
 def name_holdout(
@@ -44,13 +43,9 @@ def name_holdout(
 def patterns(repo, language, output, number, seed, include_docs, held_out, any_licence, force):
     "Make questions that pieces of a repository answer: functions, types, tests, errors, uses of packages."
     from shutka.generate.patterns import generate_patterns
-    from shutka.generate.rows import summarize_rows
     outputs = [output, name_holdout(output)] if held_out else [output]
     for path in outputs: refuse_existing(path, force)
     counts = Counter()
     parts = generate_patterns(repo, language, number, seed, include_docs, held_out, any_licence, counts)
-    for path, rows in zip(outputs, parts):
-        with name_output(path): write_jsonl(path, rows)
-        click.echo(summarize_rows(rows))
-        click.echo(f'written: {path}')
+    for path, rows in zip(outputs, parts): write_rows(path, rows)
     for what, count in sorted(counts.items()): click.echo(f'{what}: {count:,}')

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..core.errors import UserError
 from ..core.files import repair_text
 from ..data.examples import BadRow, Example, parse_example
-from ..data.markdown import find_blocks
+from ..data.markdown import find_blocks, has_open_fence
 from ..data.secrets import find_secrets
 from ..data.syntax import parse_code
 from .rows import normalize_text
@@ -76,11 +76,6 @@ def _find_repetition(text: str) -> str | None:
     found = re.search(r'(\b\S[^\n]{9,60}?)\1{7}', text[:20_000])
     return found[1] if found else None
 
-def _has_open_fence(text: str) -> bool:
-    "Whether a block of code in Markdown begins and does not end."
-    fences = [line.lstrip()[:3] for line in text.split('\n') if line.lstrip()[:3] in ('```', '~~~')]
-    return len(fences) % 2 == 1
-
 def check_texts(
     example: Example,
 ) -> Iterator[Fault]:
@@ -96,7 +91,7 @@ def check_texts(
             break
     if found := _STAND_INS.search(answer.strip()): yield Fault('placeholder', repr(found[0]))
     if found := _find_repetition(answer): yield Fault('repetition', repr(found[:60]))
-    if _has_open_fence(answer): yield Fault('open fence', 'a block of code begins and does not end')
+    if has_open_fence(answer.replace('\r', '')): yield Fault('open fence', 'a block of code begins and does not end')
     if example.messages:
         asked = {normalize_text(m['content']) for m in example.messages if m['role'] == 'user' and m['content']}
         if normalize_text(answer) in asked: yield Fault('answer repeats question', repr(answer[:60]))

@@ -25,7 +25,6 @@ _SCRIPT = """
 (expression_statement (call_expression function: (identifier) @runner arguments: (arguments (string) @title))
   (#any-of? @runner "it" "test")) @test
 (try_statement) @error
-(import_statement source: (string) @import)
 (call_expression function: (_) @call)
 """
 PATTERN_QUERIES = {
@@ -188,9 +187,7 @@ def _name_package(text: str, language: str) -> Iterator[str]:
             if words: yield words[-1].split('.')[0]
     elif language == 'go': yield text.strip('"`').rsplit('/', 1)[-1].removeprefix('go-')
     elif language == 'java': yield text.rsplit('.', 1)[-1]
-    elif language == 'rust':
-        if not re.match(r'use (?:crate|self|super)\b', text): yield from re.findall(r'(\w+)\s*(?=[,}]|$)', text)
-    elif not text.strip('"\'').startswith('.'): yield text
+    elif not re.match(r'use (?:crate|self|super)\b', text): yield from re.findall(r'(\w+)\s*(?=[,}]|$)', text)
 
 def _read_script_imports(tree: Tree, language: str) -> set[str]:
     "The names that a JavaScript or TypeScript file imports from packages."

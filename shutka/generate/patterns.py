@@ -154,15 +154,13 @@ def _draw_held_out(paths: list[str], share: float, seed: int) -> set[str]:
 
 def _leave_out_copies(rows: list[dict], earlier: list[dict], counts: Counter) -> list[dict]:
     "Rows that are not nearly the same as an earlier one of their category."
-    kept, by_category = [], defaultdict(list)
+    by_category, copies = defaultdict(list), set()
     for row in [*earlier, *rows]: by_category[row['category']].append(row)
-    old = {id(row) for row in earlier}
     for some in by_category.values():
         first = find_clusters([parse_example(row, row['path']) for row in some])
-        for i, row in enumerate(some):
-            if id(row) in old: continue
-            if first[i] == i: kept.append(row)
-            else: counts['rows left out: near copies'] += 1
+        copies |= {id(row) for i, row in enumerate(some) if first[i] != i}
+    kept = [row for row in rows if id(row) not in copies]   # in their order, in which a part of them may be taken
+    if len(kept) < len(rows): counts['rows left out: near copies'] += len(rows) - len(kept)
     return kept
 
 def _leave_out_faults(rows: list[dict], counts: Counter) -> Iterator[dict]:

@@ -267,7 +267,10 @@ def validate_rows(
     if queries and engines:
         for number, fault in engines(queries): report.add(fault.kind, number, fault.detail)
     elif queries: report.unchecked.append(f'{len(queries):,} queries in Cypher; have them run with --engines')
-    training = _read_numbered(Path(against).expanduser(), Limits(), None, ValidationReport('')) if against else []
+    other = ValidationReport(str(against))
+    training = _read_numbered(Path(against).expanduser(), Limits(), None, other) if against else []
+    if len(training) < other.rows:
+        report.unchecked.append(f'{other.rows - len(training):,} lines of the training set, which are no examples')
     if len(numbered) + len(training) > MOST_COMPARED:
         report.unchecked.append(f'near copies: there are more than {MOST_COMPARED:,} rows')
         if training: raise UserError(f"against can compare {MOST_COMPARED:,} rows at most, both files together, got "
