@@ -33,14 +33,14 @@ def field_comments(kind: type) -> dict[str, str]:
 def parameters_cell(kind: type) -> str:
     "A line for each field: what most people set first, then what the class has of its own, then what it inherits."
     comments, by_name = field_comments(kind), {field.name: field for field in fields(kind)}
-    own = [name for name in kind.__annotations__ if name in by_name and name not in kind.first]
-    rest = [name for name in by_name if name not in own and name not in kind.first]
+    names = [name for owner in kind.__mro__ for name in owner.__dict__.get('__annotations__', {})]
+    more = [name for name in dict.fromkeys(names) if name in by_name and name not in kind.first]
 
     def line(name: str) -> str:
         field = by_name[name]
         return f'{name}: {field.type.__name__} = {field.default!r}  # {comments[name]}'
     lines = [*map(line, kind.first)]
-    if own or rest: lines += ['', MORE, *map(line, own + rest)]
+    if more: lines += ['', MORE, *map(line, more)]
     return '\n'.join(lines)
 
 
