@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GENERAL_TEXTS', 'measure_examples', 'measure_both', 'bootstrap_losses', 'compare_on', 'read_general_texts',
            'encode_pieces', 'examine_model', 'examination_table', 'describe_examination', 'write_answers',
-           'write_samples', 'show_samples']
+           'encode_question', 'write_samples', 'show_samples']
 
 # %% ../../nbs/74_finetune/45_examination.ipynb #24fa064b
 import math
@@ -148,11 +148,22 @@ def write_answers(
     model: CausalLM,
     tokenizer,
     questions: list[list[int]],   # tokens with the chat's marks
-) -> list[str]:
-    "What a model writes after each question, at most 128 tokens."
-    said = write_streams(StreamingLM(model.lm), questions, [0] * len(questions), _MOST_WRITTEN,
-                         {tokenizer.eos_token_id}, Sampling(temperature=0.))
+    most: int = _MOST_WRITTEN,    # tokens of an answer
+    progress: Callable[[int], None] | None = None,   # is told how many answers are there
+) -> list[str]:                   # '' where a question leaves no room for one
+    "What a model writes after each question, by its likeliest tokens."
+    said = write_streams(StreamingLM(model.lm), questions, [0] * len(questions), most, {tokenizer.eos_token_id},
+                         Sampling(temperature=0.), progress=progress)
     return tokenizer.batch_decode(said, skip_special_tokens=True)
+
+def encode_question(
+    tokenizer,
+    example: Example,               # a conversation
+    thinking: bool | None = None,   # as for `render_chat`
+) -> list[int]:
+    "The tokens before an answer."
+    text = render_chat(tokenizer, example.messages[:-1], answer=True, thinking=thinking)
+    return tokenizer.encode(text, add_special_tokens=False)
 
 def write_samples(
     model: AdaptedLM,
@@ -163,9 +174,7 @@ def write_samples(
 ) -> list[dict]:                    # question, expected, untouched and tuned
     "What both models answer to the first questions that leave room for it."
     model.eval()
-    encode = lambda example: tokenizer.encode(
-        render_chat(tokenizer, example.messages[:-1], answer=True, thinking=thinking), add_special_tokens=False)
-    encoded = ((example, encode(example)) for example in examples if example.messages)
+    encoded = ((example, encode_question(tokenizer, example, thinking)) for example in examples if example.messages)
     asked = list(islice((pair for pair in encoded if len(pair[1]) + _MOST_WRITTEN <= model.positions), count))
     questions = [ids for _, ids in asked]
     with model.without_adapters(): untouched = write_answers(model, tokenizer, questions)

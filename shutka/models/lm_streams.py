@@ -7,7 +7,7 @@ __all__ = ['STREAMED_KINDS', 'PREFIX_BYTES', 'StreamCache', 'can_share_steps', '
            'count_room', 'write_streams']
 
 # %% ../../nbs/30_models/67_lm_streams.ipynb #3f2b72d6
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -232,6 +232,7 @@ def write_streams(
     ends: Collection[int],           # tokens that end a text
     sampling: Sampling = Sampling(),
     slots: int = 16,                 # streams that take their steps together
+    progress: Callable[[int], None] | None = None,   # is told how many texts are done
 ) -> list[list[int]]:                # tokens of each text, without the end
     "Write a text for each prompt; none where a prompt leaves no room for one."
     texts, prefixes = [[] for _ in prompts], PrefixCache()
@@ -258,4 +259,5 @@ def write_streams(
         rows = lm.proceed([texts[i][-1] for i in active], list(active.values()))
         over = [i for i, logits in zip(list(active), rows) if not take(i, logits)]
         for i in over: del active[i]
+        if progress: progress(len(prompts) - len(waiting) - len(active))
     return texts
