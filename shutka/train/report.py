@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STATUS_ADVICE', 'REPORT_FILES', 'STEP_COLUMNS', 'find_resume_command', 'make_heading', 'make_tiles',
-           'make_hardware_table', 'list_plan', 'make_results', 'make_before_and_after', 'format_size', 'list_artefacts',
-           'make_report_page', 'write_report']
+           'make_hardware_table', 'list_plan', 'make_results', 'make_before_and_after', 'make_tables', 'format_size',
+           'list_artefacts', 'make_report_page', 'write_report']
 
 # %% ../../nbs/50_train/72_report.ipynb #a10d864a
 import math
@@ -165,6 +165,13 @@ def make_before_and_after(
         for name in ('expected', 'untouched', 'tuned'): html += f'<p>{name}:</p><pre>{escape(sample[name])}</pre>'
     return html
 
+def make_tables(
+    result: dict,  # result.json
+) -> str:          # HTML
+    "The tables that a product adds to its result: `tables`, by title a list of lines, the names of columns first."
+    return ''.join(f'<h2>{escape(title)}</h2>' + html_table(head, lines)
+                   for title, (head, *lines) in result.get('tables', {}).items())
+
 # %% ../../nbs/50_train/72_report.ipynb #0385245d
 REPORT_FILES = 'training_report.json', 'report.html'
 
@@ -215,7 +222,7 @@ def make_report_page(
     if any(select_values(steps, key) for key in LEARNING_PANELS | PACE_PANELS):
         what = 'curves of the run over its steps, and of the machine over minutes'
         body += ['<h2>How it went</h2>', html_figure(plot_run(steps + samples), what)]
-    body += [make_results(result), make_before_and_after(result)]
+    body += [make_results(result), make_before_and_after(result), make_tables(result)]
     if samples: body += ['<h2>The machine</h2>', make_hardware_table(samples)]
     if steps:
         last = steps[-8:]
