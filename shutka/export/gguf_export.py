@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..core.files import replace_file, write_atomic
+from ..core.files import read_json, replace_file, write_atomic
 from shutka.export.gguf import (
     GGUFPlan,
     GGUFSource,
@@ -46,6 +46,11 @@ def _open_any(path: str | Path) -> GGUFSource:
     if not path.exists(): raise UserError(f"{path} does not exist; give a folder of a causal model, or a GGUF file")
     return wrap_gguf_source(*open_gguf(path), path.stem) if path.is_file() else open_gguf_source(path)
 
+def _recall_base(run: Path) -> str:
+    "Where the base of a run lay when it was prepared; '' for adapters without their run."
+    told = run/'run.json'
+    return read_json(told)['data'].get('base', {}).get('path', '') if told.is_file() else ''
+
 def merge_for_export(
     folder: Path,             # of adapters
     base: str | Path | None,  # the model they belong to; None: it is looked for
@@ -54,7 +59,8 @@ def merge_for_export(
 ) -> Path:                    # the folder of the merged model
     "Adapters merged into their base; raises `UserError` if it is not on this machine, or is another one."
     told = read_base(folder)
-    base = Path(base) if base else require_base(told['name'], folder.parent, told.get('sha256', ''))
+    base = Path(base) if base else require_base(told['name'], folder.parent, told.get('sha256', ''),
+                                                      _recall_base(folder.parent))
     if base.is_file():   # a GGUF file has no safetensors to be merged into
         from shutka.models.lm import CausalLM
         model, tokenizer = open_gguf(base)
