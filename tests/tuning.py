@@ -28,7 +28,7 @@ def make_tokenizer():
     return train_tokenizer([CODE.format(name, 1) for name in NAMES] * 5, size=400)
 
 
-def make_base(folder: Path, seed: int = 0) -> Path:
+def make_base(folder: Path, seed: int = 0, **more) -> Path:
     "The folder of a small Llama with random weights."
     import torch
     import transformers
@@ -37,7 +37,7 @@ def make_base(folder: Path, seed: int = 0) -> Path:
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, pad_token_id=None,
-                                      **LLAMA)
+                                      **LLAMA | more)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(save_tokenizer(folder, tokenizer))
     return folder
 

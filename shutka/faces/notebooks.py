@@ -108,6 +108,8 @@ SETTINGS_CLASSES = {   # by the notebook's name: module and class
     'instructions': ('shutka.instructions.settings', 'InstructionsSettings'),
     'git_history': ('shutka.history.settings', 'HistorySettings'),
     'finetune': ('shutka.finetune.settings', 'FinetuneSettings'),
+    'cypher': ('shutka.guides.settings', 'CypherSettings'),
+    'patterns': ('shutka.guides.settings', 'PatternSettings'),
     'evaluate': ('shutka.evaluate.settings', 'EvaluateSettings'),
     'memory': ('shutka.memory.settings', 'MemorySettings')}
 
