@@ -17,7 +17,7 @@ from .shell import force_option, name_output, refuse_existing, shutka
 # %% ../../nbs/90_faces/55_generate_commands.ipynb #e65af676
 @shutka.group()
 def generate():
-    "Make training data that is right by construction: Cypher, and rulings for judges."
+    "Make training data that is right by construction: Cypher, code, rulings, and your patterns."
 
 rows_option = click.option('-o', 'output', required=True, metavar='FILE.jsonl', type=click.Path(dir_okay=False),
                            help='Write the rows to this file.')
