@@ -6,10 +6,11 @@
 __all__ = ['COMMENT_KINDS', 'VERBATIM_KINDS', 'NAME_KIND', 'CodeToken', 'ReadCode', 'read_code', 'say_the_same', 'match_names',
            'parse_python', 'run_the_same']
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #02e275fc
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #79129582
 import ast
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from tree_sitter import Tree
 
 from ..data.syntax import parse_code
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #a57b1f0e
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #be061109
 COMMENT_KINDS = frozenset({'comment', 'line_comment', 'block_comment', 'multiline_comment', 'html_comment',
                            'xml_comment'})
 # nodes in which every character counts, so that what stands between their children is kept as it is
@@ -44,10 +45,10 @@ class ReadCode:
     nodes: list[CodeToken]       # all but comments and what is in them, in order
     comments: list[CodeToken]    # in order
 
-    @property
+    @cached_property
     def tokens(self) -> list[CodeToken]: return [node for node in self.nodes if node.end > node.start]
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #5e0a7e0a
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #22bbdc97
 def _list_nodes(tree: Tree, code: bytes) -> tuple[list[CodeToken], list[CodeToken]]:
     "All nodes of a tree in order, and its comments."
     nodes, comments, above, end = [], [], [], 0
@@ -94,7 +95,7 @@ def read_code(
     except SyntaxError: return None
     return None if tree.root_node.has_error else ReadCode(code, language, tree, *_list_nodes(tree, code))
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #c8b9db2e
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #9914ee8b
 def say_the_same(
     one: ReadCode,
     other: ReadCode,
@@ -104,7 +105,7 @@ def say_the_same(
     return all(a.depth == b.depth and a.kind == b.kind and one.code[a.start:a.end] == other.code[b.start:b.end]
                for a, b in zip(one.nodes, other.nodes))
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #552e85f3
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #33895e04
 NAME_KIND = 'identifier'   # what the six languages in which names can be changed call a name
 
 def match_names(
@@ -121,7 +122,7 @@ def match_names(
         if names.setdefault(old, new) != new or olds.setdefault(new, old) != old: return None
     return None if any(new in before.code for new in olds) else names
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #1eac1cd7
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #b7a58b2f
 def parse_python(
     text: str,            # of a whole file
 ) -> ast.Module | None:   # None: this Python does not read it

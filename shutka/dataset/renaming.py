@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEW_NAMES', 'choose_names', 'rename_locals', 'bind_the_same', 'prove_renaming']
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #1f57fdcb
+# %% ../../nbs/73_dataset/42_renaming.ipynb #e7e81de2
 import ast
 import re
 import symtable
@@ -17,7 +17,7 @@ from ..core.hashes import make_rng, sha256
 from .code_tokens import ReadCode, match_names, parse_python
 from .scopes import SCOPED_LANGUAGES, LocalName, find_locals
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #2d04d8a5
+# %% ../../nbs/73_dataset/42_renaming.ipynb #0aae69e8
 NEW_NAMES = (
     'value', 'item', 'entry', 'element', 'member', 'piece', 'part', 'unit', 'record', 'figure', 'amount', 'quantity',
     'number', 'result', 'outcome', 'answer', 'output', 'product', 'current', 'previous', 'latest', 'initial', 'given',
@@ -26,10 +26,11 @@ NEW_NAMES = (
     'batch', 'chunk', 'block', 'section', 'segment', 'portion', 'series', 'sequence', 'collection', 'bundle', 'group',
     'family', 'cluster', 'store', 'buffer', 'draft', 'sample', 'example', 'instance', 'specimen', 'token', 'symbol',
     'sign', 'mark', 'label', 'title', 'phrase', 'fragment', 'left', 'right', 'front', 'back', 'first', 'second', 'third')
-_KEPT = frozenset({b'self', b'cls', b'args', b'kwargs', b'err', b'ok', b'ctx', b'this'})   # a habit in their language
+# a habit in their language, or known to its compiler
+_KEPT = frozenset({b'self', b'cls', b'args', b'kwargs', b'err', b'ok', b'ctx', b'this', b'super'})
 _PLAIN_NAME = re.compile(rb'[a-z][A-Za-z0-9_]*')
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #1eb5548c
+# %% ../../nbs/73_dataset/42_renaming.ipynb #ee178d8e
 _TEXT_KIND = re.compile('string|text|fragment|content|heredoc|regex|template|char')
 _WORD = re.compile(rb'[A-Za-z_]\w*')
 
@@ -45,7 +46,7 @@ def _find_words(
         if i < len(functions): words[functions[i]].update(_WORD.findall(code.code[token.start:token.end]))
     return words
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #05ac3c87
+# %% ../../nbs/73_dataset/42_renaming.ipynb #e76436f2
 def choose_names(
     code: ReadCode,
     seed: int = 0,                           # another seed, other names
@@ -72,7 +73,7 @@ def rename_locals(
         at = place + length
     return b''.join([*parts, code.code[at:]]) if parts else None
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #061be8a6
+# %% ../../nbs/73_dataset/42_renaming.ipynb #767595e3
 def _locate_locals(
     code: ReadCode,
     names: dict[bytes, bytes],             # new name by old name
@@ -90,7 +91,7 @@ def _keep_their_places(before: ReadCode, after: ReadCode, names: dict[bytes, byt
                if before.code[a.start:a.end] != after.code[b.start:b.end]}
     return changed <= {i for places in found for i in places}
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #64a2405f
+# %% ../../nbs/73_dataset/42_renaming.ipynb #5dbf552c
 _SYMBOL_FACTS = ('is_referenced', 'is_parameter', 'is_global', 'is_nonlocal', 'is_declared_global', 'is_local',
                  'is_free', 'is_assigned', 'is_imported', 'is_annotated', 'is_namespace')
 
@@ -124,7 +125,7 @@ def bind_the_same(
                     and ast.dump(one) == _restore_names(other, olds))
         except (SyntaxError, ValueError, RecursionError): return False
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #5cb5d4ad
+# %% ../../nbs/73_dataset/42_renaming.ipynb #1c3d94b7
 def prove_renaming(
     before: ReadCode,
     after: ReadCode,
