@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'augment']
 
-# %% ../../nbs/73_dataset/47_augment.ipynb #ab149622
+# %% ../../nbs/73_dataset/47_augment.ipynb #03a6d5ba
 from collections import Counter
 
 from ..core.errors import make_unknown_error
@@ -14,7 +14,7 @@ from .comments import drop_comments, prove_comments
 from .layout import prove_layout, vary_layout
 from .renaming import prove_renaming, rename_locals
 
-# %% ../../nbs/73_dataset/47_augment.ipynb #9f11c734
+# %% ../../nbs/73_dataset/47_augment.ipynb #75a4ccfd
 AUGMENTATIONS = ('variable_renaming', 'comment_toggling', 'format_variation')
 
 def augment(
@@ -32,7 +32,8 @@ def augment(
         if counts is not None: counts[what] += 1
         return changed
 
-    before = read_code(text.encode('utf-8', 'replace'), language)
+    try: before = read_code(text.encode(), language)
+    except UnicodeEncodeError: before = None   # half a character
     if before is None: return count('does not parse')
     if kind == 'variable_renaming': changed, prove = rename_locals(before, seed), prove_renaming
     elif kind == 'comment_toggling': changed, prove = drop_comments(before), prove_comments

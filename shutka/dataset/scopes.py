@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCOPED_LANGUAGES', 'LocalName', 'find_locals']
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #411a36ad
+# %% ../../nbs/73_dataset/41_scopes.ipynb #d1185f55
 import re
 from bisect import bisect_right
 from collections import defaultdict
@@ -19,7 +19,7 @@ from tree_sitter import Node, Query, QueryCursor
 from ..data.syntax import load_grammar
 from .code_tokens import NAME_KIND, ReadCode
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #245e99b2
+# %% ../../nbs/73_dataset/41_scopes.ipynb #742e90ab
 _RULES = {'python': ['python'], 'javascript': ['javascript', 'jsx'], 'typescript': ['javascript', 'typescript'],
           'tsx': ['javascript', 'jsx', 'typescript'], 'go': ['go'], 'rust': ['rust'], 'java': ['java']}
 SCOPED_LANGUAGES = tuple(_RULES)   # those whose scopes are known
@@ -31,7 +31,7 @@ def _compile_rules(language: str) -> Query:
     texts = [(folder/f'{name}.scm').read_text(encoding='utf-8') for name in _RULES[language]]
     return Query(load_grammar(language), '\n'.join(texts))
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #6c868cd5
+# %% ../../nbs/73_dataset/41_scopes.ipynb #4c26a1d8
 # patterns by kind, with the fields that bind nothing
 _PATTERNS = {'default_parameter': ('value',), 'typed_parameter': ('type',), 'typed_default_parameter': ('type', 'value'),
              'required_parameter': ('type', 'value', 'decorator'), 'optional_parameter': ('type', 'value', 'decorator'),
@@ -52,7 +52,7 @@ def _list_bound(pattern: Node) -> Iterator[Node]:
             children = enumerate(node.children)
             todo += [child for i, child in children if node.field_name_for_child(i) not in _PATTERNS[node.type]]
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #88baac4d
+# %% ../../nbs/73_dataset/41_scopes.ipynb #b6d434c2
 _Span = tuple[int, int]   # first byte, one past the last
 
 def _find_innermost(
@@ -75,7 +75,23 @@ def _list_outermost(spans: Iterable[_Span]) -> list[_Span]:
         if not kept or start >= kept[-1][1]: kept.append((start, end))
     return kept
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #a142a491
+def _join_spans(spans: Iterable[_Span]) -> list[_Span]:
+    "What spans cover together, in order."
+    joined = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]: joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else: joined.append((start, end))
+    return joined
+
+def _lies_in(
+    place: int,
+    spans: list[_Span],   # in order, apart from each other
+) -> bool:
+    "Whether one of the spans covers a place."
+    i = bisect_right(spans, (place, float('inf'))) - 1
+    return i >= 0 and place < spans[i][1]
+
+# %% ../../nbs/73_dataset/41_scopes.ipynb #5b6e54f5
 class _Bound(NamedTuple):
     "A name where it is bound."
     node: Node
@@ -107,7 +123,7 @@ def _read_matches(code: ReadCode) -> tuple[list[_Bound], dict[str, list[_Span]]]
         bound += [_Bound(node, kind == 'param', seen, without) for node in _list_bound(match[kind])]
     return bound, marks
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #97da1c8a
+# %% ../../nbs/73_dataset/41_scopes.ipynb #73e9ccef
 class LocalName(NamedTuple):
     "A name that all of its places in an outermost function take from inside of that function."
     function: _Span            # first byte of the function, one past its last
@@ -130,13 +146,12 @@ def find_locals(
 
     names = [(t.start, code.code[t.start:t.end]) for t in code.tokens if t.kind == NAME_KIND]
     no_variable = {start for kind in ('other', 'label') for start, _ in marks[kind]}
-    fixed_spans = _list_outermost(marks['fixed'])
-    fixed_starts = [start for start, _ in fixed_spans]
+    fixed_spans = _join_spans(marks['fixed'])
     places, fixed = defaultdict(list), set()   # by or with number of function and name
     for start, name in names:
-        i, j = function_of(start), bisect_right(fixed_starts, start) - 1
+        i = function_of(start)
         if i is None: continue
-        if j >= 0 and start < fixed_spans[j][1]: fixed.add((i, name))
+        if _lies_in(start, fixed_spans): fixed.add((i, name))
         elif start not in no_variable: places[i, name].append(start)
     # names that are no identifiers, as those of fields
     for start, end in marks['fixed']: fixed.add((function_of(start), code.code[start:end]))
@@ -147,9 +162,12 @@ def find_locals(
     for node, is_param, span, without in bound:
         key = function_of(node.start_byte), code.code[node.start_byte:node.end_byte]
         if not is_param and inner[node.start_byte] in classes: fixed.add(key)   # an attribute
-        seen[key] += [(_span(node), None), (span, without)]
+        first, last = without or (span[1], span[1])
+        seen[key] += [_span(node), (span[0], first), (last, span[1])]
         if is_param: params.add(key)
+    covered = {key: _join_spans(spans) for key, spans in seen.items()}
+    labels = {code.code[start:end] for start, end in marks['label']}
     return [LocalName(functions[i], name, tuple(at), (i, name) in params) for (i, name), at in places.items()
-            if (i, name) in seen and (i, name) not in fixed and i not in never
-            and all(any(a <= place < b and not (out and out[0] <= place < out[1]) for (a, b), out in seen[i, name])
-                    for place in at)]
+            if (i, name) in covered and (i, name) not in fixed and i not in never
+            and not ((i, name) in params and name in labels)
+            and all(_lies_in(place, covered[i, name]) for place in at)]
