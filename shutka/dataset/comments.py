@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['list_removable', 'drop_comments', 'prove_comments']
 
-# %% ../../nbs/73_dataset/44_comments.ipynb #c4409d97
+# %% ../../nbs/73_dataset/44_comments.ipynb #d4ee930d
 import re
 
 from .code_tokens import ReadCode, run_the_same, say_the_same
 
-# %% ../../nbs/73_dataset/44_comments.ipynb #b2aa0003
+# %% ../../nbs/73_dataset/44_comments.ipynb #24209eff
 _READ_BY_TOOLS = re.compile(rb'''
     \A\#! | \bcoding[:=] | -\*- | frozen_string_literal | \bvim?:
   | \A\#\s*(?: noqa | nosec | pragma | flake8 | shellcheck ) \b
@@ -31,7 +31,8 @@ def _list_groups(code: ReadCode) -> list[list[tuple[int, int]]]:
     "The comments of a file, those on neighbouring lines together."
     groups = []
     for comment in code.comments:
-        end = comment.end - code.code[comment.start:comment.end].endswith(b'\n')   # as grammars of Rust have it
+        # in some grammars, the line break belongs to the comment
+        end = comment.start + len(code.code[comment.start:comment.end].rstrip(b'\r\n'))
         between = code.code[groups[-1][-1][1]:comment.start] if groups else None
         if between is not None and not between.strip() and between.count(b'\n') < 2: groups[-1].append((comment.start, end))
         else: groups.append([(comment.start, end)])
@@ -51,7 +52,7 @@ def list_removable(
         found += [span for span, text in zip(group, texts) if not _READ_BY_TOOLS.search(text)]
     return found
 
-# %% ../../nbs/73_dataset/44_comments.ipynb #00540ea6
+# %% ../../nbs/73_dataset/44_comments.ipynb #393f2d0f
 _BLANK_LINES = re.compile(rb'(?:[ \t]*\r?\n)+')
 _NEEDS_NONE = re.compile(rb'(?:\A|\n[ \t]*\r?|[{(\[:])\n\Z')   # text behind which no blank line is needed
 
@@ -89,7 +90,7 @@ def drop_comments(
             elif text[right] not in b',;)].' and text[left - 1] not in b'([.': out += b' '
     return bytes(out + text[at:])
 
-# %% ../../nbs/73_dataset/44_comments.ipynb #2212ffc5
+# %% ../../nbs/73_dataset/44_comments.ipynb #e11ac79d
 def prove_comments(
     before: ReadCode,
     after: ReadCode,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEW_NAMES', 'choose_names', 'rename_locals', 'bind_the_same', 'prove_renaming']
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #4d09a06e
+# %% ../../nbs/73_dataset/42_renaming.ipynb #e68f8ffe
 import ast
 import re
 import symtable
@@ -17,7 +17,7 @@ from ..core.hashes import make_rng, sha256
 from .code_tokens import ReadCode, match_names, parse_python
 from .scopes import SCOPED_LANGUAGES, LocalName, find_locals
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #ab21fb9f
+# %% ../../nbs/73_dataset/42_renaming.ipynb #9e0f4bd1
 NEW_NAMES = (
     'value', 'item', 'entry', 'element', 'member', 'piece', 'part', 'unit', 'record', 'figure', 'amount', 'quantity',
     'number', 'result', 'outcome', 'answer', 'output', 'product', 'current', 'previous', 'latest', 'initial', 'given',
@@ -30,7 +30,7 @@ NEW_NAMES = (
 _KEPT = frozenset({b'self', b'cls', b'args', b'kwargs', b'err', b'ok', b'ctx', b'this', b'super'})
 _PLAIN_NAME = re.compile(rb'[a-z][A-Za-z0-9_]*')
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #67582825
+# %% ../../nbs/73_dataset/42_renaming.ipynb #7cf7e3a1
 _TEXT_KIND = re.compile('string|text|fragment|content|heredoc|regex|template|char')
 _WORD = re.compile(rb'[A-Za-z_]\w*')
 
@@ -46,7 +46,7 @@ def _find_words(
         if i < len(functions): words[functions[i]].update(_WORD.findall(code.code[token.start:token.end]))
     return words
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #9728df71
+# %% ../../nbs/73_dataset/42_renaming.ipynb #687b51ec
 def choose_names(
     code: ReadCode,
     seed: int = 0,                           # another seed, other names
@@ -73,7 +73,7 @@ def rename_locals(
         at = place + length
     return b''.join([*parts, code.code[at:]]) if parts else None
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #0d1ba44c
+# %% ../../nbs/73_dataset/42_renaming.ipynb #a624a6a1
 def _locate_locals(
     code: ReadCode,
     names: dict[bytes, bytes],             # new name by old name
@@ -91,7 +91,7 @@ def _keep_their_places(before: ReadCode, after: ReadCode, names: dict[bytes, byt
                if before.code[a.start:a.end] != after.code[b.start:b.end]}
     return changed <= {i for places in found for i in places}
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #f0464268
+# %% ../../nbs/73_dataset/42_renaming.ipynb #a61b046d
 _SYMBOL_FACTS = ('is_referenced', 'is_parameter', 'is_global', 'is_nonlocal', 'is_declared_global', 'is_local',
                  'is_free', 'is_assigned', 'is_imported', 'is_annotated', 'is_namespace')
 
@@ -125,14 +125,15 @@ def bind_the_same(
                     and ast.dump(one) == _restore_names(other, olds))
         except (SyntaxError, ValueError, RecursionError, MemoryError): return False
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #4b3350ca
+# %% ../../nbs/73_dataset/42_renaming.ipynb #b8ec4e2c
 def prove_renaming(
     before: ReadCode,
     after: ReadCode,
 ) -> bool:
     "Whether a file is another one up to a one-to-one renaming of local names."
     names = match_names(before, after)
-    if not names or not _keep_their_places(before, after, names): return False
+    comments = [[code.code[comment.start:comment.end] for comment in code.comments] for code in (before, after)]
+    if not names or comments[0] != comments[1] or not _keep_their_places(before, after, names): return False
     if before.language != 'python': return True
     texts = [code.code.decode('utf-8', 'replace') for code in (before, after)]
     return bind_the_same(*texts, {old.decode(): new.decode() for old, new in names.items()})
