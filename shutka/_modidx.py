@@ -346,6 +346,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'shutka/dataset/code_tokens.py'),
                                             'shutka.dataset.code_tokens.ReadCode': ( '73_dataset/code_tokens.html#readcode',
                                                                                      'shutka/dataset/code_tokens.py'),
+                                            'shutka.dataset.code_tokens.ReadCode.text': ( '73_dataset/code_tokens.html#readcode.text',
+                                                                                          'shutka/dataset/code_tokens.py'),
                                             'shutka.dataset.code_tokens.ReadCode.tokens': ( '73_dataset/code_tokens.html#readcode.tokens',
                                                                                             'shutka/dataset/code_tokens.py'),
                                             'shutka.dataset.code_tokens._list_nodes': ( '73_dataset/code_tokens.html#_list_nodes',

@@ -6,7 +6,7 @@
 __all__ = ['COMMENT_KINDS', 'VERBATIM_KINDS', 'NAME_KIND', 'CodeToken', 'ReadCode', 'read_code', 'say_the_same', 'match_names',
            'parse_python', 'run_the_same']
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #79129582
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #e2ff5ad3
 import ast
 import warnings
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tree_sitter import Tree
 
 from ..data.syntax import parse_code
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #be061109
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #b2545201
 COMMENT_KINDS = frozenset({'comment', 'line_comment', 'block_comment', 'multiline_comment', 'html_comment',
                            'xml_comment'})
 # nodes in which every character counts, so that what stands between their children is kept as it is
@@ -45,10 +45,13 @@ class ReadCode:
     nodes: list[CodeToken]       # all but comments and what is in them, in order
     comments: list[CodeToken]    # in order
 
+    @property
+    def text(self) -> str: return self.code.decode('utf-8', 'replace')
+
     @cached_property
     def tokens(self) -> list[CodeToken]: return [node for node in self.nodes if node.end > node.start]
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #22bbdc97
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #ca27834b
 def _list_nodes(tree: Tree, code: bytes) -> tuple[list[CodeToken], list[CodeToken]]:
     "All nodes of a tree in order, and its comments."
     nodes, comments, above, end = [], [], [], 0
@@ -95,7 +98,7 @@ def read_code(
     except SyntaxError: return None
     return None if tree.root_node.has_error else ReadCode(code, language, tree, *_list_nodes(tree, code))
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #9914ee8b
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #88e50ee4
 def say_the_same(
     one: ReadCode,
     other: ReadCode,
@@ -105,7 +108,7 @@ def say_the_same(
     return all(a.depth == b.depth and a.kind == b.kind and one.code[a.start:a.end] == other.code[b.start:b.end]
                for a, b in zip(one.nodes, other.nodes))
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #33895e04
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #dd9f60ac
 NAME_KIND = 'identifier'   # what the six languages in which names can be changed call a name
 
 def match_names(
@@ -122,7 +125,7 @@ def match_names(
         if names.setdefault(old, new) != new or olds.setdefault(new, old) != old: return None
     return None if any(new in before.code for new in olds) else names
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #b7a58b2f
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #291b4a75
 def parse_python(
     text: str,            # of a whole file
 ) -> ast.Module | None:   # None: this Python does not read it

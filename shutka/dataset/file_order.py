@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_imports', 'order_files']
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #c59fa3a2
+# %% ../../nbs/73_dataset/49_file_order.ipynb #02072832
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..data.syntax import parse_code, query_tree
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #1e910194
+# %% ../../nbs/73_dataset/49_file_order.ipynb #0907cfcf
 _LANGUAGES = {'.py': 'python', '.pyi': 'python', '.js': 'javascript', '.jsx': 'javascript', '.mjs': 'javascript',
               '.cjs': 'javascript', '.ts': 'typescript', '.mts': 'typescript', '.cts': 'typescript', '.tsx': 'tsx',
               '.go': 'go', '.rs': 'rust', '.java': 'java'}
@@ -39,7 +39,7 @@ def _list_imports(text: str, language: str) -> list[str]:
     nodes = query_tree(tree, _IMPORTS[language], language).get('name', [])
     return [code[node.start_byte:node.end_byte].decode('utf-8', 'replace') for node in nodes]
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #a60fea40
+# %% ../../nbs/73_dataset/49_file_order.ipynb #66ff121e
 class _Repository(NamedTuple):
     "The paths of a repository, as imports need them."
     paths: frozenset[str]
@@ -78,7 +78,7 @@ def _normalize(path: str) -> str:
         elif part not in ('', '.'): parts.append(part)
     return '/'.join(parts)
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #8278f8ec
+# %% ../../nbs/73_dataset/49_file_order.ipynb #68864118
 _PYTHON_NAME = re.compile(r'[\w.]+')
 _RUST_WORD = re.compile(r'[A-Za-z_]\w*')
 
@@ -87,8 +87,9 @@ def _resolve_python(statement: str, importer: str, repository: _Repository) -> I
     def look(folder: str, dotted: str) -> str | None:
         "A module, below a folder if one is given."
         path = dotted.replace('.', '/').strip('/')
-        ends = [end for end in (f'{path}.py', f'{path}/__init__.py') if not end.startswith('/')] if path else ['__init__.py']
-        if folder != '*': return next((p for p in (_normalize(f'{folder}/{end}') for end in ends) if p in repository.paths), None)
+        ends = [f'{path}.py', f'{path}/__init__.py'] if path else ['__init__.py']
+        if folder != '*':
+            return next((p for end in ends if (p := _normalize(f'{folder}/{end}')) in repository.paths), None)
         return next(filter(None, (_find_file(repository, end, importer) for end in ends)), None)
 
     words = re.sub(r'#[^\n]*|[()\\]', ' ', statement).replace('\n', ' ')
@@ -102,8 +103,8 @@ def _resolve_python(statement: str, importer: str, repository: _Repository) -> I
     dots = len(module) - len(module.lstrip('.'))
     folder = '/'.join(PurePosixPath(importer).parts[:-dots]) if dots else '*'
     rest = module.lstrip('.')
-    found = [look(folder, f'{rest}.{name[0]}'.strip('.')) for name in map(_PYTHON_NAME.match, map(str.strip, names.split(',')))
-             if name]
+    matches = [_PYTHON_NAME.match(name.strip()) for name in names.split(',')]
+    found = [look(folder, f'{rest}.{name[0]}'.strip('.')) for name in matches if name]
     yield from found
     if not all(found): yield look(folder, rest)   # some of the names stand in the module itself
 
@@ -128,9 +129,9 @@ def _resolve_rust(statement: str, importer: str, repository: _Repository) -> Ite
                 yield found
                 return
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #468dcd9f
-_ENDINGS = ('', '.ts', '.tsx', '.d.ts', '.js', '.jsx', '.mjs', '.cjs', '/index.ts', '/index.tsx', '/index.js', '/index.jsx',
-            '/index.mjs')
+# %% ../../nbs/73_dataset/49_file_order.ipynb #966a6b43
+_ENDINGS = ('', '.ts', '.tsx', '.d.ts', '.js', '.jsx', '.mjs', '.cjs', '/index.ts', '/index.tsx', '/index.js',
+            '/index.jsx', '/index.mjs')
 
 def _resolve_script(quoted: str, importer: str, repository: _Repository) -> Iterator[str | None]:
     "The file that a path in JavaScript or TypeScript means."
@@ -145,7 +146,8 @@ def _resolve_go(quoted: str, importer: str, repository: _Repository) -> Iterator
     name, own = quoted.strip('"`'), importer.rpartition('/')[0]
     parts = name.split('/')
     # the module of the longest name in front says where the folder is; without one, the path may end in it
-    module = max((module for module in repository.modules if f'{name}/'.startswith(f'{module}/')), key=len, default=None)
+    known = [module for module in repository.modules if f'{name}/'.startswith(f'{module}/')]
+    module = max(known, key=len, default=None)
     if module is not None: folders = [_normalize(f'{repository.modules[module]}/{name[len(module):]}')]
     elif repository.modules or '.' not in parts[0]: return   # a package of others
     else: folders = ['/'.join(parts[i:]) for i in range(1, len(parts))]
@@ -162,7 +164,7 @@ def _resolve_java(statement: str, importer: str, repository: _Repository) -> Ite
             yield found
             return
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #581e27e3
+# %% ../../nbs/73_dataset/49_file_order.ipynb #4931bb31
 _RESOLVERS = {'python': _resolve_python, 'javascript': _resolve_script, 'typescript': _resolve_script,
               'tsx': _resolve_script, 'go': _resolve_go, 'rust': _resolve_rust, 'java': _resolve_java}
 

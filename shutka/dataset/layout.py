@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_step', 'vary_layout', 'prove_layout']
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #e5b11bc2
+# %% ../../nbs/73_dataset/46_layout.ipynb #2390161c
 import re
 from bisect import bisect_right
 from collections import Counter
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..core.hashes import make_rng, sha256
 from .code_tokens import ReadCode, run_the_same, say_the_same
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #ee61cd30
+# %% ../../nbs/73_dataset/46_layout.ipynb #5314ac14
 class _Line(NamedTuple):
     "A line of a file."
     start: int        # first byte
@@ -35,7 +35,7 @@ def _read_lines(code: ReadCode) -> list[_Line]:
     starts = [0, *(at.end() for at in re.finditer(b'\n', text))]
     parts = sorted([*code.tokens, *code.comments], key=lambda part: part.start)
     comments = {(comment.start, comment.end) for comment in code.comments}
-    stack, i, last_end = [], 0, 0   # open brackets: closing sign, number of line, whether it ends its line
+    stack, i = [], 0                # open brackets: closing sign, number of line, whether it ends its line
     reaching = None                 # the part that reaches farthest
     for number, (start, end) in enumerate(zip(starts, breaks)):
         while i < len(parts) and parts[i].start < start:
@@ -63,7 +63,7 @@ def _read_lines(code: ReadCode) -> list[_Line]:
     return [line._replace(keeps_end=after is not None and after.kind == 'text')
             for line, after in zip(lines, [*lines[1:], None])]
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #4fa39162
+# %% ../../nbs/73_dataset/46_layout.ipynb #962af5b0
 _TAB = 8   # columns
 
 def _count_columns(code: ReadCode, line: _Line) -> int:
@@ -87,7 +87,7 @@ def find_step(
     if code.language == 'python' and any(column % step for column in columns): return None
     return b' ' * step
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #5c2485f9
+# %% ../../nbs/73_dataset/46_layout.ipynb #712605cf
 def _indent_anew(code: ReadCode, lines: list[_Line], old: bytes, new: bytes) -> list[bytes]:
     "What each line begins with; what it began with for lines that must stay."
     step, wide = len(old.expandtabs(_TAB)), len(new.expandtabs(_TAB))
@@ -103,7 +103,7 @@ def _indent_anew(code: ReadCode, lines: list[_Line], old: bytes, new: bytes) -> 
         else: begins.append(base + new * (distance // step) + b' ' * (distance % step * (wide > 1)))
     return begins
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #48f64367
+# %% ../../nbs/73_dataset/46_layout.ipynb #86d41a80
 _STEPS = (b'  ', b'    ', b'\t')
 
 def _begin_of(code: ReadCode, line: _Line) -> bytes:
@@ -137,8 +137,8 @@ def vary_layout(
     lines = _read_lines(code)
     old, new, is_tight = find_step(code, lines), rng.choice(_STEPS), rng.random() < .5
     if old == new: new = _STEPS[(_STEPS.index(new) + rng.choice((1, 2))) % 3]
-    if old is None or any(token.kind in ('jsx_text', 'jsx_element') and token.end > token.start for token in code.nodes):
-        begins = [_begin_of(code, line) for line in lines]
+    has_jsx_text = any(token.kind in ('jsx_text', 'jsx_element') for token in code.tokens)
+    if old is None or has_jsx_text: begins = [_begin_of(code, line) for line in lines]
     else: begins = _indent_anew(code, lines, old, new)
     out = []
     for line, begin, is_kept in zip(lines, begins, _leave_blanks(lines, begins, is_tight)):
@@ -150,7 +150,7 @@ def vary_layout(
     changed = line_break.join(out)
     return None if changed == code.code else changed
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #52534071
+# %% ../../nbs/73_dataset/46_layout.ipynb #155fc074
 def prove_layout(
     before: ReadCode,
     after: ReadCode,
@@ -160,4 +160,4 @@ def prove_layout(
     if len(before.comments) != len(after.comments): return False
     for one, other in zip(before.comments, after.comments):
         if before.code[one.start:one.end].split() != after.code[other.start:other.end].split(): return False
-    return before.language != 'python' or run_the_same(*(code.code.decode('utf-8', 'replace') for code in (before, after)))
+    return before.language != 'python' or run_the_same(before.text, after.text)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEW_NAMES', 'choose_names', 'rename_locals', 'bind_the_same', 'prove_renaming']
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #e68f8ffe
+# %% ../../nbs/73_dataset/42_renaming.ipynb #2323796a
 import ast
 import re
 import symtable
@@ -17,7 +17,7 @@ from ..core.hashes import make_rng, sha256
 from .code_tokens import ReadCode, match_names, parse_python
 from .scopes import SCOPED_LANGUAGES, LocalName, find_locals
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #9e0f4bd1
+# %% ../../nbs/73_dataset/42_renaming.ipynb #bd633837
 NEW_NAMES = (
     'value', 'item', 'entry', 'element', 'member', 'piece', 'part', 'unit', 'record', 'figure', 'amount', 'quantity',
     'number', 'result', 'outcome', 'answer', 'output', 'product', 'current', 'previous', 'latest', 'initial', 'given',
@@ -25,12 +25,14 @@ NEW_NAMES = (
     'holder', 'carrier', 'handle', 'marker', 'pointer', 'place', 'spot', 'position', 'offset', 'step', 'stage', 'phase',
     'batch', 'chunk', 'block', 'section', 'segment', 'portion', 'series', 'sequence', 'collection', 'bundle', 'group',
     'family', 'cluster', 'store', 'buffer', 'draft', 'sample', 'example', 'instance', 'specimen', 'token', 'symbol',
-    'sign', 'mark', 'label', 'title', 'phrase', 'fragment', 'left', 'right', 'front', 'back', 'first', 'second', 'third')
-# a habit in their language, or known to its compiler
-_KEPT = frozenset({b'self', b'cls', b'args', b'kwargs', b'err', b'ok', b'ctx', b'this', b'super'})
+    'sign', 'mark', 'label', 'title', 'phrase', 'fragment', 'left', 'right', 'front', 'back', 'first', 'second',
+    'third')
+# a habit in their language, or known to its compiler or its loader
+_KEPT = frozenset({b'self', b'cls', b'args', b'kwargs', b'err', b'ok', b'ctx', b'this', b'super', b'require',
+                   b'exports', b'module'})
 _PLAIN_NAME = re.compile(rb'[a-z][A-Za-z0-9_]*')
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #7cf7e3a1
+# %% ../../nbs/73_dataset/42_renaming.ipynb #fabd122b
 _TEXT_KIND = re.compile('string|text|fragment|content|heredoc|regex|template|char')
 _WORD = re.compile(rb'[A-Za-z_]\w*')
 
@@ -46,7 +48,7 @@ def _find_words(
         if i < len(functions): words[functions[i]].update(_WORD.findall(code.code[token.start:token.end]))
     return words
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #687b51ec
+# %% ../../nbs/73_dataset/42_renaming.ipynb #4f6a280c
 def choose_names(
     code: ReadCode,
     seed: int = 0,                           # another seed, other names
@@ -67,13 +69,14 @@ def rename_locals(
 ) -> bytes | None:      # None: there is nothing to change
     "A file with other names; `prove_renaming` says whether it still is the same program."
     parts, at = [], 0
-    places = sorted((place, len(local.name), name) for local, name in choose_names(code, seed) for place in local.places)
+    chosen = choose_names(code, seed)
+    places = sorted((place, len(local.name), name) for local, name in chosen for place in local.places)
     for place, length, name in places:
         parts += [code.code[at:place], name]
         at = place + length
     return b''.join([*parts, code.code[at:]]) if parts else None
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #a624a6a1
+# %% ../../nbs/73_dataset/42_renaming.ipynb #89a5a48f
 def _locate_locals(
     code: ReadCode,
     names: dict[bytes, bytes],             # new name by old name
@@ -91,13 +94,13 @@ def _keep_their_places(before: ReadCode, after: ReadCode, names: dict[bytes, byt
                if before.code[a.start:a.end] != after.code[b.start:b.end]}
     return changed <= {i for places in found for i in places}
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #a61b046d
+# %% ../../nbs/73_dataset/42_renaming.ipynb #fe13bc06
 _SYMBOL_FACTS = ('is_referenced', 'is_parameter', 'is_global', 'is_nonlocal', 'is_declared_global', 'is_local',
                  'is_free', 'is_assigned', 'is_imported', 'is_annotated', 'is_namespace')
 
 def _describe_scope(table: symtable.SymbolTable, olds: dict[str, str]) -> tuple:
     "The symbols of a scope and of those in it, with names changed back."
-    symbols = sorted((olds.get(symbol.get_name(), symbol.get_name()), *(getattr(symbol, fact)() for fact in _SYMBOL_FACTS))
+    symbols = sorted((olds.get(name := symbol.get_name(), name), *(getattr(symbol, fact)() for fact in _SYMBOL_FACTS))
                      for symbol in table.get_symbols())
     return table.get_type(), table.get_name(), symbols, [_describe_scope(child, olds) for child in table.get_children()]
 
@@ -125,7 +128,7 @@ def bind_the_same(
                     and ast.dump(one) == _restore_names(other, olds))
         except (SyntaxError, ValueError, RecursionError, MemoryError): return False
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #b8ec4e2c
+# %% ../../nbs/73_dataset/42_renaming.ipynb #cf575c9a
 def prove_renaming(
     before: ReadCode,
     after: ReadCode,
@@ -135,5 +138,4 @@ def prove_renaming(
     comments = [[code.code[comment.start:comment.end] for comment in code.comments] for code in (before, after)]
     if not names or comments[0] != comments[1] or not _keep_their_places(before, after, names): return False
     if before.language != 'python': return True
-    texts = [code.code.decode('utf-8', 'replace') for code in (before, after)]
-    return bind_the_same(*texts, {old.decode(): new.decode() for old, new in names.items()})
+    return bind_the_same(before.text, after.text, {old.decode(): new.decode() for old, new in names.items()})

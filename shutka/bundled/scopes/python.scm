@@ -14,7 +14,19 @@
 (interpolation "=") @fixed
 ; tests are given their parameters by name, and so is much that is decorated
 (decorated_definition definition: (function_definition parameters: (_) @fixed))
-((function_definition name: (identifier) @_name parameters: (_) @fixed) (#match? @_name "^test"))
+((function_definition name: (identifier) @_name parameters: (_) @fixed) (#match? @_name "^(test|pytest_)"))
+; other files may pass what has a default by its name
+((module (function_definition name: (identifier) @_name parameters: (parameters
+   [(default_parameter name: (_) @fixed) (typed_default_parameter name: (_) @fixed)])))
+ (#not-match? @_name "^_[^_]"))
+((class_definition body: (block (function_definition name: (identifier) @_name parameters: (parameters
+   [(default_parameter name: (_) @fixed) (typed_default_parameter name: (_) @fixed)]))))
+ (#not-match? @_name "^_[^_]"))
+; these can be passed by their names alone
+(parameters (keyword_separator) (_) @fixed)
+(parameters (list_splat_pattern) (_) @fixed)
+(parameters (typed_parameter (list_splat_pattern)) (_) @fixed)
+(lambda_parameters [(keyword_separator) (list_splat_pattern)] (_) @fixed)
 ((call function: (identifier) @_name) @never
  (#any-of? @_name "locals" "vars" "eval" "exec" "dir" "globals" "compile"))
 

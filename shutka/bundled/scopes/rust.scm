@@ -19,6 +19,8 @@
 ((macro_invocation macro: (_) @_name (token_tree) @fixed)
  (#not-match? @_name
   "^((debug_)?assert(_eq|_ne)?|e?print(ln)?|format|panic|todo|unreachable|vec|write(ln)?)$"))
+; an inner function does not see the variables around it
+(block (function_item) @fixed)
 (token_tree . "{") @fixed
 (token_tree "!" . (token_tree) @fixed)
 (token_tree (identifier) @fixed . ["=" ":"])
