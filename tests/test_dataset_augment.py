@@ -278,6 +278,7 @@ TRAPS = [   # nothing in here may be renamed
     ('go', 'package p\n// f says a.\nfunc f(a int) { b(a) }'),
     ('go', 'package p\nfunc f() { if a := b(); a {}; c(a) }'),
     ('go', 'package p\nfunc f() { switch a := a.(type) { case b: c(a) } }'),
+    ('go', 'package p\nfunc f(a *B) *B { return new(*a) }'), ('go', 'package p\nfunc f(a B) { b(make(a)) }'),
     ('rust', 'fn f(a: u8) -> B { B { a } }'), ('rust', 'fn f(a: u8) { println!("{a}") }'),
     ('rust', 'fn f(a: u8) { ours!(a) }'), ('rust', 'fn f() { let a = a(); }'), ('rust', 'fn f(B { a }: B) -> u8 { a }'),
     ('rust', 'fn f() { if let Some(a) = b {} else { a() } }'),
