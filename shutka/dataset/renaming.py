@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEW_NAMES', 'choose_names', 'rename_locals', 'bind_the_same', 'prove_renaming']
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #2323796a
+# %% ../../nbs/73_dataset/42_renaming.ipynb #5846eabd
 import ast
 import re
 import symtable
@@ -17,7 +17,7 @@ from ..core.hashes import make_rng, sha256
 from .code_tokens import ReadCode, match_names, parse_python
 from .scopes import SCOPED_LANGUAGES, LocalName, find_locals
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #bd633837
+# %% ../../nbs/73_dataset/42_renaming.ipynb #e0bf3f69
 NEW_NAMES = (
     'value', 'item', 'entry', 'element', 'member', 'piece', 'part', 'unit', 'record', 'figure', 'amount', 'quantity',
     'number', 'result', 'outcome', 'answer', 'output', 'product', 'current', 'previous', 'latest', 'initial', 'given',
@@ -32,7 +32,7 @@ _KEPT = frozenset({b'self', b'cls', b'args', b'kwargs', b'err', b'ok', b'ctx', b
                    b'exports', b'module'})
 _PLAIN_NAME = re.compile(rb'[a-z][A-Za-z0-9_]*')
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #fabd122b
+# %% ../../nbs/73_dataset/42_renaming.ipynb #f315e9dd
 _TEXT_KIND = re.compile('string|text|fragment|content|heredoc|regex|template|char')
 _WORD = re.compile(rb'[A-Za-z_]\w*')
 
@@ -48,7 +48,7 @@ def _find_words(
         if i < len(functions): words[functions[i]].update(_WORD.findall(code.code[token.start:token.end]))
     return words
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #4f6a280c
+# %% ../../nbs/73_dataset/42_renaming.ipynb #1fcceb3f
 def choose_names(
     code: ReadCode,
     seed: int = 0,                           # another seed, other names
@@ -76,7 +76,7 @@ def rename_locals(
         at = place + length
     return b''.join([*parts, code.code[at:]]) if parts else None
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #89a5a48f
+# %% ../../nbs/73_dataset/42_renaming.ipynb #dc1b7be5
 def _locate_locals(
     code: ReadCode,
     names: dict[bytes, bytes],             # new name by old name
@@ -94,7 +94,7 @@ def _keep_their_places(before: ReadCode, after: ReadCode, names: dict[bytes, byt
                if before.code[a.start:a.end] != after.code[b.start:b.end]}
     return changed <= {i for places in found for i in places}
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #fe13bc06
+# %% ../../nbs/73_dataset/42_renaming.ipynb #2b7056b1
 _SYMBOL_FACTS = ('is_referenced', 'is_parameter', 'is_global', 'is_nonlocal', 'is_declared_global', 'is_local',
                  'is_free', 'is_assigned', 'is_imported', 'is_annotated', 'is_namespace')
 
@@ -128,7 +128,7 @@ def bind_the_same(
                     and ast.dump(one) == _restore_names(other, olds))
         except (SyntaxError, ValueError, RecursionError, MemoryError): return False
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #cf575c9a
+# %% ../../nbs/73_dataset/42_renaming.ipynb #3fa35b04
 def prove_renaming(
     before: ReadCode,
     after: ReadCode,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCOPED_LANGUAGES', 'LocalName', 'find_locals']
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #89d279ad
+# %% ../../nbs/73_dataset/41_scopes.ipynb #192853ce
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from tree_sitter import Node, Query, QueryCursor
 from ..data.syntax import load_grammar
 from .code_tokens import NAME_KIND, ReadCode
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #0d53992c
+# %% ../../nbs/73_dataset/41_scopes.ipynb #62c42418
 _RULES = {'python': ['python'], 'javascript': ['javascript', 'jsx'], 'typescript': ['javascript', 'typescript'],
           'tsx': ['javascript', 'jsx', 'typescript'], 'go': ['go'], 'rust': ['rust'], 'java': ['java']}
 SCOPED_LANGUAGES = tuple(_RULES)   # those whose scopes are known
@@ -30,7 +30,7 @@ def _compile_rules(language: str) -> Query:
     texts = [(folder/f'{name}.scm').read_text(encoding='utf-8') for name in _RULES[language]]
     return Query(load_grammar(language), '\n'.join(texts))
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #adc9366b
+# %% ../../nbs/73_dataset/41_scopes.ipynb #9f819eb1
 # patterns by kind, with the fields that bind nothing
 _PATTERNS = {'default_parameter': ('value',), 'typed_parameter': ('type',),
              'typed_default_parameter': ('type', 'value'),
@@ -52,7 +52,7 @@ def _list_bound(pattern: Node) -> Iterator[Node]:
             children = enumerate(node.children)
             todo += [child for i, child in children if node.field_name_for_child(i) not in _PATTERNS[node.type]]
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #e72ee21c
+# %% ../../nbs/73_dataset/41_scopes.ipynb #9dde1a9d
 _Span = tuple[int, int]   # first byte, one past the last
 
 def _find_innermost(
@@ -91,7 +91,7 @@ def _lies_in(
     i = bisect_right(spans, (place, float('inf'))) - 1
     return i >= 0 and place < spans[i][1]
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #2cacf8d8
+# %% ../../nbs/73_dataset/41_scopes.ipynb #5ddd553f
 class _Bound(NamedTuple):
     "A name where it is bound."
     node: Node
@@ -123,7 +123,7 @@ def _read_matches(code: ReadCode) -> tuple[list[_Bound], dict[str, list[_Span]]]
         bound += [_Bound(node, kind == 'param', seen, without) for node in _list_bound(match[kind])]
     return bound, marks
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #eab1881e
+# %% ../../nbs/73_dataset/41_scopes.ipynb #92d8ab9a
 class LocalName(NamedTuple):
     "A name that all of its places in an outermost function take from inside of that function."
     function: _Span            # first byte of the function, one past its last
