@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'augment']
 
-# %% ../../nbs/73_dataset/47_augment.ipynb #22172b36
+# %% ../../nbs/73_dataset/47_augment.ipynb #e4dc2564
 from collections import Counter
 
 from ..core.errors import make_unknown_error
@@ -14,7 +14,7 @@ from .comments import drop_comments, prove_comments
 from .layout import prove_layout, vary_layout
 from .renaming import prove_renaming, rename_locals
 
-# %% ../../nbs/73_dataset/47_augment.ipynb #161b29ef
+# %% ../../nbs/73_dataset/47_augment.ipynb #2c1d9b88
 AUGMENTATIONS = ('variable_renaming', 'comment_toggling', 'format_variation')
 
 def augment(

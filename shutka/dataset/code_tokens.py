@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COMMENT_KINDS', 'VERBATIM_KINDS', 'NAME_KIND', 'CodeToken', 'ReadCode', 'read_code', 'say_the_same', 'match_names',
-           'parse_python', 'run_the_same']
+           'parse_python', 'match_python', 'run_the_same']
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #20058d3e
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #c0cab75e
 import ast
 import warnings
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tree_sitter import Tree
 
 from ..data.syntax import parse_code
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #bf8f5b6a
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #e3ea8e9f
 COMMENT_KINDS = frozenset({'comment', 'line_comment', 'block_comment', 'multiline_comment', 'html_comment',
                            'xml_comment'})
 # nodes in which every character counts, so that what stands between their children is kept as it is
@@ -36,7 +36,7 @@ class CodeToken(NamedTuple):
     start: int   # first byte
     end: int     # one past its last byte; as `start` for a node that is no leaf
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)   # a file is only equal to itself
 class ReadCode:
     "A file that parses."
     code: bytes                  # UTF-8
@@ -51,7 +51,7 @@ class ReadCode:
     @cached_property
     def tokens(self) -> list[CodeToken]: return [node for node in self.nodes if node.end > node.start]
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #9673eada
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #2c508c1a
 def _list_nodes(tree: Tree, code: bytes) -> tuple[list[CodeToken], list[CodeToken]]:
     "All nodes of a tree in order, and its comments."
     nodes, comments, above, end = [], [], [], 0
@@ -59,21 +59,22 @@ def _list_nodes(tree: Tree, code: bytes) -> tuple[list[CodeToken], list[CodeToke
 
     def add_gap(until: int):
         "What stands between two nodes, if it counts."
-        kind = above[-1] if above else ''
+        kind = above[-1][0] if above else ''
         text = code[end:until]
         if text and (kind in VERBATIM_KINDS or not text.isspace()): nodes.append(CodeToken(depth, kind, end, until))
 
     while True:
         node = cursor.node
         start, kind = node.start_byte, node.type
-        if start > end: add_gap(start)
-        end = max(end, start)
+        if start > end:
+            add_gap(start)
+            end = start
         if kind in COMMENT_KINDS:
             comments.append(CodeToken(depth, kind, start, node.end_byte))
             end = node.end_byte
         elif cursor.goto_first_child():
             nodes.append(CodeToken(depth, kind, start, start))
-            above.append(kind)
+            above.append((kind, node.end_byte))
             depth += 1
             continue
         else:
@@ -83,9 +84,10 @@ def _list_nodes(tree: Tree, code: bytes) -> tuple[list[CodeToken], list[CodeToke
             if not cursor.goto_parent():
                 add_gap(len(code))
                 return nodes, comments
-            last = cursor.node.end_byte
-            if last > end: add_gap(last)   # a part of the node behind its last child
-            end = max(end, last)
+            last = above[-1][1]
+            if last > end:   # a part of the node behind its last child
+                add_gap(last)
+                end = last
             above.pop()
             depth -= 1
 
@@ -98,7 +100,7 @@ def read_code(
     except SyntaxError: return None
     return None if tree.root_node.has_error else ReadCode(code, language, tree, *_list_nodes(tree, code))
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #9ef0ef99
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #56c5a690
 def say_the_same(
     one: ReadCode,
     other: ReadCode,
@@ -108,7 +110,7 @@ def say_the_same(
     return all(a.depth == b.depth and a.kind == b.kind and one.code[a.start:a.end] == other.code[b.start:b.end]
                for a, b in zip(one.nodes, other.nodes))
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #06189731
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #47046587
 NAME_KIND = 'identifier'   # what the six languages in which names can be changed call a name
 
 def match_names(
@@ -125,7 +127,7 @@ def match_names(
         if names.setdefault(old, new) != new or olds.setdefault(new, old) != old: return None
     return None if any(new in before.code for new in olds) else names
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #ec7416d0
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #aa377086
 def parse_python(
     text: str,            # of a whole file
 ) -> ast.Module | None:   # None: this Python does not read it
@@ -135,11 +137,35 @@ def parse_python(
         try: return ast.parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError): return None
 
+_VARIABLES = {ast.Name: 'id', ast.arg: 'arg', ast.ExceptHandler: 'name'}   # where a name of a variable stands
+
+def match_python(
+    one: ast.AST,
+    other: ast.AST,
+    olds: dict[str, str],   # of variables: what those of the other tree are called in the first
+) -> bool:
+    "Whether two trees of Python are equal, apart from positions and these names."
+    todo = [(one, other)]
+    while todo:
+        a, b = todo.pop()
+        kind = a.__class__
+        if kind is not b.__class__: return False
+        if kind is list:
+            if len(a) != len(b): return False
+            todo += zip(a, b)
+        elif isinstance(a, ast.AST):
+            variable = _VARIABLES.get(kind)
+            for field in a._fields:
+                x, y = getattr(a, field, None), getattr(b, field, None)
+                if field == variable: y = olds.get(y, y)
+                if x is not y: todo.append((x, y))
+        elif a != b and a == a or kind in (float, complex) and repr(a) != repr(b): return False   # nan; 0.0 and -0.0
+    return True
+
 def run_the_same(
     before: str,   # Python
     after: str,
 ) -> bool:
     "Whether Python reads two files as the same program, docstrings included."
     one, other = map(parse_python, (before, after))
-    try: return one is not None and other is not None and ast.dump(one) == ast.dump(other)
-    except RecursionError: return False
+    return one is not None and other is not None and match_python(one, other, {})

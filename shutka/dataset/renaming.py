@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['NEW_NAMES', 'choose_names', 'rename_locals', 'bind_the_same', 'prove_renaming']
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #5846eabd
-import ast
+# %% ../../nbs/73_dataset/42_renaming.ipynb #6f3dc75c
 import re
 import symtable
 import warnings
@@ -14,10 +13,10 @@ from bisect import bisect_right
 from collections import defaultdict
 
 from ..core.hashes import make_rng, sha256
-from .code_tokens import ReadCode, match_names, parse_python
+from .code_tokens import ReadCode, match_names, match_python, parse_python
 from .scopes import SCOPED_LANGUAGES, LocalName, find_locals
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #e0bf3f69
+# %% ../../nbs/73_dataset/42_renaming.ipynb #9f206d80
 NEW_NAMES = (
     'value', 'item', 'entry', 'element', 'member', 'piece', 'part', 'unit', 'record', 'figure', 'amount', 'quantity',
     'number', 'result', 'outcome', 'answer', 'output', 'product', 'current', 'previous', 'latest', 'initial', 'given',
@@ -32,7 +31,7 @@ _KEPT = frozenset({b'self', b'cls', b'args', b'kwargs', b'err', b'ok', b'ctx', b
                    b'exports', b'module'})
 _PLAIN_NAME = re.compile(rb'[a-z][A-Za-z0-9_]*')
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #f315e9dd
+# %% ../../nbs/73_dataset/42_renaming.ipynb #f2085575
 _TEXT_KIND = re.compile('string|text|fragment|content|heredoc|regex|template|char')
 _WORD = re.compile(rb'[A-Za-z_]\w*')
 
@@ -48,7 +47,7 @@ def _find_words(
         if i < len(functions): words[functions[i]].update(_WORD.findall(code.code[token.start:token.end]))
     return words
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #1fcceb3f
+# %% ../../nbs/73_dataset/42_renaming.ipynb #629848ed
 def choose_names(
     code: ReadCode,
     seed: int = 0,                           # another seed, other names
@@ -76,7 +75,7 @@ def rename_locals(
         at = place + length
     return b''.join([*parts, code.code[at:]]) if parts else None
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #dc1b7be5
+# %% ../../nbs/73_dataset/42_renaming.ipynb #5fd9410c
 def _locate_locals(
     code: ReadCode,
     names: dict[bytes, bytes],             # new name by old name
@@ -94,7 +93,7 @@ def _keep_their_places(before: ReadCode, after: ReadCode, names: dict[bytes, byt
                if before.code[a.start:a.end] != after.code[b.start:b.end]}
     return changed <= {i for places in found for i in places}
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #2b7056b1
+# %% ../../nbs/73_dataset/42_renaming.ipynb #cf804a5c
 _SYMBOL_FACTS = ('is_referenced', 'is_parameter', 'is_global', 'is_nonlocal', 'is_declared_global', 'is_local',
                  'is_free', 'is_assigned', 'is_imported', 'is_annotated', 'is_namespace')
 
@@ -103,13 +102,6 @@ def _describe_scope(table: symtable.SymbolTable, olds: dict[str, str]) -> tuple:
     symbols = sorted((olds.get(name := symbol.get_name(), name), *(getattr(symbol, fact)() for fact in _SYMBOL_FACTS))
                      for symbol in table.get_symbols())
     return table.get_type(), table.get_name(), symbols, [_describe_scope(child, olds) for child in table.get_children()]
-
-def _restore_names(tree: ast.Module, olds: dict[str, str]) -> str:
-    "A syntax tree as text, with the names of variables changed back."
-    for node in ast.walk(tree):
-        field = {ast.Name: 'id', ast.arg: 'arg', ast.ExceptHandler: 'name'}.get(type(node))
-        if field: setattr(node, field, olds.get(getattr(node, field), getattr(node, field)))
-    return ast.dump(tree)
 
 def bind_the_same(
     before: str,             # Python
@@ -124,11 +116,10 @@ def bind_the_same(
         warnings.simplefilter('ignore')
         try:
             tables = [symtable.symtable(text, 'file', 'exec') for text in (before, after)]
-            return (_describe_scope(tables[0], {}) == _describe_scope(tables[1], olds)
-                    and ast.dump(one) == _restore_names(other, olds))
+            return match_python(one, other, olds) and _describe_scope(tables[0], {}) == _describe_scope(tables[1], olds)
         except (SyntaxError, ValueError, RecursionError, MemoryError): return False
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #3fa35b04
+# %% ../../nbs/73_dataset/42_renaming.ipynb #a84254d8
 def prove_renaming(
     before: ReadCode,
     after: ReadCode,

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SCOPED_LANGUAGES', 'LocalName', 'find_locals']
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #192853ce
+# %% ../../nbs/73_dataset/41_scopes.ipynb #971a4a0d
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from tree_sitter import Node, Query, QueryCursor
 from ..data.syntax import load_grammar
 from .code_tokens import NAME_KIND, ReadCode
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #62c42418
+# %% ../../nbs/73_dataset/41_scopes.ipynb #3877bdd0
 _RULES = {'python': ['python'], 'javascript': ['javascript', 'jsx'], 'typescript': ['javascript', 'typescript'],
           'tsx': ['javascript', 'jsx', 'typescript'], 'go': ['go'], 'rust': ['rust'], 'java': ['java']}
 SCOPED_LANGUAGES = tuple(_RULES)   # those whose scopes are known
@@ -30,7 +30,7 @@ def _compile_rules(language: str) -> Query:
     texts = [(folder/f'{name}.scm').read_text(encoding='utf-8') for name in _RULES[language]]
     return Query(load_grammar(language), '\n'.join(texts))
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #9f819eb1
+# %% ../../nbs/73_dataset/41_scopes.ipynb #cc95f337
 # patterns by kind, with the fields that bind nothing
 _PATTERNS = {'default_parameter': ('value',), 'typed_parameter': ('type',),
              'typed_default_parameter': ('type', 'value'),
@@ -52,7 +52,7 @@ def _list_bound(pattern: Node) -> Iterator[Node]:
             children = enumerate(node.children)
             todo += [child for i, child in children if node.field_name_for_child(i) not in _PATTERNS[node.type]]
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #9dde1a9d
+# %% ../../nbs/73_dataset/41_scopes.ipynb #54464aa5
 _Span = tuple[int, int]   # first byte, one past the last
 
 def _find_innermost(
@@ -91,7 +91,7 @@ def _lies_in(
     i = bisect_right(spans, (place, float('inf'))) - 1
     return i >= 0 and place < spans[i][1]
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #5ddd553f
+# %% ../../nbs/73_dataset/41_scopes.ipynb #964ea87f
 class _Bound(NamedTuple):
     "A name where it is bound."
     node: Node
@@ -123,7 +123,7 @@ def _read_matches(code: ReadCode) -> tuple[list[_Bound], dict[str, list[_Span]]]
         bound += [_Bound(node, kind == 'param', seen, without) for node in _list_bound(match[kind])]
     return bound, marks
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #92d8ab9a
+# %% ../../nbs/73_dataset/41_scopes.ipynb #f97c253a
 class LocalName(NamedTuple):
     "A name that all of its places in an outermost function take from inside of that function."
     function: _Span            # first byte of the function, one past its last
@@ -131,9 +131,10 @@ class LocalName(NamedTuple):
     places: tuple[int, ...]    # first bytes, in order
     is_param: bool             # somewhere in the function
 
+@lru_cache(maxsize=1)   # who changes a file asks once, and who proves the change asks again
 def find_locals(
-    code: ReadCode,            # in one of `SCOPED_LANGUAGES`
-) -> list[LocalName]:          # by function, then by first place
+    code: ReadCode,               # in one of `SCOPED_LANGUAGES`
+) -> tuple[LocalName, ...]:       # by function, then by first place
     "The names of a file that belong to one of its functions alone."
     bound, marks = _read_matches(code)
     functions = _list_outermost(marks['function'])
@@ -170,7 +171,8 @@ def find_locals(
         if is_param: params.add(key)
     covered = {key: _join_spans(spans) for key, spans in seen.items()}
     labels = {code.code[start:end] for start, end in marks['label']}
-    return [LocalName(functions[i], name, tuple(at), (i, name) in params) for (i, name), at in places.items()
-            if (i, name) in covered and (i, name) not in fixed and i not in never
-            and not ((i, name) in params and name in labels)
-            and all(_lies_in(place, covered[i, name]) for place in at)]
+    return tuple(
+        LocalName(functions[i], name, tuple(at), (i, name) in params) for (i, name), at in places.items()
+        if (i, name) in covered and (i, name) not in fixed and i not in never
+        and not ((i, name) in params and name in labels)
+        and all(_lies_in(place, covered[i, name]) for place in at))
