@@ -9,6 +9,7 @@ from shutka.dataset.near_copies import ALIKE, group_copies, list_token_runs
 from shutka.dataset.parts import PART_SHARES, draw_parts
 from shutka.dataset.sampling import WEIGHTS, WeightedOrder
 from shutka.dataset.sequences import list_windows, pack_streams
+from shutka.dataset.shards import write_ds
 
 
 def make_file(rng, functions: list[str]) -> str:
@@ -111,3 +112,20 @@ def test_the_curriculum_goes_from_simple_to_all():
     order = WeightedOrder(np.ones(n), complexity, size=30, epochs=9)
     shown = np.array([complexity[order.draw(step)].max() for step in range(order.count_steps())])
     assert shown[:30].max() < 300 <= shown[30:90].max() < 600 <= shown[90:].max()
+
+
+@pytest.mark.parametrize('dtype', ['uint16', 'uint32'])
+def test_datatrove_reads_the_same_tokens(dtype, tmp_path):
+    from datatrove.utils.dataset import DatatroveFileDataset
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(0, np.iinfo(dtype).max, int(n)) for n in rng.integers(1, 40, 30)]
+    write_ds(tmp_path/'train.ds', sequences, dtype, 'mine')
+    size = np.dtype(dtype).itemsize
+    found = DatatroveFileDataset(str(tmp_path/'train.ds'), seq_len=9, token_size=size, return_positions=True)
+    items = [found[i] for i in range(len(found))]
+    stream = np.concatenate(sequences)
+    assert len(found) == len(stream) // 10 and (tmp_path/'train.ds').stat().st_size == size * len(stream)
+    assert np.concatenate([item['input_ids'].numpy() for item in items]).tolist() == stream[:len(found) * 10].tolist()
+    places = np.concatenate([np.arange(len(tokens)) for tokens in sequences])
+    read = np.array([item['positions'].numpy() for item in items])
+    assert ((read == 0) == (places[:len(found) * 10].reshape(-1, 10) == 0))[:, 1:].all()   # each begins where ours does
