@@ -31,13 +31,21 @@ def hash_runs(
     return (h[:1] ^ (h[-1:] * _MIX[0])) + whole
 
 # %% ../../nbs/73_dataset/35_decontamination.ipynb #6e16fd49
+_MOST_WAITING = 4_000_000   # runs in memory, until they are sorted in
+
 class LeakCheck:
     "Runs of tokens that are held out, and which of them were learned."
     def __init__(
         self,
         held_out: Iterable[np.ndarray],   # tokens of each file; all of its windows may be asked about
     ):
-        self.runs = np.unique(np.concatenate([np.zeros(0, np.uint64), *map(hash_runs, held_out)]))
+        self.runs, waiting, count = np.zeros(0, np.uint64), [], 0
+        for tokens in held_out:   # windows that overlap repeat their runs, so they are sorted out on the way
+            waiting.append(hash_runs(tokens))
+            count += len(waiting[-1])
+            if count < _MOST_WAITING: continue
+            self.runs, waiting, count = np.unique(np.concatenate([self.runs, *waiting])), [], 0
+        self.runs = np.unique(np.concatenate([self.runs, *waiting]))
         self.learned = np.zeros(len(self.runs), bool)
 
     def learn(
