@@ -57,7 +57,8 @@ def good(tmp_path_factory):
     summary = dict.fromkeys(SUMMARY_KEYS, '') | counts | dict(
         total_sequences=len(every), base_sequences=base, augmented_sequences=len(every) - base,
         vocab_size=len(tokenizer), total_tokens=sum(row['metadata']['length'] for row in every), pad_token_id=0,
-        max_tokens_per_sequence=LENGTH, augmentation_techniques=list(kinds[:1]), weighting_strategy=describe_weighting())
+        max_tokens_per_sequence=LENGTH, augmentation_techniques=list(kinds[:1]),
+        weighting_strategy=describe_weighting())
     (folder/METADATA_FILE).write_text(json.dumps(summary))
     write(folder/FILES_FILE, [dict(repo='r', source_file=f'src/task{i}.py', sha256=sha256(write_code(i)))
                               for i in range(100)])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .parts import PART_SHARES
-from .reading import Facts
+from .inspection import Facts
 from shutka.dataset.records import (
     AUGMENTATION_KINDS,
     METADATA_FILE,
