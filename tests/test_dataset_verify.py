@@ -8,7 +8,6 @@ import pytest
 from shutka.core.errors import UserError
 from shutka.core.hashes import sha256
 from shutka.dataset.records import (
-    AUGMENTATION_KINDS,
     FILES_FILE,
     METADATA_FILE,
     SPLIT_FILES,
@@ -18,6 +17,7 @@ from shutka.dataset.records import (
     make_record,
 )
 from shutka.dataset.sequences import list_windows
+from shutka.dataset.settings import AUGMENTATION_KINDS
 from shutka.dataset.verification import verify_dataset
 from shutka.models.lm_tokenizers import save_tokenizer, train_tokenizer
 

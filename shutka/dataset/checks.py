@@ -16,13 +16,13 @@ import numpy as np
 from .parts import PART_SHARES
 from .inspection import Facts
 from shutka.dataset.records import (
-    AUGMENTATION_KINDS,
     METADATA_FILE,
     SPLIT_FILES,
     SUMMARY_KEYS,
     describe_weighting,
 )
 from .sampling import WEIGHTS
+from .settings import AUGMENTATION_KINDS
 
 # %% ../../nbs/73_dataset/62_checks.ipynb #725132bd
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from ..data.syntax import parse_code
 from .checks import Check, check_files, check_learning, check_sequences, check_summary, judge
 from .languages import find_language
 from .inspection import Facts, read_dataset
-from .records import AUGMENTATION_KINDS, FILES_FILE, TOKENIZER_FOLDER
+from .records import FILES_FILE, TOKENIZER_FOLDER
+from .settings import AUGMENTATION_KINDS
 from ..models.lm_tokenizers import open_tokenizer
 
 # %% ../../nbs/73_dataset/64_verification.ipynb #66f7538e
