@@ -23,6 +23,7 @@ class StoredText:
     file: int      # number of the file that it was made from
     kind: str      # 'base', or the augmentation that made it
     tokens: int
+    complexity: tuple[float, ...]   # of each of its windows
     piece: int
     start: int     # of its first token in the piece
 
@@ -39,16 +40,17 @@ def has_piece(
 def write_piece(
     folder: Path,   # made if missing
     piece: int,
-    texts: Iterable[tuple[int, str, np.ndarray]],   # number of the file, kind, tokens
+    texts: Iterable[tuple[int, str, np.ndarray, list[float]]],   # number of the file, kind, tokens, complexities
     dtype: str,     # of a token, 'uint16' or 'uint32'
 ):
     "Write a piece."
     tokens_file, about_file = _name_piece(folder, piece)
-    texts = [(file, kind, np.asarray(tokens, dtype)) for file, kind, tokens in texts]
+    texts = [(file, kind, np.asarray(tokens, dtype), complexity) for file, kind, tokens, complexity in texts]
     folder.mkdir(parents=True, exist_ok=True)
-    every = np.concatenate([np.zeros(0, dtype), *(tokens for _, _, tokens in texts)])
+    every = np.concatenate([np.zeros(0, dtype), *(tokens for _, _, tokens, _ in texts)])
     write_atomic(tokens_file, every.astype(np.dtype(dtype).newbyteorder('<')).tobytes())
-    write_json(about_file, {'dtype': dtype, 'texts': [[file, kind, len(tokens)] for file, kind, tokens in texts]})
+    about = [[file, kind, len(tokens), complexity] for file, kind, tokens, complexity in texts]
+    write_json(about_file, {'dtype': dtype, 'texts': about})
 
 # %% ../../nbs/73_dataset/52_token_store.ipynb #0527c5f0
 class TokenStore:
@@ -65,8 +67,8 @@ class TokenStore:
                 raise UserError(f"{self.folder} must hold {pieces} pieces, and piece {piece} is missing")
             about, start = read_json(about_file), 0
             self.dtype = np.dtype(about['dtype']).newbyteorder('<')
-            for file, kind, tokens in about['texts']:
-                self.texts.append(StoredText(file, kind, tokens, piece, start))
+            for file, kind, tokens, complexity in about['texts']:
+                self.texts.append(StoredText(file, kind, tokens, tuple(complexity), piece, start))
                 start += tokens
             if tokens_file.stat().st_size != start * self.dtype.itemsize:
                 raise UserError(f"{tokens_file} must have {start:,} tokens, as {about_file.name} says; remove the "
