@@ -380,6 +380,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'shutka/dataset/code_files.py'),
                                            'shutka.dataset.code_files.find_priority': ( '73_dataset/code_files.html#find_priority',
                                                                                         'shutka/dataset/code_files.py'),
+                                           'shutka.dataset.code_files.has_long_lines': ( '73_dataset/code_files.html#has_long_lines',
+                                                                                         'shutka/dataset/code_files.py'),
                                            'shutka.dataset.code_files.is_data': ( '73_dataset/code_files.html#is_data',
                                                                                   'shutka/dataset/code_files.py')},
             'shutka.dataset.filters': { 'shutka.dataset.filters.filter_code_files': ( '73_dataset/filters.html#filter_code_files',

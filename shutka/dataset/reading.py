@@ -34,13 +34,14 @@ def read_code_file(
     within: str = '',             # 'a/' for a folder that was given by this name: it counts for the priority
 ) -> CodeFile | None:             # None for a file that is left out
     "A file that people wrote in a language that counts."
-    try: text = decode_text(fetch())
-    except (UnicodeError, OSError) as e:
-        tree.leave_out('large' if isinstance(e, TooLarge) else 'unreadable', path)
-        return None
+    try: text, why = decode_text(fetch()), ''
+    except TooLarge: text, why = '', 'large'
+    except OSError: text, why = '', 'unreadable'
+    except UnicodeError: text, why = '', 'unreadable' if find_language(path) else 'no language'   # a program perhaps
     language = find_language(path, text)
-    said = tree.attributes.find(tree.prefix + path, 'linguist-generated')
-    why = explain_text(path, text, said) if language else 'no language'
+    if not why:
+        said = tree.attributes.find(tree.prefix + path, 'linguist-generated')
+        why = explain_text(path, text, said) if language else 'no language'
     if why:
         tree.leave_out(why, path)
         return None

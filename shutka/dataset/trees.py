@@ -23,7 +23,8 @@ from .languages import may_be_code
 from .licences import FolderLicences, is_licence_file
 
 # %% ../../nbs/73_dataset/16_trees.ipynb #04a6fd4d
-_LONGEST_RULES = 256_000   # bytes of a file that speaks of others
+_LONGEST_RULES = 256_000   # characters of a file that speaks of others
+_BUILT = {'dist', 'build', 'target', '__pycache__'}   # folders of what a program made
 
 def speaks_of_others(
     name: str,   # of a file, without its folder
@@ -66,6 +67,7 @@ class Tree:
         "Why a folder is left out whose parents are not."
         name = folder.rstrip('/').rpartition('/')[2]
         if name.startswith('.') and not self.hidden: return 'hidden'
+        if name in _BUILT: return 'build results'
         if is_carried(f'{name}/x') and not self.attributes.keeps_vendored: return 'vendored'
         return 'ignored' if self.ignored.covers(self.prefix + folder) else ''
 
@@ -111,7 +113,8 @@ def _learn_above(root: Path, tree: Tree):
             for path in sorted((top/folder).iterdir()):
                 if speaks_of_others(path.name) and path.is_file() and not path.is_symlink():
                     tree.learn(f'{folder}{path.name}', partial(read_limited, path))
-    if any(map(tree.ignored.covers, filter(None, [*above, tree.prefix]))): tree.ignored = IgnoreRules()
+    if any(map(tree.ignored.covers, filter(None, [*above, tree.prefix]))):
+        tree.ignored, tree.attributes, tree.licences = IgnoreRules(), AttributeRules(), FolderLicences()
 
 def list_folder(
     root: Path,   # a folder
