@@ -170,9 +170,9 @@ def list_typescript(
 ) -> Iterator[Path]:
     "The TypeScript files below a folder, sorted, without links; raises `UserError` for a folder that cannot be listed."
     def stop(e: OSError): raise UserError(f"{e.filename} cannot be read: {e.strerror}")
-    for folder, folders, files in walk_folder(root, stop):
+    for folder, folders, entries in walk_folder(root, stop):
         folders[:] = [name for name in folders if name not in BUILD_FOLDERS]
-        for entry in files:
+        for entry in entries:
             path = root/folder/entry.name
             if path.suffix in LANGUAGES and entry.is_file(follow_symlinks=False): yield path
 

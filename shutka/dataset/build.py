@@ -170,7 +170,7 @@ def _build(settings: DatasetSettings, out: Path, plan: dict, tell: Callable, mak
         writer.write_shards(out, part, rows, name, settings.megatron)
     write_jsonl(out/FILES_FILE, ({'source_file': file['path'], **{key: file[key] for key in (
         'source', 'repo', 'language', 'licence', 'priority', 'size', 'sha256')}, 'part': part_of.get(i, 'copy'),
-        'split_group': spool.files[groups[i]]['path']} for i, file in enumerate(spool.files)))
+        'split_group': '{repo}:{path}'.format_map(spool.files[groups[i]])} for i, file in enumerate(spool.files)))
     write_json(out/METADATA_FILE, describe_dataset(plan, spool, written, dropped, tokenizer, name, pad, kinds))
     sizes = {file: (out/file).stat().st_size / 1e6 for file in SPLIT_FILES.values()}
     say(7, ', '.join(f'{file} {size:,.1f} MB' for file, size in sizes.items()))

@@ -15,6 +15,7 @@ from pathspec import GitIgnoreSpec
 # %% ../../nbs/73_dataset/12_ignored.ipynb #35e96409
 _MOST_STARS, _MOST_DEPTHS = 3, 2   # in a part of a pattern between slashes; parts that are '**'
 _LONGEST_PATTERN = 1_000           # characters
+_MOST_LINES = 2_000                # of a file
 
 def _is_plain(pattern: str) -> bool:
     "Whether a pattern can be matched in a time that is worth mentioning to nobody."
@@ -27,7 +28,7 @@ def compile_patterns(
 ) -> GitIgnoreSpec:
     "The patterns of a .gitignore, without those that git, or anybody, would not take."
     kept = []
-    for line in filter(_is_plain, lines):
+    for line in filter(_is_plain, lines[:_MOST_LINES]):
         try: kept += GitIgnoreSpec.from_lines([line]).patterns
         except (ValueError, re.error): continue
     return GitIgnoreSpec(kept)
@@ -93,7 +94,7 @@ class AttributeRules:
     ):
         "Take the rules of a folder."
         found = []
-        for pattern, *words in filter(None, (line.split() for line in text.split('\n'))):
+        for pattern, *words in filter(None, map(str.split, text.split('\n')[:_MOST_LINES])):
             said = parse_attributes(words)
             if said and pattern[0] not in '#!':   # it knows no negation
                 found += [(one.regex, said) for one in compile_patterns([pattern]).patterns if one.regex]

@@ -52,7 +52,7 @@ class SequenceWriter:
             total_chunks=len(list_windows(text.tokens, self.length)), complexity=round(float(row['complexity']), 4),
             start=start, language=file['language'], license=file['licence'], repo=file['repo'],
             commit=source.rpartition('@')[2] if source.startswith('git:') else '',
-            split_group=file['path'])
+            split_group=f"{file['repo']}:{file['path']}")
         if labels is not None:
             padded = np.full(self.length, -100, np.int64)
             padded[:len(labels)] = labels
