@@ -459,6 +459,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'shutka/dataset/inspection.py'),
                                            'shutka.dataset.inspection._Sample.add': ( '73_dataset/inspection.html#_sample.add',
                                                                                       'shutka/dataset/inspection.py'),
+                                           'shutka.dataset.inspection._Sample.list_whole': ( '73_dataset/inspection.html#_sample.list_whole',
+                                                                                             'shutka/dataset/inspection.py'),
                                            'shutka.dataset.inspection._note_row': ( '73_dataset/inspection.html#_note_row',
                                                                                     'shutka/dataset/inspection.py'),
                                            'shutka.dataset.inspection.locate_parts': ( '73_dataset/inspection.html#locate_parts',

@@ -117,12 +117,12 @@ class Facts:
     place: Path
     summary: dict                                    # of the metadata file
     parts: dict[str, PartFacts] = field(default_factory=dict)
-    windows: dict = field(default_factory=dict)      # (file, kind) -> [(start, tokens)], of some files
+    windows: dict = field(default_factory=dict)      # (file, kind) -> [(start, tokens)] of some whole texts
     shared_groups: int = 0                           # groups of near copies that stand in several parts
 
 class _Sample:
     "The windows of those files whose names have the smallest hashes."
-    def __init__(self): self.windows, self.most = defaultdict(list), 2**32
+    def __init__(self): self.windows, self.chunks, self.most = defaultdict(list), {}, 2**32
 
     def add(self, bare: np.ndarray, metadata: dict):
         file, start = metadata.get('source_file'), metadata.get('start')
@@ -130,11 +130,18 @@ class _Sample:
         file = f"{metadata.get('repo', '')}:{file}"
         mark = crc32(file.encode())
         if mark > self.most: return
-        self.windows[mark, file, str(metadata.get('augmentation_type') or 'base')].append((start, bare))
+        key = mark, file, str(metadata.get('augmentation_type') or 'base')
+        self.windows[key].append((start, bare))
+        self.chunks[key] = metadata.get('total_chunks')
         marks = sorted({mark for mark, _, _ in self.windows})
         if len(marks) <= _SAMPLED: return
         self.most = marks[_SAMPLED - 1]
         for key in [key for key in self.windows if key[0] > self.most]: del self.windows[key]
+
+    def list_whole(self) -> dict[tuple[str, str], list]:
+        "Return the windows of those texts of which none was left out, by file and kind."
+        return {(file, kind): windows for (mark, file, kind), windows in self.windows.items()
+                if self.chunks[mark, file, kind] in (None, len(windows))}
 
 def read_dataset(
     place: str | Path,   # a folder, or a file of JSON lines
@@ -166,6 +173,6 @@ def read_dataset(
     for part in held:
         for _, tokens, metadata in iterate_records(paths[part], []):
             facts.parts[part].leaks += check.is_leak(strip_padding(tokens, metadata, pad))
-    facts.windows = {(file, kind): windows for (_, file, kind), windows in sample.windows.items()}
+    facts.windows = sample.list_whole()
     facts.shared_groups = sum(count > 1 for count in groups.values())
     return facts

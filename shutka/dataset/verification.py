@@ -23,7 +23,6 @@ from .checks import Check, check_files, check_learning, check_sequences, check_s
 from .languages import find_language
 from .inspection import Facts, read_dataset
 from .records import FILES_FILE, TOKENIZER_FOLDER
-from .settings import AUGMENTATION_KINDS
 from ..models.lm_tokenizers import open_tokenizer
 
 # %% ../../nbs/73_dataset/64_verification.ipynb #66f7538e
@@ -69,8 +68,8 @@ def check_texts_of(facts: Facts) -> Iterator[Check]:
         return
     tokenizer, hashes = open_tokenizer(folder), _read_hashes(facts.place)
     broken, parsed, unparsed, secrets = [], 0, [], Counter()
-    for (file, kind), windows in facts.windows.items():
-        if kind not in ('base', *AUGMENTATION_KINDS[:3]): continue   # masked windows are no text
+    texts = {key: windows for key, windows in facts.windows.items() if key[1] != 'token_masking'}   # that is no text
+    for (file, kind), windows in texts.items():
         tokens = join_windows(windows)
         text = None if tokens is None else tokenizer.decode(tokens.tolist(), clean_up_tokenization_spaces=False)
         is_other = kind == 'base' and file in hashes and sha256(text or '') != hashes[file]
@@ -83,14 +82,16 @@ def check_texts_of(facts: Facts) -> Iterator[Check]:
         except SyntaxError: is_whole = False
         parsed += is_whole
         if not is_whole: unparsed.append((f'{file} ({kind})', kind))
-    files = len(facts.windows)
-    yield judge('round_trip', not broken, f'the windows of {files - len(broken)} of {files} texts give them back'
-                + (f'; not those of {broken[0]}' if broken else ''))
+    yield judge('round_trip', not broken,
+                f'the windows of {len(texts) - len(broken)} of {len(texts)} texts give them back' + (f'; not those of {broken[0]}' if broken else ''))
     of_ours = [name for name, kind in unparsed if kind != 'base']   # people's files may be broken, our changes not
     known = parsed + len(unparsed)
     yield judge('parse_rate', not of_ours if known else None, f'{parsed} of {known} texts parse'
                 + (f'; not {of_ours[0]}' if of_ours else ''))
-    yield judge('no_secrets', not secrets, describe_secrets(secrets) or f'none in {files} texts')
+    settings = facts.summary.get('settings')
+    kept = isinstance(settings, dict) and settings.get('secrets') == 'keep'
+    yield judge('no_secrets', None if kept and secrets else not secrets, (describe_secrets(secrets) or
+                f'none in {len(texts)} texts') + ', which were kept on purpose' * bool(kept and secrets))
 
 # %% ../../nbs/73_dataset/64_verification.ipynb #e91d4e26
 @dataclass
