@@ -82,8 +82,9 @@ def check_texts_of(facts: Facts) -> Iterator[Check]:
         except SyntaxError: is_whole = False
         parsed += is_whole
         if not is_whole: unparsed.append((f'{file} ({kind})', kind))
+    more = f'; not those of {broken[0]}' if broken else ''
     yield judge('round_trip', not broken,
-                f'the windows of {len(texts) - len(broken)} of {len(texts)} texts give them back' + (f'; not those of {broken[0]}' if broken else ''))
+                f'the windows of {len(texts) - len(broken)} of {len(texts)} texts give them back{more}')
     of_ours = [name for name, kind in unparsed if kind != 'base']   # people's files may be broken, our changes not
     known = parsed + len(unparsed)
     yield judge('parse_rate', not of_ours if known else None, f'{parsed} of {known} texts parse'
