@@ -90,7 +90,8 @@ def explain_text(
 ) -> str:                            # 'empty', 'generated', 'minified' or 'data'; '' for code that a person wrote
     "Why nothing is learned from a file, by what is in it."
     if not text.strip(): return 'empty'
-    if generated or generated is None and (_MADE_BY_NAME.search(path) or is_generated(text)): return 'generated'
+    is_made = _MADE_BY_NAME.search(path) or 'sourceMappingURL=' in text[-300:] or is_generated(text)
+    if generated or generated is None and is_made: return 'generated'
     if _MINIFIED_BY_NAME.search(path) or has_long_lines(text): return 'minified'
     return 'data' if is_data(text.encode()) else ''
 

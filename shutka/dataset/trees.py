@@ -102,11 +102,11 @@ class Tree:
         "Whether a file may be code, by its path alone; counts it otherwise."
         whole = self.prefix + path
         vendored = self.attributes.find(whole, 'linguist-vendored')
-        if vendored or vendored is None and is_carried(path): why = 'vendored'
+        if not may_be_code(path): why = 'no language'
+        elif vendored or vendored is None and is_carried(path): why = 'vendored'
         elif self.attributes.find(whole, 'linguist-documentation'): why = 'documentation'
         elif self.attributes.find(whole, 'linguist-generated'): why = 'generated'
-        elif self.ignored.covers(whole): why = 'ignored'
-        else: why = '' if may_be_code(path) else 'no language'
+        else: why = 'ignored' if self.ignored.covers(whole) else ''
         if why: self.leave_out(why, path)
         return not why
 
