@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ..core.files import repair_text
-from ..data.omissions import LONGEST_LINE, is_generated, is_minified
+from ..data.omissions import LONGEST_WRITTEN_LINE, is_generated, is_minified
 
 # %% ../../nbs/73_dataset/15_code_files.ipynb #64c98be3
 @dataclass(frozen=True)
@@ -29,11 +29,16 @@ class CodeFile:
     sha256: str     # of the text as UTF-8
     priority: str   # 'high', 'medium' or 'low'
 
+    @property
+    def commit(self) -> str:
+        "The hash of the commit that the file was read at; '' for other kinds of source."
+        return self.source.rpartition('@')[2] if self.source.startswith('git:') else ''
+
 # %% ../../nbs/73_dataset/15_code_files.ipynb #7f919276
 PRIORITIES = ('high', 'medium', 'low')   # core, all else, tests
 _CORE_FOLDERS = {'src', 'crates', 'lib', 'packages'}
 _TEST_FOLDERS = {'test', 'tests', '__tests__', 'testing', 'testdata', 'spec', 'specs', 'e2e', 'androidtest'}
-_TEST_FILE = re.compile(r'test_.*|.*[._-](?:test|tests|spec)|.*[a-z](?:Tests?|Spec|TestCase|IT)|conftest|tests?')
+_TEST_FILE = re.compile(r'test_.*|.*[._-](?:test|tests|spec)|.+(?:Tests?|Spec|TestCase)|.*[a-z]IT|conftest|tests?')
 
 def find_priority(
     path: str,   # with slashes; it may begin with the name of the folder that was given
@@ -75,7 +80,7 @@ def has_long_lines(
 ) -> bool:
     "Whether much of a file stands on lines that nobody would write."
     if not is_minified(text): return False
-    long = sum(len(line) for line in text.split('\n') if len(line) > LONGEST_LINE)
+    long = sum(len(line) for line in text.split('\n') if len(line) > LONGEST_WRITTEN_LINE)
     return long > _MOST_IN_LONG_LINES * len(text)
 
 def explain_text(
@@ -85,7 +90,8 @@ def explain_text(
 ) -> str:                            # 'empty', 'generated', 'minified' or 'data'; '' for code that a person wrote
     "Why nothing is learned from a file, by what is in it."
     if not text.strip(): return 'empty'
-    if generated or generated is None and (_MADE_BY_NAME.search(path) or is_generated(text)): return 'generated'
+    is_made = _MADE_BY_NAME.search(path) or 'sourceMappingURL=' in text[-300:] or is_generated(text)
+    if generated or generated is None and is_made: return 'generated'
     if _MINIFIED_BY_NAME.search(path) or has_long_lines(text): return 'minified'
     return 'data' if is_data(text.encode()) else ''
 
@@ -147,6 +153,12 @@ class FileCounts:
         "Reason, number and examples of all that was left out, for a table; the most frequent first."
         for reason, n in sorted(self.left_out.items(), key=lambda item: (-item[1], item[0])):
             yield reason, n, ', '.join(self.examples[reason])
+
+    def make_record(self) -> dict:
+        "All counts as JSON can hold them, the names in order."
+        plain = {name: dict(sorted(value.items())) if isinstance(value, dict) else value
+                 for name, value in vars(self).items()}
+        return plain | {'licences': {name or 'none': n for name, n in plain['licences'].items()}}
 
     def describe(self) -> str:
         "The reasons in a sentence's words: '12 ignored, 3 generated'."

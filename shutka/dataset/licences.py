@@ -131,8 +131,9 @@ class FolderLicences:
         if not said: return
         own = self.files.setdefault(folder, {})
         own[name] = said
-        proper = {one: licence for one, licence in own.items() if one != 'package.json'} or own
-        known = {one: licence for one, licence in proper.items() if licence != 'NOASSERTION'} or proper
+        texts = {one: licence for one, licence in own.items() if one != 'package.json'}
+        known = {one: licence for one, licence in texts.items() if licence != 'NOASSERTION'}
+        known = known or {one: licence for one, licence in own.items() if one == 'package.json'} or texts
         offered = all('-' in one for one in known)
         parts = [f'({licence})' if len(known) > 1 and ' ' in licence else licence for licence in known.values()]
         self.found[folder] = (' OR ' if offered else ' AND ').join(dict.fromkeys(parts))

@@ -20,9 +20,10 @@ from ..data.npm import fetch_tarball, parse_npm_spec
 from ..data.rows import load_rows
 from ..data.sources import check_spec, parse_specs
 from .code_files import CodeFile, FileCounts, explain_text, find_priority
+from .ignored import list_folders_above
 from .languages import find_language
 from .licences import find_notice
-from .trees import Tree, list_commit, list_folder, list_package
+from .trees import LONGEST_PATH, Tree, list_commit, list_folder, list_package
 
 # %% ../../nbs/73_dataset/17_reading.ipynb #0042ac8b
 def read_code_file(
@@ -67,15 +68,19 @@ def read_rows(
         text, path = _find_text(row, ('text', 'content')), _find_text(row, ('path',))
         if text is None or not path:
             raise UserError(f"{name}, row {number}: a row must have a text as 'text' and 'path', "
-                            f"and has {', '.join(map(repr, row)) or 'nothing'}")
+                            f"and has {', '.join(map(repr, [*row][:12])) or 'nothing'}")
 
         def fetch() -> bytes:
             check_size(len(text))
             return repair_text(text).encode()
 
-        if not tree.enters(path[:path.rfind('/') + 1]) or not tree.wants(path): continue
+        # each row has a repository of its own, so a folder of one says nothing about that of another
+        folders = [*list_folders_above(path)][:-1] if len(path) <= LONGEST_PATH else []
+        why = 'unreadable' if len(path) > LONGEST_PATH else next(filter(None, map(tree.explain_folder, folders)), '')
+        if why: tree.leave_out(why, path[:80])
+        if why or not tree.wants(path): continue
         repo = _find_text(row, ('repo', 'package', 'repo_name')) or Path(name).stem
-        licence = _find_text(row, ('licence', 'license')) or ''
+        licence = (_find_text(row, ('licence', 'license')) or '')[:200]
         file = read_code_file(tree, repo, path, fetch, licence)
         if file: yield file
 
