@@ -68,9 +68,9 @@ def _spool_files(settings: DatasetSettings, folder: Path, progress: Callable):
                                   settings.secrets)
         for file in files:
             progress(1)
-            known = {name: value for name, value in vars(file).items() if name != 'text'}
-            yield file.text, known
-        for name, value in vars(counts).items(): facts[name] = dict(value) if isinstance(value, Counter) else value
+            yield file.text, {name: value for name, value in vars(file).items() if name != 'text'} | {
+                'commit': file.commit}
+        facts.update(counts.make_record())
 
     write_spool(folder, stream(), facts)
 

@@ -46,13 +46,11 @@ class SequenceWriter:
         seq_id = sha256(f'{place}\0{kind}\0{start}')[:16]
         labels = None
         if row['masked']: tokens, labels = mask_tokens(tokens, self.mask, f'{self.seed} {seq_id}')
-        source = file['source']
         record = make_record(
             tokens, self.length, self.pad, seq_id, file['path'], file['priority'], kind, chunk_index=int(row['chunk']),
             total_chunks=len(list_windows(text.tokens, self.length)), complexity=round(float(row['complexity']), 4),
             start=start, language=file['language'], license=file['licence'], repo=file['repo'],
-            commit=source.rpartition('@')[2] if source.startswith('git:') else '',
-            split_group=f"{file['repo']}:{file['path']}")
+            commit=file['commit'], split_group=f"{file['repo']}:{file['path']}")
         if labels is not None:
             padded = np.full(self.length, -100, np.int64)
             padded[:len(labels)] = labels
