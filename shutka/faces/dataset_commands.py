@@ -58,7 +58,14 @@ def build_data(source, out, **given):
 
 @data.command('verify', examples=('shutka data verify training_data', 'shutka data verify theirs.jsonl'))
 @click.argument('place', metavar='FOLDER_OR_FILE')
-def verify_data(place):
+@click.option('-o', 'output', metavar='FOLDER', type=click.Path(file_okay=False),
+              help='Write report.html and verification.json into this folder.')
+def verify_data(place, output):
     "Read a data set, whoever made it, and check that it is what it should be; end with 1 if it is not."
-    from shutka.dataset.verification import verify_dataset
-    _show_verdict(verify_dataset(place, make_bar('sequences', None)))
+    from shutka.dataset.inspection import read_dataset
+    from shutka.dataset.page import write_dataset_page
+    from shutka.dataset.verification import verify_facts
+    facts = read_dataset(place, make_bar('sequences', None))
+    report = verify_facts(facts)
+    if output: click.echo(f'written: {write_dataset_page(output, facts, report)}')
+    _show_verdict(report)
