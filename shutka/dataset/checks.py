@@ -45,7 +45,7 @@ def check_files(facts: Facts) -> Iterator[Check]:
     "Whether the files are there, and their lines are records."
     is_folder = facts.place.is_dir()
     yield judge('dataset_directory_exists', True if is_folder else None,
-                str(facts.place) if is_folder else f'{facts.place} is a single file')
+                facts.place.name if is_folder else f'{facts.place.name} is a single file')
     yield judge('metadata_file_exists', bool(facts.summary) if is_folder else None,
                 METADATA_FILE if facts.summary else f'there is no {METADATA_FILE}')
     for part in SPLIT_FILES:

@@ -81,5 +81,6 @@ def write_dataset_page(
     report: Verification,
 ) -> Path:                # of the page
     "Write report.html and verification.json."
-    write_json(Path(folder)/'verification.json', asdict(report) | {'passed': report.passed})
+    told = asdict(report) | {'place': facts.place.name, 'passed': report.passed}   # the same wherever it lies
+    write_json(Path(folder)/'verification.json', told)
     return write_atomic(Path(folder)/REPORT_FILE, make_dataset_page(facts, report))
