@@ -14,8 +14,8 @@ def lines(key: str) -> list[str]:
     return [line.strip() for line in settings[key].splitlines() if line.strip()]
 
 
-extras = {name: lines(f'{name}_requirements') for name in ('gguf', 'generate', 'qdrant', 'serve', 'voices', 'kaggle')}
-tested = ('gguf', 'generate', 'qdrant', 'serve', 'voices')
+tested = ('dataset', 'gguf', 'generate', 'qdrant', 'serve', 'voices')
+extras = {name: lines(f'{name}_requirements') for name in (*tested, 'kaggle')}
 extras['dev'] = lines('dev_requirements') + sum((extras[name] for name in tested), [])
 extras['embeddings'] = extras['voices']   # its name in version 0.3
 data = ['py.typed', 'bundled/**/*', 'kaggle/*.ipynb', 'evaluate/judge/*', 'evaluate/suites/*.json', 'generate/linter/*',

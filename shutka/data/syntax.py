@@ -15,22 +15,28 @@ from importlib import import_module
 
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
-from ..core.errors import make_unknown_error
+from ..core.errors import UserError, make_unknown_error
 
 # %% ../../nbs/10_data/40_syntax.ipynb #b36a67fc
 _TYPESCRIPT = ('typescript', 'tsx')
 # by language: the module of its grammar, and the function there
 GRAMMARS = {language: ('tree_sitter_typescript', f'language_{language}') for language in _TYPESCRIPT} | {
-    language: (f'tree_sitter_{language}', 'language') for language in ('python', 'javascript', 'go', 'java', 'rust')}
+    language: (f'tree_sitter_{language}', 'language_php' if language == 'php' else 'language') for language in (
+        'python', 'javascript', 'go', 'java', 'rust',
+        'c', 'cpp', 'ruby', 'php', 'bash', 'c_sharp', 'kotlin', 'scala')}   # these are an extra
 
 @cache
 def load_grammar(
     language: str,  # one of `GRAMMARS`
 ) -> Language:      # loaded once per process
-    "The grammar of a language; raises `UserError` for one we have none for."
+    "The grammar of a language; raises `UserError` for one that nobody knows or that is not installed."
     if language not in GRAMMARS: raise make_unknown_error('language', language, GRAMMARS)
     module, name = GRAMMARS[language]
-    return Language(getattr(import_module(module), name)())
+    try: grammar = import_module(module)
+    except ImportError:
+        wheel = module.replace('_', '-')
+        raise UserError(f"for {language}, {wheel} must be installed: pip install 'shutka[dataset]'") from None
+    return Language(getattr(grammar, name)())
 
 # %% ../../nbs/10_data/40_syntax.ipynb #b3edc4b8
 _MOST_SECONDS = 10   # for a file

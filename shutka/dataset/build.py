@@ -18,6 +18,8 @@ from pathlib import Path
 from ..core.errors import UserError
 from ..core.files import read_json, write_json, write_jsonl
 from ..core.hashes import sha256
+from ..data.syntax import load_grammar
+from .augment import AUGMENTATIONS
 from .code_files import FileCounts
 from .filters import filter_code_files
 from .inspection import read_dataset
@@ -147,6 +149,9 @@ def _build(settings: DatasetSettings, out: Path, plan: dict, tell: Callable, mak
     counts = spool.facts
     say(1, f"{len(spool):,} files, {counts['bytes'] / 1e6:,.1f} MB" + ''.join(
         f'; {reason} {n:,}' for reason, n in counts['left_out'].items()))
+
+    if set(kinds) & set(AUGMENTATIONS):   # which need grammars, some of which are an extra
+        for language in counts['languages']: load_grammar(language)
 
     groups = find_groups(spool, work/'groups.json')
     kept = sorted(set(groups))   # the first file of each group stands for it

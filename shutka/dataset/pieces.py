@@ -14,7 +14,7 @@ from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
-from .augmentation import augment
+from .augment import augment
 from .complexity import measure_complexity
 from .sequences import list_windows
 from .spool import Spool

@@ -45,7 +45,7 @@ class SequenceWriter:
         start, place = int(row['start']), f"{file['source']}\0{file['path']}"
         seq_id = sha256(f'{place}\0{kind}\0{start}')[:16]
         labels = None
-        if row['masked']: tokens, labels = mask_tokens(tokens, self.mask, f'{self.seed} {seq_id}')
+        if row['masked']: tokens, labels = mask_tokens(tokens.tolist(), self.mask, self.seed, special=(self.pad,))
         record = make_record(
             tokens, self.length, self.pad, seq_id, file['path'], file['priority'], kind, chunk_index=int(row['chunk']),
             total_chunks=len(list_windows(text.tokens, self.length)), complexity=round(float(row['complexity']), 4),
