@@ -18,7 +18,7 @@ from shutka.dataset.shards import read_ds
 from shutka.faces import cli
 
 quiet = lambda line: None
-LICENCE = 'MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining'
+LICENCE = 'SPDX-License-Identifier: MIT\n'
 SMALL = dict(length=64, vocabulary=600)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..core.errors import UserError, make_unknown_error
 from ..core.settings import check_least, convert_fields
-from ..data.sources import parse_specs
+from ..data.sources import check_spec, parse_specs
 
 # %% ../../nbs/73_dataset/05_settings.ipynb #3721201d
 LICENCE_KINDS = 'permissive', 'copyleft', 'unknown'
@@ -35,7 +35,7 @@ class DatasetSettings:
 
     def __post_init__(self):
         convert_fields(self)
-        parse_specs(self.source)
+        for spec in parse_specs(self.source): check_spec(spec)
         for kind in self.list_licences():
             if kind not in LICENCE_KINDS: raise make_unknown_error('kind of licence', kind, LICENCE_KINDS)
         if self.secrets not in SECRET_WAYS: raise make_unknown_error('way with secrets', self.secrets, SECRET_WAYS)
