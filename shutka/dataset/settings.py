@@ -25,7 +25,6 @@ class DatasetSettings:
     tokenizer: str = ''           # a folder, or a name on the hub; '' learns one from the training part
     vocabulary: int = 16_384      # tokens of a tokenizer that is learned
     length: int = 0               # tokens of a sequence; 0 decides by the memory of the GPU
-    packing: bool = False         # fill sequences with whole files, instead of windows that overlap by three quarters
     augmentations: str = ','.join(AUGMENTATION_KINDS)   # ways in which training files are varied; '' for none
     licences: str = 'permissive,unknown'   # kinds of licence that are taken: permissive, unknown, copyleft
     secrets: str = 'redact'       # files with keys, passwords or addresses: redact, drop or keep

@@ -27,7 +27,7 @@ def _show_verdict(report):
 
 @data.command('build', examples=(
     'shutka data build dir:src -o training_data',
-    'shutka data build git:../app,npm:zod@4.1.12 -o training_data --length 2048 --packing',
+    'shutka data build git:../app,npm:zod@4.1.12 -o training_data --length 2048',
     'shutka data build dir:src -o training_data --tokenizer models/mine --augmentations variable_renaming'))
 @click.argument('source')
 @click.option('-o', '--out', required=True, metavar='FOLDER', type=click.Path(file_okay=False),
