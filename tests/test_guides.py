@@ -65,6 +65,7 @@ def test_the_guide_of_patterns_ends_with_a_table_and_one_file(base, repo, tmp_pa
         assert title in archive.read(next(n for n in archive.namelist() if n.endswith('README.md'))).decode()
 
 
+@pytest.mark.faults   # a minute; its parts are tested where they are made
 @needs_engine
 def test_the_guide_of_cypher_runs_what_both_models_answer(base, tmp_path):
     given = dict(preset=base, num_examples=60, out=tmp_path, steps=2, asked=2, answer_tokens=8, batch_size=1,

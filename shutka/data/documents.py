@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LARGEST_BYTES', 'LANGUAGES', 'DECLARATION_FILE', 'BUILD_FOLDERS', 'redact_record', 'Source', 'decode_text',
            'TooLarge', 'check_size', 'read_limited', 'count_skipped', 'read_documents', 'check_has_code',
-           'parse_package_name', 'find_package', 'list_typescript', 'open_folder', 'open_bundled']
+           'parse_package_name', 'find_package', 'walk_folder', 'list_typescript', 'open_folder', 'open_bundled']
 
 # %% ../../nbs/10_data/12_documents.ipynb #8508f653
 import os
@@ -148,15 +148,33 @@ def find_package(
 # %% ../../nbs/10_data/12_documents.ipynb #c3d78473
 BUILD_FOLDERS = {'node_modules', '.git', 'dist', 'build'}  # they hold other people's code, or what a program made
 
+def walk_folder(
+    root: Path,                                          # a folder
+    failed: Callable[[OSError], None] = lambda e: None,  # is told of a folder that cannot be listed; may raise
+) -> Iterator[tuple[str, list[str], list[os.DirEntry]]]:  # path below the root, '' or 'a/b/'; its folders; all else
+    "What is in a folder and in those below it, sorted; a folder that is taken out of its list is not entered."
+    waiting = ['']   # no recursion: a tree may be a thousand folders deep
+    while waiting:
+        inside = waiting.pop()
+        try:
+            with os.scandir(root/inside) as entries: entries = sorted(entries, key=lambda entry: entry.name)
+        except OSError as e:
+            failed(e)
+            continue
+        folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        yield inside, folders, [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
+        waiting += [f'{inside}{name}/' for name in reversed(folders)]
+
 def list_typescript(
     root: Path,        # a folder
 ) -> Iterator[Path]:
     "The TypeScript files below a folder, sorted, without links; raises `UserError` for a folder that cannot be listed."
     def stop(e: OSError): raise UserError(f"{e.filename} cannot be read: {e.strerror}")
-    for folder, folders, names in os.walk(root, onerror=stop):
-        folders[:] = sorted(set(folders) - BUILD_FOLDERS)   # `os.walk` goes only into what is left in this list
-        for path in (Path(folder, name) for name in sorted(names)):
-            if path.suffix in LANGUAGES and path.is_file() and not path.is_symlink(): yield path
+    for folder, folders, entries in walk_folder(root, stop):
+        folders[:] = [name for name in folders if name not in BUILD_FOLDERS]
+        for entry in entries:
+            path = root/folder/entry.name
+            if path.suffix in LANGUAGES and entry.is_file(follow_symlinks=False): yield path
 
 # %% ../../nbs/10_data/12_documents.ipynb #91a8191d
 def open_folder(

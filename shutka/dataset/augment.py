@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'augment']
 
-# %% ../../nbs/73_dataset/47_augment.ipynb #e4dc2564
+# %% ../../nbs/73_dataset/47_augment.ipynb #11923988
 from collections import Counter
 
 from ..core.errors import make_unknown_error
@@ -13,9 +13,10 @@ from .code_tokens import read_code
 from .comments import drop_comments, prove_comments
 from .layout import prove_layout, vary_layout
 from .renaming import prove_renaming, rename_locals
+from .settings import AUGMENTATION_KINDS
 
-# %% ../../nbs/73_dataset/47_augment.ipynb #2c1d9b88
-AUGMENTATIONS = ('variable_renaming', 'comment_toggling', 'format_variation')
+# %% ../../nbs/73_dataset/47_augment.ipynb #658c4441
+AUGMENTATIONS = tuple(kind for kind in AUGMENTATION_KINDS if kind != 'token_masking')   # that change texts
 
 def augment(
     text: str,

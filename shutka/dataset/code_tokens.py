@@ -6,7 +6,7 @@
 __all__ = ['COMMENT_KINDS', 'VERBATIM_KINDS', 'NAME_KIND', 'CodeToken', 'ReadCode', 'read_code', 'say_the_same', 'match_names',
            'parse_python', 'match_python', 'run_the_same']
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #c0cab75e
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #0a19724b
 import ast
 import warnings
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tree_sitter import Tree
 
 from ..data.syntax import parse_code
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #e3ea8e9f
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #f732774e
 COMMENT_KINDS = frozenset({'comment', 'line_comment', 'block_comment', 'multiline_comment', 'html_comment',
                            'xml_comment'})
 # nodes in which every character counts, so that what stands between their children is kept as it is
@@ -51,7 +51,7 @@ class ReadCode:
     @cached_property
     def tokens(self) -> list[CodeToken]: return [node for node in self.nodes if node.end > node.start]
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #2c508c1a
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #c3dd1ccd
 def _list_nodes(tree: Tree, code: bytes) -> tuple[list[CodeToken], list[CodeToken]]:
     "All nodes of a tree in order, and its comments."
     nodes, comments, above, end = [], [], [], 0
@@ -100,7 +100,7 @@ def read_code(
     except SyntaxError: return None
     return None if tree.root_node.has_error else ReadCode(code, language, tree, *_list_nodes(tree, code))
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #56c5a690
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #47073875
 def say_the_same(
     one: ReadCode,
     other: ReadCode,
@@ -110,7 +110,7 @@ def say_the_same(
     return all(a.depth == b.depth and a.kind == b.kind and one.code[a.start:a.end] == other.code[b.start:b.end]
                for a, b in zip(one.nodes, other.nodes))
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #47046587
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #0c212c16
 NAME_KIND = 'identifier'   # what the six languages in which names can be changed call a name
 
 def match_names(
@@ -127,7 +127,7 @@ def match_names(
         if names.setdefault(old, new) != new or olds.setdefault(new, old) != old: return None
     return None if any(new in before.code for new in olds) else names
 
-# %% ../../nbs/73_dataset/40_code_tokens.ipynb #aa377086
+# %% ../../nbs/73_dataset/40_code_tokens.ipynb #cbd8efae
 def parse_python(
     text: str,            # of a whole file
 ) -> ast.Module | None:   # None: this Python does not read it

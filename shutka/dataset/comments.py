@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['list_removable', 'drop_comments', 'prove_comments']
 
-# %% ../../nbs/73_dataset/44_comments.ipynb #972aa7b8
+# %% ../../nbs/73_dataset/44_comments.ipynb #eefa7eb3
 import re
 
 from .code_tokens import ReadCode, run_the_same, say_the_same
 
-# %% ../../nbs/73_dataset/44_comments.ipynb #5f518419
+# %% ../../nbs/73_dataset/44_comments.ipynb #18b2715c
 _READ_BY_TOOLS = re.compile(rb'''
     \A\#! | \bcoding[:=] | -\*- | frozen_string_literal | \bvim?:
   | \A\#\s*(?: noqa | nosec | pragma | flake8 | shellcheck ) \b
@@ -53,7 +53,7 @@ def list_removable(
         found += [span for span, text in zip(group, texts) if not _READ_BY_TOOLS.search(text)]
     return found
 
-# %% ../../nbs/73_dataset/44_comments.ipynb #920eeaea
+# %% ../../nbs/73_dataset/44_comments.ipynb #09df9e46
 _BLANK_LINES = re.compile(rb'(?:[ \t]*\r?\n)+')
 _NEEDS_NONE = re.compile(rb'(?:\A|\n[ \t]*\r?|[{(\[:])\n\Z')   # text behind which no blank line is needed
 
@@ -91,7 +91,7 @@ def drop_comments(
             elif text[right] not in b',;)].' and text[left - 1] not in b'([.': out += b' '
     return bytes(out + text[at:])
 
-# %% ../../nbs/73_dataset/44_comments.ipynb #7cb5e26b
+# %% ../../nbs/73_dataset/44_comments.ipynb #f26610a4
 def prove_comments(
     before: ReadCode,
     after: ReadCode,

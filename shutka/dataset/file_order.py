@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_imports', 'order_files']
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #a3071070
+# %% ../../nbs/73_dataset/49_file_order.ipynb #489a8891
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..data.syntax import parse_code, query_tree
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #904eecaf
+# %% ../../nbs/73_dataset/49_file_order.ipynb #378479c1
 _LANGUAGES = {'.py': 'python', '.pyi': 'python', '.js': 'javascript', '.jsx': 'javascript', '.mjs': 'javascript',
               '.cjs': 'javascript', '.ts': 'typescript', '.mts': 'typescript', '.cts': 'typescript', '.tsx': 'tsx',
               '.go': 'go', '.rs': 'rust', '.java': 'java'}
@@ -39,7 +39,7 @@ def _list_imports(text: str, language: str) -> list[str]:
     nodes = query_tree(tree, _IMPORTS[language], language).get('name', [])
     return [code[node.start_byte:node.end_byte].decode('utf-8', 'replace') for node in nodes]
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #d74218d3
+# %% ../../nbs/73_dataset/49_file_order.ipynb #d6c97181
 class _Repository(NamedTuple):
     "The paths of a repository, as imports need them."
     paths: frozenset[str]
@@ -78,7 +78,7 @@ def _normalize(path: str) -> str:
         elif part not in ('', '.'): parts.append(part)
     return '/'.join(parts)
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #faff7e99
+# %% ../../nbs/73_dataset/49_file_order.ipynb #1ec6b8e0
 _PYTHON_NAME = re.compile(r'[\w.]+')
 _RUST_WORD = re.compile(r'[A-Za-z_]\w*')
 
@@ -129,7 +129,7 @@ def _resolve_rust(statement: str, importer: str, repository: _Repository) -> Ite
                 yield found
                 return
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #7b161c77
+# %% ../../nbs/73_dataset/49_file_order.ipynb #72e8271c
 _ENDINGS = ('', '.ts', '.tsx', '.d.ts', '.js', '.jsx', '.mjs', '.cjs', '/index.ts', '/index.tsx', '/index.js',
             '/index.jsx', '/index.mjs')
 
@@ -164,7 +164,7 @@ def _resolve_java(statement: str, importer: str, repository: _Repository) -> Ite
             yield found
             return
 
-# %% ../../nbs/73_dataset/49_file_order.ipynb #a3fbd65c
+# %% ../../nbs/73_dataset/49_file_order.ipynb #1cc08b64
 _RESOLVERS = {'python': _resolve_python, 'javascript': _resolve_script, 'typescript': _resolve_script,
               'tsx': _resolve_script, 'go': _resolve_go, 'rust': _resolve_rust, 'java': _resolve_java}
 

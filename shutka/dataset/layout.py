@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_indentation', 'vary_layout', 'prove_layout']
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #201b48c0
+# %% ../../nbs/73_dataset/46_layout.ipynb #bafd1757
 import re
 from bisect import bisect_right
 from collections import Counter
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..core.hashes import make_rng, sha256
 from .code_tokens import ReadCode, run_the_same, say_the_same
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #1182c85d
+# %% ../../nbs/73_dataset/46_layout.ipynb #1879c2a0
 class _Line(NamedTuple):
     "A line of a file."
     start: int        # first byte
@@ -63,7 +63,7 @@ def _read_lines(code: ReadCode) -> list[_Line]:
     return [line._replace(keeps_end=after is not None and after.kind == 'text')
             for line, after in zip(lines, [*lines[1:], None])]
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #5819b758
+# %% ../../nbs/73_dataset/46_layout.ipynb #6495da16
 _TAB = 8   # columns
 
 def _count_columns(code: ReadCode, line: _Line) -> int:
@@ -87,7 +87,7 @@ def find_indentation(
     if code.language == 'python' and any(column % step for column in columns): return None
     return b' ' * step
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #68ec08af
+# %% ../../nbs/73_dataset/46_layout.ipynb #df610f54
 def _indent_anew(code: ReadCode, lines: list[_Line], old: bytes, new: bytes) -> list[bytes]:
     "What each line begins with; what it began with for lines that must stay."
     step, wide = len(old.expandtabs(_TAB)), len(new.expandtabs(_TAB))
@@ -103,7 +103,7 @@ def _indent_anew(code: ReadCode, lines: list[_Line], old: bytes, new: bytes) -> 
         else: begins.append(base + new * (distance // step) + b' ' * (distance % step * (wide > 1)))
     return begins
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #1d834af9
+# %% ../../nbs/73_dataset/46_layout.ipynb #528f6086
 _STEPS = (b'  ', b'    ', b'\t')
 
 def _begin_of(code: ReadCode, line: _Line) -> bytes:
@@ -150,7 +150,7 @@ def vary_layout(
     changed = line_break.join(out)
     return None if changed == code.code else changed
 
-# %% ../../nbs/73_dataset/46_layout.ipynb #4903c762
+# %% ../../nbs/73_dataset/46_layout.ipynb #5a10d554
 def prove_layout(
     before: ReadCode,
     after: ReadCode,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FIM_ORDERS', 'find_mask_token', 'Masked', 'mask_tokens', 'Gap', 'cut_gap', 'encode_parts', 'draw_text']
 
-# %% ../../nbs/73_dataset/48_masking.ipynb #f067db81
+# %% ../../nbs/73_dataset/48_masking.ipynb #7c46ac2c
 from array import array
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from ..core.errors import UserError
 from ..core.hashes import make_rng, sha256
 from ..models.chat import find_fim_marks
 
-# %% ../../nbs/73_dataset/48_masking.ipynb #28ebf79b
+# %% ../../nbs/73_dataset/48_masking.ipynb #91459ecd
 def find_mask_token(
     tokenizer,   # of transformers or tiktoken
 ) -> int:        # its id
@@ -27,7 +27,7 @@ def find_mask_token(
                         "or leave token_masking out")
     return found
 
-# %% ../../nbs/73_dataset/48_masking.ipynb #43e1d89b
+# %% ../../nbs/73_dataset/48_masking.ipynb #d6c8c2b5
 class Masked(NamedTuple):
     "A window with hidden tokens."
     ids: list[int]      # with the mask where a token is hidden
@@ -48,7 +48,7 @@ def mask_tokens(
     return Masked([mask if i in hidden else token for i, token in enumerate(ids)],
                   [token if i in hidden else -100 for i, token in enumerate(ids)])
 
-# %% ../../nbs/73_dataset/48_masking.ipynb #9dfe0cbe
+# %% ../../nbs/73_dataset/48_masking.ipynb #b162b1f9
 class Gap(NamedTuple):
     "A text in three parts."
     prefix: str
@@ -64,7 +64,7 @@ def cut_gap(
     start, end = sorted(make_rng(seed, 'gap', sha256(text)).sample(range(1, len(text)), 2))
     return Gap(text[:start], text[start:end], text[end:])
 
-# %% ../../nbs/73_dataset/48_masking.ipynb #d77902fa
+# %% ../../nbs/73_dataset/48_masking.ipynb #45d6e15d
 FIM_ORDERS = ('prefix_suffix_middle', 'suffix_prefix_middle')
 
 def encode_parts(
@@ -88,7 +88,7 @@ def encode_parts(
         return [prefix, *encode(gap.prefix), suffix, *encode(gap.suffix), middle, *encode(gap.middle)]
     return [prefix, suffix, *encode(gap.suffix), middle, *encode(gap.prefix + gap.middle)]
 
-# %% ../../nbs/73_dataset/48_masking.ipynb #a8c33ca5
+# %% ../../nbs/73_dataset/48_masking.ipynb #5ae3e033
 def draw_text(
     text: str,
     tokenizer,          # of transformers

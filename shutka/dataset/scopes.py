@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCOPED_LANGUAGES', 'LocalName', 'find_locals']
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #971a4a0d
+# %% ../../nbs/73_dataset/41_scopes.ipynb #c031b7c5
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from tree_sitter import Node, Query, QueryCursor
 from ..data.syntax import load_grammar
 from .code_tokens import NAME_KIND, ReadCode
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #3877bdd0
+# %% ../../nbs/73_dataset/41_scopes.ipynb #20dba274
 _RULES = {'python': ['python'], 'javascript': ['javascript', 'jsx'], 'typescript': ['javascript', 'typescript'],
           'tsx': ['javascript', 'jsx', 'typescript'], 'go': ['go'], 'rust': ['rust'], 'java': ['java']}
 SCOPED_LANGUAGES = tuple(_RULES)   # those whose scopes are known
@@ -30,7 +30,7 @@ def _compile_rules(language: str) -> Query:
     texts = [(folder/f'{name}.scm').read_text(encoding='utf-8') for name in _RULES[language]]
     return Query(load_grammar(language), '\n'.join(texts))
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #cc95f337
+# %% ../../nbs/73_dataset/41_scopes.ipynb #f204b199
 # patterns by kind, with the fields that bind nothing
 _PATTERNS = {'default_parameter': ('value',), 'typed_parameter': ('type',),
              'typed_default_parameter': ('type', 'value'),
@@ -52,7 +52,7 @@ def _list_bound(pattern: Node) -> Iterator[Node]:
             children = enumerate(node.children)
             todo += [child for i, child in children if node.field_name_for_child(i) not in _PATTERNS[node.type]]
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #54464aa5
+# %% ../../nbs/73_dataset/41_scopes.ipynb #c7f1b7de
 _Span = tuple[int, int]   # first byte, one past the last
 
 def _find_innermost(
@@ -91,7 +91,7 @@ def _lies_in(
     i = bisect_right(spans, (place, float('inf'))) - 1
     return i >= 0 and place < spans[i][1]
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #964ea87f
+# %% ../../nbs/73_dataset/41_scopes.ipynb #8f3e311a
 class _Bound(NamedTuple):
     "A name where it is bound."
     node: Node
@@ -123,7 +123,7 @@ def _read_matches(code: ReadCode) -> tuple[list[_Bound], dict[str, list[_Span]]]
         bound += [_Bound(node, kind == 'param', seen, without) for node in _list_bound(match[kind])]
     return bound, marks
 
-# %% ../../nbs/73_dataset/41_scopes.ipynb #f97c253a
+# %% ../../nbs/73_dataset/41_scopes.ipynb #dea76a7a
 class LocalName(NamedTuple):
     "A name that all of its places in an outermost function take from inside of that function."
     function: _Span            # first byte of the function, one past its last

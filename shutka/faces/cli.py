@@ -10,6 +10,7 @@ from .shell import ShutkaGroup, main, run_command, shutka
 
 from shutka.faces import (
     data_commands,
+    dataset_commands,
     export_commands,
     generate_commands,
     memory_commands,
@@ -21,7 +22,7 @@ from shutka.faces import (
     voice_commands,
 )
 
-COMMAND_MODULES = (training_commands, data_commands, generate_commands, pattern_command, validate_command,
-                   model_commands, export_commands, memory_commands, voice_commands, sharing_commands)
+COMMAND_MODULES = (training_commands, data_commands, dataset_commands, generate_commands, pattern_command,
+                   validate_command, model_commands, export_commands, memory_commands, voice_commands, sharing_commands)
 
 if __name__ == '__main__' and '__file__' in globals(): main()

@@ -18,9 +18,10 @@ from ..core.hashes import sha256
 from ..data.clusters import find_clusters
 from ..data.examples import parse_example
 from ..data.git import Repository, decode_any
+from ..data.omissions import is_repository
 from ..evaluate.decontamination import find_task_copies, read_suite_texts
 from .faults import can_parse, check_code, check_texts, list_code
-from .pattern_files import PATTERN_SUFFIXES, PatternFile, is_repository, read_pattern_files
+from .pattern_files import PATTERN_SUFFIXES, PatternFile, read_pattern_files
 from .pattern_syntax import FoundFunction, FoundPatterns, FoundType, find_patterns
 from .rows import make_generated_row, normalize_text
 from ..memory.descriptions import spell_name

@@ -1,0 +1,204 @@
+"Builds of a code data set: the same bytes however often they were killed and by how many processes, and bad input."
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shutka.core.errors import UserError
+from shutka.dataset.build import BUILD_STEPS, build_dataset
+from shutka.dataset.records import METADATA_FILE, SPLIT_FILES
+from shutka.dataset.settings import DatasetSettings
+from shutka.dataset.shards import read_ds
+from shutka.faces import cli
+
+quiet = lambda line: None
+LICENCE = 'SPDX-License-Identifier: MIT\n'
+SMALL = dict(length=64, vocabulary=600)
+
+
+def write_code(seed: int, lines: int = 14) -> str:
+    rng = np.random.default_rng(seed)
+    numbers = rng.integers(0, 10_000, (lines, 2))
+    body = [f'    value_{a % 99} = work(x, {b})  # step {n}' for n, (a, b) in enumerate(numbers)]
+    return f'def task_{seed}(x, other=None):\n' + '\n'.join(body) + f'\n    return value_{rng.integers(0, 99)}, x\n'
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('code')
+    (folder/'LICENSE').write_text(LICENCE)
+    for i in range(48):
+        place = folder/('src', 'tools', 'tests')[i % 3]
+        place.mkdir(exist_ok=True)
+        (place/f'task{i}.py').write_text(write_code(i))
+    (folder/'src'/'again.py').write_text(write_code(0))
+    (folder/'src'/'nearly.py').write_text(write_code(3).replace('return', 'print(x)\n    return'))
+    (folder/'tools'/'key.py').write_text(write_code(70) + 'key = "AKIA' + 'ABCDEFGHIJKLMNOP"\n')
+    return folder
+
+
+def hash_files(out: Path) -> dict[str, str]:
+    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(out.rglob('*')) if path.is_file()}
+
+
+def build(tree, out, **more):
+    given = {'source': f'dir:{tree}', 'out': str(out), 'workers': 1} | SMALL | more
+    return build_dataset(DatasetSettings(**given), quiet)
+
+
+@pytest.fixture(scope='module')
+def built(tree, tmp_path_factory):
+    os.environ['SOURCE_DATE_EPOCH'] = '1700000000'
+    out = tmp_path_factory.mktemp('built')/'data'
+    report = build(tree, out)
+    yield out, report
+    del os.environ['SOURCE_DATE_EPOCH']
+
+
+def read(out, part): return [json.loads(line) for line in (out/SPLIT_FILES[part]).read_text().splitlines()]
+
+
+def test_a_build_passes_its_checks_and_leaves_nothing_behind(built):
+    out, report = built
+    failed = [check for check in report.checks if check.verdict != 'passed']
+    assert [check.name for check in failed if check.name != 'dataset_split_ratio'] == [], failed
+    assert not (out/'.build').exists() and (out/'report.html').is_file()
+    summary = json.loads((out/METADATA_FILE).read_text())
+    assert summary['creation_date'] == '2023-11-14T22:13:20Z' and summary['files']['secrets'] == {'AWS_KEY': 1}
+    every = [row for part in SPLIT_FILES for row in read(out, part)]
+    assert not any(row['metadata']['source_file'] in ('src/again.py', 'src/nearly.py') for row in every) or not any(
+        row['metadata']['source_file'] in ('src/task0.py', 'src/task3.py') for row in every)
+    assert {row['metadata']['license'] for row in every} == {'MIT'}
+    assert {row['metadata']['priority'] for row in every} == {'high', 'medium', 'low'}
+
+
+def test_shards_hold_the_sequences_that_are_no_masked_ones(built):
+    out, _ = built
+    for part in SPLIT_FILES:
+        wanted = [row['tokens'][:row['metadata']['length']] for row in read(out, part)
+                  if row['metadata']['augmentation_type'] != 'token_masking']
+        assert [tokens.tolist() for tokens in read_ds(out/f'{part}.ds', 'uint16')] == wanted
+
+
+def test_masked_sequences_say_what_stood_there(built):
+    out, _ = built
+    rows = [row for row in read(out, 'train') if row['metadata']['augmentation_type'] == 'token_masking']
+    mask, shares = json.loads((out/METADATA_FILE).read_text())['mask_token_id'], []
+    for row in rows:
+        hidden = [i for i, label in enumerate(row['labels']) if label != -100]
+        assert all(row['tokens'][i] == mask for i in hidden) and all(i < row['metadata']['length'] for i in hidden)
+        shares.append(len(hidden) / row['metadata']['length'])
+    assert .06 < np.mean(shares) < .14
+
+
+def test_two_processes_make_the_same_bytes(built, tree, tmp_path, monkeypatch):
+    from shutka.dataset import build as room
+    from shutka.dataset.pieces import deal_files
+    monkeypatch.setattr(room, 'deal_files', lambda numbers, sizes: deal_files(numbers, sizes, 4_000))
+    build(tree, tmp_path/'data', workers=2)
+    assert hash_files(tmp_path/'data') == hash_files(built[0])
+
+
+CHILD = """
+import os, signal, sys
+from shutka.dataset.build import build_dataset
+from shutka.dataset.settings import DatasetSettings
+left = int(sys.argv[3])
+def count(*_):
+    global left
+    left -= 1
+    if left == 0: os.kill(os.getpid(), signal.SIGKILL)
+settings = DatasetSettings(source=f'dir:{sys.argv[1]}', out=sys.argv[2], workers=1, length=64, vocabulary=600)
+build_dataset(settings, count, lambda what, total: count)
+"""
+
+
+def run_child(tree, out, events: int) -> int:
+    return subprocess.run([sys.executable, '-c', CHILD, str(tree), str(out), str(events)], timeout=120,
+                          env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[1])}).returncode
+
+
+@pytest.mark.parametrize('events', [30, pytest.param(70, marks=pytest.mark.faults)])
+def test_a_build_that_is_killed_goes_on(built, tree, tmp_path, events):
+    assert run_child(tree, tmp_path/'data', events) == -signal.SIGKILL
+    build(tree, tmp_path/'data')
+    assert hash_files(tmp_path/'data') == hash_files(built[0])
+
+
+@pytest.mark.faults
+def test_ten_kills_one_after_the_other(built, tree, tmp_path):
+    killed = sum(run_child(tree, tmp_path/'data', events) == -signal.SIGKILL for events in range(5, 105, 10))
+    build(tree, tmp_path/'data')
+    assert killed >= 5 and hash_files(tmp_path/'data') == hash_files(built[0])
+
+
+def test_a_finished_one_is_verified_and_another_is_refused(built, tree):
+    out, _ = built
+    before = hash_files(out)
+    assert build(tree, out).checks and hash_files(out) == before
+    with pytest.raises(UserError, match='another seed; name another folder'): build(tree, out, seed=1)
+
+
+@pytest.mark.parametrize('make, says', [
+    (lambda folder: None, 'holds none'),
+    (lambda folder: (folder/'a.txt').write_text('x'), 'holds none'),
+    (lambda folder: (folder/'a.py').write_text('x = 1\n'), 'at least 3 files'),
+    (lambda folder: [(folder/f'{i}.py').write_text(write_code(1)) for i in range(5)], 'at least 3 files')])
+def test_too_little_is_said(make, says, tmp_path):
+    (tmp_path/'code').mkdir()
+    make(tmp_path/'code')
+    with pytest.raises(UserError, match=says): build(tmp_path/'code', tmp_path/'data')
+    assert not (tmp_path/'data'/METADATA_FILE).exists()
+
+
+def test_a_tree_with_only_tests_is_built(tmp_path):
+    (tmp_path/'code'/'tests').mkdir(parents=True)
+    for i in range(6): (tmp_path/'code'/'tests'/f'test_{i}.py').write_text(write_code(i))
+    build(tmp_path/'code', tmp_path/'data')
+    assert {row['metadata']['weight'] for row in read(tmp_path/'data', 'train')} == {.3}
+
+
+def test_a_disk_that_is_full_leaves_what_was_there(tree, tmp_path, monkeypatch):
+    from shutka.core import files
+    real, calls = os.fsync, []
+
+    def full(fd):
+        calls.append(fd)
+        if len(calls) == 6: raise OSError(28, 'No space left on device')
+        return real(fd)
+
+    monkeypatch.setattr(files.os, 'fsync', full)
+    with pytest.raises(OSError, match='No space'): build(tree, tmp_path/'data')
+    monkeypatch.setattr(files.os, 'fsync', real)
+    assert not (tmp_path/'data'/METADATA_FILE).exists()
+    build(tree, tmp_path/'data')
+    assert (tmp_path/'data'/METADATA_FILE).is_file()
+
+
+def test_a_tokenizer_without_a_mask_is_refused(tree, tmp_path):
+    from shutka.models.lm_tokenizers import save_tokenizer, train_tokenizer
+    save_tokenizer(tmp_path/'plain', train_tokenizer(['a b c'] * 5, 300))
+    with pytest.raises(UserError, match='token_masking needs a tokenizer with a mask token'):
+        build(tree, tmp_path/'data', tokenizer=str(tmp_path/'plain'))
+    report = build(tree, tmp_path/'other', tokenizer=str(tmp_path/'plain'), augmentations='')
+    assert report.passed or {c.name for c in report.checks if c.verdict == 'failed'} <= {'dataset_split_ratio'}
+
+
+def test_the_command_says_eight_steps(tree, tmp_path, capsys):
+    words = ['data', 'build', f'dir:{tree}', '-o', str(tmp_path/'data'), '--length', '64', '--vocabulary', '600',
+             '--workers', '1']
+    code = cli.run_command(words)
+    said = capsys.readouterr().out
+    assert all(f'[{i}/8] {name}' in said for i, name in enumerate(BUILD_STEPS, 1)) and code in (0, 1)
+    assert cli.run_command(['data', 'verify', str(tmp_path/'data'), '-o', str(tmp_path/'page')]) == code
+    assert (tmp_path/'page'/'report.html').is_file()
+    assert cli.run_command(['data', 'build', 'nothing', '-o', str(tmp_path/'no')]) == 2
+    assert cli.run_command(['data', 'build', f'dir:{tree}', '-o', str(tmp_path/'no'), '--augmentations', 'all']) == 2
+    assert not (tmp_path/'no').exists()

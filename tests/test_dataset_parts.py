@@ -1,0 +1,131 @@
+"Splits, windows, leaks and samplers of a code data set, against the simplest thing that could say the same."
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from shutka.dataset.decontamination import RUN_LENGTH, LeakCheck, hash_runs
+from shutka.dataset.near_copies import ALIKE, group_copies, list_token_runs
+from shutka.dataset.parts import PART_SHARES, draw_parts
+from shutka.dataset.sampling import WEIGHTS, WeightedOrder
+from shutka.dataset.sequences import list_windows, pack_streams
+from shutka.dataset.shards import write_ds
+
+
+def make_file(rng, functions: list[str]) -> str:
+    return '\n'.join(functions[i] for i in rng.integers(0, len(functions), 12))
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_groups_are_those_of_all_comparisons(seed):
+    rng = np.random.default_rng(seed)
+    words = [f'word{i}' for i in range(60)]
+    functions = [' '.join(rng.choice(words, 14)) for _ in range(24)]
+    files = [make_file(rng, functions) for _ in range(14)]
+    for text in files[:8]: files += [text.replace('word1 ', 'w '), text + ' # end', text]
+    runs = [list_token_runs(text) for text in files]
+    alike = lambda a, b: len(a & b) / len(a | b) >= ALIKE
+    first = list(range(len(files)))
+    for i in range(len(files)):   # joins by hand, over and over until nothing changes
+        for j in range(i):
+            if not alike(runs[i], runs[j]): continue
+            both = first[i], first[j]
+            first = [min(both) if f in both else f for f in first]
+    assert group_copies(files, files.__getitem__) == first
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_leaks_are_those_of_all_comparisons(seed):
+    rng = np.random.default_rng(seed)
+    learned = [rng.integers(0, 4, int(n)) for n in rng.integers(1, 400, 6)]   # few words, so that chance makes runs
+    held = [np.concatenate([rng.integers(0, 4, 30), learned[i % 6][:int(n)], rng.integers(0, 4, 9)])
+            for i, n in enumerate(rng.integers(50, 90, 12))] + [learned[0][:9], learned[1]]
+    check = LeakCheck(held)
+    for tokens in learned: check.learn(tokens)
+    list_runs = lambda tokens: [tokens[i:i + RUN_LENGTH].tobytes() for i in range(max(1, len(tokens) - RUN_LENGTH + 1))]
+    seen = {run for tokens in learned for run in list_runs(tokens)}
+    for window in held: assert check.is_leak(window) == any(run in seen for run in list_runs(window))
+
+
+def test_different_runs_have_different_hashes():
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 3, 60_000)   # runs that differ in a single place are many here
+    hashes = hash_runs(tokens)
+    runs = {tokens[i:i + RUN_LENGTH].tobytes() for i in range(len(hashes))}
+    assert len(np.unique(hashes)) == len(runs)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_shares_hold_and_groups_stay_whole(seed):
+    rng = np.random.default_rng(seed)
+    groups = [f'g{i}' for i in rng.integers(0, 700, 1_500)]
+    sizes = rng.lognormal(6, 1.2, 1_500).astype(int) + 1
+    parts = draw_parts(groups, sizes.tolist(), seed)
+    assert all(len({part for g, part in zip(groups, parts) if g == group}) == 1 for group in set(groups))
+    for part, share in PART_SHARES.items():
+        assert abs(sum(s for s, p in zip(sizes, parts) if p == part) / sizes.sum() - share) < .01
+    shuffled = rng.permutation(1_500)   # the order of the files says nothing
+    again = draw_parts([groups[i] for i in shuffled], sizes[shuffled].tolist(), seed)
+    assert [parts[i] for i in shuffled] == again
+
+
+def test_one_group_of_nearly_everything_is_learned():
+    parts = draw_parts(['big'] * 50 + ['a', 'b', 'c'], [1_000] * 50 + [10, 10, 10])
+    assert set(parts[:50]) == {'train'} and {'val', 'test'} <= set(parts[50:])
+
+
+@pytest.mark.parametrize('length', [4, 16, 1_024])
+def test_windows_cover_all_and_overlap_by_three_quarters(length):
+    for tokens in [1, 3, length - 1, length, length + 1, 3 * length + 7]:
+        windows = list_windows(tokens, length)
+        assert {i for a, b in windows for i in range(a, b)} == set(range(tokens))
+        assert all(b - a == min(length, tokens) for a, b in windows) and len(set(windows)) == len(windows)
+        assert all(next_a - a <= length // 4 for (a, _), (next_a, _) in zip(windows, windows[1:]))
+
+
+def test_packed_rows_are_the_stream():
+    rng = np.random.default_rng(1)
+    files = [rng.integers(1, 99, int(n)) for n in rng.integers(0, 300, 60)]
+    rows = list(pack_streams(files, 64, end=0))
+    assert np.concatenate(rows).tolist() == [t for tokens in files for t in [*tokens.tolist(), 0]]
+    assert {len(row) for row in rows[:-1]} == {64}
+
+
+@pytest.mark.parametrize('n', [100, 5_000])
+@pytest.mark.parametrize('seed', range(3))
+def test_sampling_meets_the_weights_and_is_the_same_anywhere(n, seed):
+    rng = np.random.default_rng(seed)
+    names = rng.choice(list(WEIGHTS), n)
+    order = WeightedOrder(np.array([WEIGHTS[name] for name in names]), np.zeros(n), size=10, epochs=20, seed=seed)
+    steps = [order.draw(step) for step in range(order.count_steps())]
+    seen, there = Counter(names[np.concatenate(steps)]), Counter(names)
+    rate = {name: seen[name] / there[name] for name in WEIGHTS}
+    assert abs(rate['high'] / rate['medium'] - 3) < .06 and abs(rate['low'] / rate['medium'] - .3) < .006
+    for step in rng.integers(0, len(steps), 5).tolist():   # a fresh one, at any step, on five processes
+        fresh = WeightedOrder(np.array([WEIGHTS[name] for name in names]), np.zeros(n), size=10, epochs=20, seed=seed)
+        assert sum((fresh.draw(step, rank, 5) for rank in range(5)), []) == steps[step]
+
+
+def test_the_curriculum_goes_from_simple_to_all():
+    n = 900
+    complexity = np.random.default_rng(0).permutation(n).astype(float)
+    order = WeightedOrder(np.ones(n), complexity, size=30, epochs=9)
+    shown = np.array([complexity[order.draw(step)].max() for step in range(order.count_steps())])
+    assert shown[:30].max() < 300 <= shown[30:90].max() < 600 <= shown[90:].max()
+
+
+@pytest.mark.parametrize('dtype', ['uint16', 'uint32'])
+def test_datatrove_reads_the_same_tokens(dtype, tmp_path):
+    from datatrove.utils.dataset import DatatroveFileDataset
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(0, np.iinfo(dtype).max, int(n)) for n in rng.integers(1, 40, 30)]
+    write_ds(tmp_path/'train.ds', sequences, dtype, 'mine')
+    size = np.dtype(dtype).itemsize
+    found = DatatroveFileDataset(str(tmp_path/'train.ds'), seq_len=9, token_size=size, return_positions=True)
+    items = [found[i] for i in range(len(found))]
+    stream = np.concatenate(sequences)
+    assert len(found) == len(stream) // 10 and (tmp_path/'train.ds').stat().st_size == size * len(stream)
+    assert np.concatenate([item['input_ids'].numpy() for item in items]).tolist() == stream[:len(found) * 10].tolist()
+    places = np.concatenate([np.arange(len(tokens)) for tokens in sequences])
+    read = np.array([item['positions'].numpy() for item in items])
+    assert ((read == 0) == (places[:len(found) * 10].reshape(-1, 10) == 0))[:, 1:].all()   # each begins where ours does
