@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEW_NAMES', 'choose_names', 'rename_locals', 'bind_the_same', 'prove_renaming']
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #47c6ff8d
+# %% ../../nbs/73_dataset/42_renaming.ipynb #b34dad3a
 import re
 import symtable
 import warnings
@@ -16,7 +16,7 @@ from ..core.hashes import make_rng, sha256
 from .code_tokens import ReadCode, match_names, match_python, parse_python
 from .scopes import SCOPED_LANGUAGES, LocalName, find_locals
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #0917b170
+# %% ../../nbs/73_dataset/42_renaming.ipynb #0a05088b
 NEW_NAMES = (
     'value', 'item', 'entry', 'element', 'member', 'piece', 'part', 'unit', 'record', 'figure', 'amount', 'quantity',
     'number', 'result', 'outcome', 'answer', 'output', 'product', 'current', 'previous', 'latest', 'initial', 'given',
@@ -31,7 +31,7 @@ _KEPT = frozenset({b'self', b'cls', b'args', b'kwargs', b'err', b'ok', b'ctx', b
                    b'exports', b'module'})
 _PLAIN_NAME = re.compile(rb'[a-z][A-Za-z0-9_]*')
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #fb4ea41d
+# %% ../../nbs/73_dataset/42_renaming.ipynb #a19a53b2
 _TEXT_KIND = re.compile('string|text|fragment|content|heredoc|regex|template|char')
 _WORD = re.compile(rb'[A-Za-z_]\w*')
 
@@ -47,7 +47,7 @@ def _find_words(
         if i < len(functions): words[functions[i]].update(_WORD.findall(code.code[token.start:token.end]))
     return words
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #15e21b98
+# %% ../../nbs/73_dataset/42_renaming.ipynb #520a3d92
 def choose_names(
     code: ReadCode,
     seed: int = 0,                           # another seed, other names
@@ -75,7 +75,7 @@ def rename_locals(
         at = place + length
     return b''.join([*parts, code.code[at:]]) if parts else None
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #608dafdf
+# %% ../../nbs/73_dataset/42_renaming.ipynb #4d993c70
 def _locate_locals(
     code: ReadCode,
     names: dict[bytes, bytes],             # new name by old name
@@ -93,7 +93,7 @@ def _keep_their_places(before: ReadCode, after: ReadCode, names: dict[bytes, byt
                if before.code[a.start:a.end] != after.code[b.start:b.end]}
     return changed <= {i for places in found for i in places}
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #e6808947
+# %% ../../nbs/73_dataset/42_renaming.ipynb #124f79ca
 _SYMBOL_FACTS = ('is_referenced', 'is_parameter', 'is_global', 'is_nonlocal', 'is_declared_global', 'is_local',
                  'is_free', 'is_assigned', 'is_imported', 'is_annotated', 'is_namespace')
 
@@ -119,7 +119,7 @@ def bind_the_same(
             return match_python(one, other, olds) and _describe_scope(tables[0], {}) == _describe_scope(tables[1], olds)
         except (SyntaxError, ValueError, RecursionError, MemoryError): return False
 
-# %% ../../nbs/73_dataset/42_renaming.ipynb #9115885c
+# %% ../../nbs/73_dataset/42_renaming.ipynb #41e3a939
 def prove_renaming(
     before: ReadCode,
     after: ReadCode,
