@@ -158,7 +158,8 @@ def find_locals(
         if _lies_in(start, fixed_spans): fixed.add((i, name))
         elif start not in no_variable: places[i, name].append(start)
     # names that are no identifiers, as those of fields
-    for start, end in [*marks['fixed'], *((t.start, t.end) for t in taken)]: fixed.add((function_of(start), code.code[start:end]))
+    for start, end in [*marks['fixed'], *((t.start, t.end) for t in taken)]:
+        fixed.add((function_of(start), code.code[start:end]))
     never = {function_of(start) for start, _ in marks['never']}
 
     inner = _find_innermost([*marks['scope'], *marks['class']], [b.node.start_byte for b in bound])
