@@ -321,3 +321,17 @@ def test_pickled_and_damaged_adapters_are_refused(mergeable):
 
 
 if __name__ == '__main__': child(Path(sys.argv[1]))
+
+
+def test_a_run_whose_base_is_a_gguf_file_becomes_one(tmp_path):
+    from shutka.export.gguf_export import export_gguf
+    from shutka.models.gguf_files import open_gguf
+    base = export_gguf(make_base(tmp_path/'there'), tmp_path/'base.gguf', 'F32', progress=quiet)
+    settings = make_settings(tmp_path, preset=str(base), steps=2, epochs=0)
+    train(settings, show=lambda *_: None)
+    made = export_gguf(settings.out, tmp_path/'tuned.gguf', 'F32', merge=True, progress=quiet)
+    tuned, ids = open_tuned(Finetune(settings)), torch.arange(20)[None]
+    with torch.no_grad(): assert_close(open_gguf(made)[0].eval()(ids).logits, tuned.merge().lm.eval()(ids).logits)
+    base.write_bytes(base.read_bytes() + b'0')   # another file than the one that was tuned
+    with pytest.raises(UserError, match='must have its base'):
+        export_gguf(settings.out, tmp_path/'other.gguf', 'F32', merge=True, progress=quiet)

@@ -61,12 +61,13 @@ def merge_for_export(
     told = read_base(folder)
     base = Path(base) if base else require_base(told['name'], folder.parent, told.get('sha256', ''),
                                                       _recall_base(folder.parent))
-    if base.is_file():   # a GGUF file has no safetensors to be merged into
+    origin = base if base.is_file() else None
+    if origin:   # a GGUF file has no safetensors to be merged into
         from shutka.models.lm import CausalLM
         model, tokenizer = open_gguf(base)
         base = save_lm(place/'base', CausalLM(model), tokenizer)
     progress(f"merging {folder} into {base}")
-    return merge_adapters(base, folder, place/folder.absolute().name)
+    return merge_adapters(base, folder, place/folder.absolute().name, origin)
 
 # %% ../../nbs/65_export/28_gguf_export.ipynb #5c43f160
 _SPARE = 1 << 20   # bytes that a disk keeps free

@@ -299,13 +299,14 @@ def merge_adapters(
     base: str | Path,      # folder of the model, with safetensors
     folder: str | Path,    # of its adapters
     out: str | Path,       # made, or replaced as a whole
+    origin: str | Path | None = None,   # the GGUF file that `base` was written from, if it was
 ) -> Path:                 # `out`
     """Write a model with its adapters merged, file by file.
 
     Raises `UserError`, with everything as it was, for adapters of another base or a disk that is too small.
     """
     base, folder, out = Path(base), Path(folder), Path(out)
-    check_base(folder, base)
+    check_base(folder, origin or base)
     shape, _ = read_shape(folder)
     layers = _pair_adapters(read_adapter_weights(folder))
     fan_in = bool(_read_small_json(folder/ADAPTER_CONFIG).get('fan_in_fan_out'))
