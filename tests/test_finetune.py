@@ -331,7 +331,7 @@ def test_a_run_whose_base_is_a_gguf_file_becomes_one(tmp_path):
     train(settings, show=lambda *_: None)
     made = export_gguf(settings.out, tmp_path/'tuned.gguf', 'F32', merge=True, progress=quiet)
     tuned, ids = open_tuned(Finetune(settings)), torch.arange(20)[None]
-    with torch.no_grad(): assert_close(open_gguf(made)[0].eval()(ids).logits, tuned.merge().lm.eval()(ids).logits)
+    with torch.no_grad(): assert_close(open_gguf(made)[0].eval()(ids).logits, tuned.merge().eval()(ids).logits)
     base.write_bytes(base.read_bytes() + b'0')   # another file than the one that was tuned
     with pytest.raises(UserError, match='must have its base'):
         export_gguf(settings.out, tmp_path/'other.gguf', 'F32', merge=True, progress=quiet)
