@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,12 @@ def test_two_processes_make_the_same_bytes(built, tree, tmp_path, monkeypatch):
     monkeypatch.setattr(room, 'deal_files', lambda numbers, sizes: deal_files(numbers, sizes, 4_000))
     build(tree, tmp_path/'data', workers=2)
     assert hash_files(tmp_path/'data') == hash_files(built[0])
+
+
+def test_a_tree_that_was_moved_gives_the_same_sequences(built, tree, tmp_path):
+    shutil.copytree(tree, tmp_path/'moved'/tree.name)
+    build(tmp_path/'moved'/tree.name, tmp_path/'data')
+    for name in SPLIT_FILES.values(): assert (tmp_path/'data'/name).read_bytes() == (built[0]/name).read_bytes()
 
 
 CHILD = """

@@ -206,7 +206,9 @@ def open_bundled(
     place: str,  # 'typescript'
 ) -> Source:
     "The corpus that ships with shutka; raises `UserError` for any other name."
-    corpora = {c.name: c for c in (files('shutka')/'bundled').iterdir() if c.is_dir()}
+    # a corpus has a folder for each package
+    corpora = {c.name: c for c in (files('shutka')/'bundled').iterdir()
+               if c.is_dir() and any(p.is_dir() for p in c.iterdir())}
     if place not in corpora: raise make_unknown_error('bundled corpus', place, corpora)
 
     def listing():

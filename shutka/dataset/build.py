@@ -159,7 +159,8 @@ def _build(settings: DatasetSettings, out: Path, plan: dict, tell: Callable, mak
     say(2, f'{len(spool) - len(kept):,} files are left out as copies, {exact:,} of them exact')
 
     sizes = [spool.count_bytes(i) for i in range(len(spool))]
-    names = [f"{spool.files[i]['source']}\0{spool.files[i]['path']}" for i in kept]
+    # Wherever a repository lies, its files are dealt out in the same way.
+    names = ['{repo}\0{path}\0{sha256}'.format_map(spool.files[i]) for i in kept]
     part_of = dict(zip(kept, draw_parts(names, [sizes[i] for i in kept], settings.seed)))
     say(3, ', '.join(f'{part} {n:,} files' for part, n in Counter(part_of.values()).items()))
 

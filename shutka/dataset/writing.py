@@ -42,8 +42,8 @@ class SequenceWriter:
         text = self.store.texts[row['text']]
         file, tokens = self.spool.files[text.file], self.read(row)
         kind = 'token_masking' if row['masked'] else None if text.kind == 'base' else text.kind
-        start, place = int(row['start']), f"{file['source']}\0{file['path']}"
-        seq_id = sha256(f'{place}\0{kind}\0{start}')[:16]
+        start = int(row['start'])
+        seq_id = sha256('\0'.join((file['repo'], file['path'], file['sha256'], str(kind), str(start))))[:16]
         labels = None
         if row['masked']: tokens, labels = mask_tokens(tokens.tolist(), self.mask, self.seed, special=(self.pad,))
         record = make_record(
