@@ -209,7 +209,8 @@ def test_plan_does_nothing(capsys):
 @pytest.mark.parametrize('words, told', [
     ([], 'measured on this machine'), (['--machine', 't4x2'], '2 x Tesla T4'),
     (['--machine', '2x24GB'], '2 x 24 GB GPU'),
-    (['--machine', 'cpu'], 'CPU, 4 cores'), (['--machine', 'h100', '-p', 'size', 'base'], 'NVIDIA H100')])
+    (['--machine', 'cpu'], 'CPU, 4 cores'), pytest.param(
+        ['--machine', 'h100', '-p', 'size', 'base'], 'NVIDIA H100', marks=pytest.mark.faults)])
 def test_plan_says_how_long(words, told, capsys):
     assert cli.run_command(['plan', 'typescript', '-p', 'steps', '100000', *words]) == 0
     out = capsys.readouterr().out

@@ -44,6 +44,7 @@ def run(name: str, **given) -> int:
     return cli.run_command(['run', name, *(word for key, value in given.items() for word in ('-p', key, str(value)))])
 
 
+@pytest.mark.faults   # a minute, as the one below
 def test_the_guide_of_patterns_ends_with_a_table_and_one_file(base, repo, tmp_path, capsys):
     given = dict(preset=base, repo=repo, out=tmp_path, steps=2, held_out=.2, asked=3, answer_tokens=8, batch_size=1,
                  gradient_accumulation=2, max_length=1024, quantization='F16')

@@ -35,6 +35,7 @@ def trained(phase1, tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.faults
 def test_weights_spread_over_two_processes_are_the_same_run(trained, tmp_path, monkeypatch):
     "They end without Python's clearing up, which aborts one in fifty: such weights hold the threads of their group."
     cleared = tmp_path/'cleared'

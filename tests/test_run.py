@@ -295,6 +295,7 @@ def test_without_time_nothing_is_trained(small, capsys):
     assert result_of(recipe)['status'] == 'stopped' and not rows_of(recipe)
 
 
+@pytest.mark.faults
 def test_one_process_that_runs_out_of_memory_makes_all_use_smaller_pieces(small, monkeypatch, capsys):
     "The second of two devices holds two examples, its share is eight: tried with 1, 2 and 4 pieces."
     whole, recipe = small('whole'), small('small', processes=2)
@@ -330,6 +331,7 @@ def test_a_step_that_hangs_is_tried_once_more(small, monkeypatch, capsys, proces
     assert [r['loss'] for r in rows_of(recipe)] == pytest.approx([r['loss'] for r in rows_of(whole)], abs=tolerance)
 
 
+@pytest.mark.faults
 def test_two_machines_with_weights_spread_over_both_are_the_same_run(small):
     "Two nodes of one process each, which meet on loopback and see the same folder."
     one, two = small('one'), small('two', processes=2, shard=True)

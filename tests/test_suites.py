@@ -60,7 +60,7 @@ def test_ids_differ(): assert len({task.id for task in TASKS}) == len(TASKS)
 
 @pytest.mark.net
 @needs_node
-@every_suite
+@pytest.mark.parametrize('suite', [SUITES[0], *(pytest.param(name, marks=pytest.mark.faults) for name in SUITES[1:])])
 def test_references_pass_and_wrong_ones_fail(suite, judge):
     for task in read_suite(suite):
         [first] = score_task(task, [task.reference], judge, seconds=10)['answers']

@@ -73,6 +73,7 @@ class FinetuneSettings(TuningSettings):
     session_fields: ClassVar[tuple[str, ...]] = (*TrainSettings.session_fields, 'estimate_memory', 'output_dir')
 
     def __post_init__(self):
+        convert_fields(self)
         if self.output_dir: object.__setattr__(self, 'out', self.output_dir)   # frozen for all others
         super().__post_init__()
 

@@ -60,5 +60,6 @@ class PatternSettings(GuideSettings):
 
     def __post_init__(self):
         super().__post_init__()
+        if not self.repo: raise UserError("repo must be the folder of a repository, got ''")
         if self.language not in PATTERN_SUFFIXES: raise make_unknown_error('language', self.language, PATTERN_SUFFIXES)
         if not 0 < self.held_out < 1: raise UserError(f"held_out must be above 0 and below 1, got {self.held_out}")
