@@ -16,8 +16,10 @@ from tuning import make_base, make_rows, make_settings, make_tokenizer
 import shutka
 from shutka.core.errors import UserError
 from shutka.core.files import read_json, read_jsonl, write_json
+from shutka.data.examples import parse_example
+from shutka.finetune.examination import encode_question, write_answers
 from shutka.finetune.recipe import Finetune
-from shutka.finetune.run import open_tuned, plan_finetune, train
+from shutka.finetune.run import answer_both, open_tuned, plan_finetune, train
 from shutka.models import lora
 from shutka.models.bases import load_base
 from shutka.models.lm import IGNORED_LABEL, CausalLM, lm_loss, shard_batch
@@ -180,6 +182,17 @@ def test_a_killed_run_resumes_bitwise(tmp_path):
 def tuned(tmp_path_factory):
     folder = tmp_path_factory.mktemp('tuned')
     return folder, train(make_settings(folder, epochs=6), show=lambda *_: None)
+
+
+def test_both_models_answer_the_same_questions(tuned):
+    folder, _ = tuned
+    asked, told = [parse_example(row, 'here') for row in make_rows()[:3]], []
+    found = answer_both(folder/'run', asked, 12, lambda *done: told.append(done))
+    assert list(found) == ['untouched', 'tuned'] and {len(answers) for answers in found.values()} == {3}
+    model = open_tuned(Finetune(make_settings(folder, epochs=6)))
+    questions = [encode_question(make_tokenizer(), example) for example in asked]
+    assert write_answers(model, make_tokenizer(), questions, 12) == found['tuned'] != found['untouched']
+    assert told[-1] == ('tuned', 3) and ('untouched', 3) in told
 
 
 def test_the_bundle_opens_with_its_base_and_says_what_it_is(tuned, monkeypatch):

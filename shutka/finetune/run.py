@@ -79,6 +79,7 @@ def evaluate_finetune(
     samples = write_samples(model, tokenizer, holdout, get_thinking(recipe.settings.preset))
     return update_result(out, examination=rows, samples=samples)
 
+# %% ../../nbs/74_finetune/60_run.ipynb #5c9f3335
 def answer_both(
     out: str | Path,            # the folder of a trained run
     examples: list[Example],    # conversations; their last answer is not shown
@@ -94,6 +95,7 @@ def answer_both(
     with model.without_adapters(): before = write_answers(model, tokenizer, questions, most, tell('untouched'))
     return {'untouched': before, 'tuned': write_answers(model, tokenizer, questions, most, tell('tuned'))}
 
+# %% ../../nbs/74_finetune/60_run.ipynb #f6a94e0a
 def print_examples(facts: dict):
     "What became of the data set."
     counts = ''.join(f' | {reason}: {count}' for reason, count in facts['counts'].items())
