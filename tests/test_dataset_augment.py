@@ -20,7 +20,7 @@ from shutka.dataset.code_tokens import match_names, read_code, run_the_same, say
 from shutka.dataset.comments import prove_comments
 from shutka.dataset.file_order import find_imports, order_files
 from shutka.dataset.layout import prove_layout
-from shutka.dataset.masking import FIM_ORDERS, cut_gap, encode_parts, mask_tokens
+from shutka.dataset.masking import FIM_ORDERS, cut_gap, encode_parts, find_fim_tokens, mask_tokens
 from shutka.dataset.renaming import bind_the_same, prove_renaming
 from shutka.dataset.scopes import SCOPED_LANGUAGES, find_locals
 
@@ -415,8 +415,9 @@ def test_both_orders_hold_all_three_parts():
         tokenizer = train_tokenizer(['def f(a): return a'], 300)
         tokenizer.add_special_tokens({'additional_special_tokens': list(marks)})
         gap = cut_gap('def f(ä):\n    return "合" + ä\n', 3)
+        encode = lambda text: tokenizer(text, add_special_tokens=False)['input_ids']
         for order in FIM_ORDERS:
-            said = tokenizer.decode(encode_parts(gap, order, tokenizer))
+            said = tokenizer.decode(encode_parts(gap, order, find_fim_tokens(tokenizer), encode))
             first, second, third = marks
             if order == FIM_ORDERS[0]: assert said == f'{first}{gap.prefix}{second}{gap.suffix}{third}{gap.middle}'
             else: assert said == f'{first}{second}{gap.suffix}{third}{gap.prefix}{gap.middle}'

@@ -101,9 +101,9 @@ def test_masked_sequences_say_what_stood_there(built):
 
 
 def test_two_processes_make_the_same_bytes(built, tree, tmp_path, monkeypatch):
-    from shutka.dataset import build as room
+    from shutka.dataset import preparation as room
     from shutka.dataset.pieces import deal_files
-    monkeypatch.setattr(room, 'deal_files', lambda numbers, sizes: deal_files(numbers, sizes, 4_000))
+    monkeypatch.setattr(room, 'deal_files', lambda numbers, sizes, bins: deal_files(numbers, sizes, 4_000, bins))
     build(tree, tmp_path/'data', workers=2)
     assert hash_files(tmp_path/'data') == hash_files(built[0])
 
@@ -173,21 +173,91 @@ def test_a_tree_with_only_tests_is_built(tmp_path):
     assert {row['metadata']['weight'] for row in read(tmp_path/'data', 'train')} == {.3}
 
 
-def test_a_disk_that_is_full_leaves_what_was_there(tree, tmp_path, monkeypatch):
+@pytest.mark.parametrize('write', [0, 3, 6, 9, *(pytest.param(i, marks=pytest.mark.faults) for i in range(10, 30, 3))])
+def test_a_disk_that_is_full_leaves_what_was_there(built, tree, tmp_path, monkeypatch, write):
     from shutka.core import files
     real, calls = os.fsync, []
 
     def full(fd):
         calls.append(fd)
-        if len(calls) == 6: raise OSError(28, 'No space left on device')
+        if len(calls) == write + 1: raise OSError(28, 'No space left on device')
         return real(fd)
 
     monkeypatch.setattr(files.os, 'fsync', full)
     with pytest.raises(OSError, match='No space'): build(tree, tmp_path/'data')
     monkeypatch.setattr(files.os, 'fsync', real)
-    assert not (tmp_path/'data'/METADATA_FILE).exists()
     build(tree, tmp_path/'data')
-    assert (tmp_path/'data'/METADATA_FILE).is_file()
+    assert hash_files(tmp_path/'data') == hash_files(built[0])
+
+
+@pytest.fixture(scope='module')
+def packed(built, tree, tmp_path_factory):
+    out = tmp_path_factory.mktemp('packed')/'data'
+    return out, build(tree, out, packing=True, fim=.5)
+
+
+def test_packed_rows_have_all_of_each_file_once(packed, tree):
+    out, report = packed
+    assert {c.name for c in report.checks if c.verdict == 'failed'} <= {'dataset_split_ratio'}, report.describe()
+    summary, pieces = json.loads((out/METADATA_FILE).read_text()), {}
+    assert summary['overlap_tokens'] == 0 and 'fill_in_the_middle' in summary['augmentation_techniques']
+    orders = set()
+    for part in SPLIT_FILES:
+        for row in read(out, part):
+            about = row['metadata']
+            if about['augmentation_type'] not in (None, 'fill_in_the_middle'): continue
+            assert len({(s['source_file'].split('/')[0] == 'tests') for s in about['segments']}) == 1   # one weight
+            orders |= {s['order'] for s in about['segments']}
+            assert part == 'train' or not any(s['order'] for s in about['segments'])
+            for s in about['segments']:
+                pieces.setdefault((s['source_file'], s['of']), []).append((s['start'], s['stop']))
+    assert orders == {'', 'prefix_suffix_middle', 'suffix_prefix_middle'}
+    lost = 0
+    for (_, of), parts in pieces.items():
+        parts.sort()
+        assert all(stop <= start for (_, stop), (start, _) in zip(parts, parts[1:])), parts   # nothing twice
+        lost += of - sum(stop - start for start, stop in parts)
+    assert lost < 64 * 3   # rows that leak, or stand in two parts
+    again = json.loads((out/METADATA_FILE).read_text())['sequences_left_out']
+    assert lost == 0 or sum(again.values()) > 0
+
+
+def test_packed_builds_are_the_same_by_two_processes(packed, tree, tmp_path):
+    build(tree, tmp_path/'data', packing=True, fim=.5, workers=2)
+    assert hash_files(tmp_path/'data') == hash_files(packed[0])
+
+
+def test_no_text_of_a_benchmark_is_learned(built, tree, tmp_path):
+
+    rows = read(built[0], 'train')
+    from shutka.dataset.pieces import open_raw_tokenizer
+    encoder = open_raw_tokenizer(built[0]/'tokenizer')
+
+    secret = encoder.decode(next(row for row in rows if row['metadata']['augmentation_type'] is None)['tokens'])
+    (tmp_path/'bench.jsonl').write_text(json.dumps({'any': [{'name': secret}]}) + '\n')
+    build(tree, tmp_path/'data', against=str(tmp_path/'bench.jsonl'))
+    left_out = json.loads((tmp_path/'data'/METADATA_FILE).read_text())['sequences_left_out']
+    assert left_out['sequences left out: they hold a text of a benchmark'] > 0
+    there = [encoder.decode(row['tokens']) for row in read(tmp_path/'data', 'train')]
+    assert secret not in there and len(there) < len(rows)
+    (tmp_path/'bench.jsonl').write_text('nothing')
+    with pytest.raises(UserError, match='bench.jsonl:1'):
+        build(tree, tmp_path/'other', against=str(tmp_path/'bench.jsonl'))
+
+
+def test_special_tokens_in_a_file_are_letters(tmp_path):
+    (tmp_path/'code').mkdir()
+    for i in range(9):
+        text = write_code(i) + f'mask = "<|mask|> <|endoftext|> <|pad|> <fim_middle> {i}"\n'
+        (tmp_path/'code'/f'{i}.py').write_text(text)
+    build(tmp_path/'code', tmp_path/'data', packing=True, fim=.5)
+    about = json.loads((tmp_path/'data'/METADATA_FILE).read_text())
+    for row in (row for part in SPLIT_FILES for row in read(tmp_path/'data', part)):
+        if row['metadata']['augmentation_type'] == 'token_masking': continue
+        tokens = row['tokens'][:row['metadata']['length']]
+        gaps = sum(bool(s['order']) for s in row['metadata']['segments'])
+        assert [tokens.count(token) for token in (about['mask_token_id'], about['pad_token_id'])] == [0, 0]
+        assert [tokens.count(mark) for mark in about['fim_token_ids']] == [gaps] * 3
 
 
 def test_a_tokenizer_without_a_mask_is_refused(tree, tmp_path):

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 
 from shutka.dataset.decontamination import RUN_LENGTH, LeakCheck, hash_runs
+from shutka.dataset.masking import GapMaker
 from shutka.dataset.near_copies import ALIKE, group_copies, list_token_runs
+from shutka.dataset.packing import pack_files
 from shutka.dataset.parts import PART_SHARES, draw_parts
 from shutka.dataset.sampling import WEIGHTS, WeightedOrder
-from shutka.dataset.sequences import list_windows, pack_streams
+from shutka.dataset.sequences import list_windows
 from shutka.dataset.shards import write_ds
+from shutka.models.lm_tokenizers import train_tokenizer
 
 
 def make_file(rng, functions: list[str]) -> str:
@@ -83,12 +86,29 @@ def test_windows_cover_all_and_overlap_by_three_quarters(length):
         assert all(next_a - a <= length // 4 for (a, _), (next_a, _) in zip(windows, windows[1:]))
 
 
-def test_packed_rows_are_the_stream():
+@pytest.mark.parametrize('rate', [0, .5, 1])
+def test_packed_rows_are_the_stream(rate):
+    tokenizer = train_tokenizer(['for item in items: total += item * 2\n' * 9], 300)
+    tokenizer.add_special_tokens({'additional_special_tokens': ['<fim_prefix>', '<fim_suffix>', '<fim_middle>']})
+    encoder = tokenizer.backend_tokenizer
+    encode = lambda text: encoder.encode(text, add_special_tokens=False).ids
+    marks = tuple(tokenizer.convert_tokens_to_ids(['<fim_prefix>', '<fim_suffix>', '<fim_middle>']))
     rng = np.random.default_rng(1)
-    files = [rng.integers(1, 99, int(n)) for n in rng.integers(0, 300, 60)]
-    rows = list(pack_streams(files, 64, end=0))
-    assert np.concatenate(rows).tolist() == [t for tokens in files for t in [*tokens.tolist(), 0]]
-    assert {len(row) for row in rows[:-1]} == {64}
+    texts = [''.join(rng.choice(list('abc =+\n()äж合'), int(n))) for n in rng.integers(0, 300, 60)]
+    files = [(i, text, encoder.encode(text, add_special_tokens=False)) for i, text in enumerate(texts)]
+    rows = list(pack_files(files, 64, 0, GapMaker(marks, encode, rate) if rate else None))
+    assert {len(row.tokens) for row in rows[:-1]} == {64}
+    seen = Counter()
+    for row in rows:
+        for one in row.segments:
+            assert one.start == seen[one.file] and one.of == len(files[one.file][2])
+            seen[one.file] = one.stop
+            wanted = files[one.file][2].ids[one.start:one.stop]
+            if not one.order: assert row.tokens[one.at:one.at + len(wanted)] == wanted
+        assert [row.tokens.count(mark) for mark in marks] == [sum(bool(one.order) for one in row.segments)] * 3
+    assert seen == {i: len(encoding) for i, _, encoding in files if len(encoding)}
+    assert sum(row.tokens.count(0) for row in rows) == len(files)
+    assert any(one.order for row in rows for one in row.segments) == bool(rate)
 
 
 @pytest.mark.parametrize('n', [100, 5_000])

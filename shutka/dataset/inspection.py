@@ -122,17 +122,29 @@ class Facts:
 
 class _Sample:
     "The windows of those files whose names have the smallest hashes."
-    def __init__(self): self.windows, self.chunks, self.most = defaultdict(list), {}, 2**32
+    def __init__(self): self.windows, self.whole, self.most = defaultdict(list), {}, 2**32
 
     def add(self, bare: np.ndarray, metadata: dict):
-        file, start = metadata.get('source_file'), metadata.get('start')
+        kind = str(metadata.get('augmentation_type') or 'base')
+        segments = metadata.get('segments')
+        if segments is None: self._add(metadata, kind, bare, metadata.get('total_chunks'))
+        elif isinstance(segments, list):
+            for one in segments:
+                if not isinstance(one, dict): continue
+                at, start, stop = one.get('at'), one.get('start'), one.get('stop')
+                if not all(isinstance(number, int) for number in (at, start, stop)): continue
+                tokens = None if one.get('order') else bare[at:at + stop - start]   # a gap is no part of a file
+                self._add(one, 'base' if kind == 'fill_in_the_middle' else kind, tokens, one.get('of'))
+
+    def _add(self, where: dict, kind: str, tokens: np.ndarray | None, whole):
+        file, start = where.get('source_file'), where.get('start')
         if not isinstance(file, str) or not isinstance(start, int): return
-        file = f"{metadata.get('repo', '')}:{file}"
+        file = f"{where.get('repo', '')}:{file}"
         mark = crc32(file.encode())
         if mark > self.most: return
-        key = mark, file, str(metadata.get('augmentation_type') or 'base')
-        self.windows[key].append((start, bare))
-        self.chunks[key] = metadata.get('total_chunks')
+        key = mark, file, kind
+        if tokens is not None: self.windows[key].append((start, tokens))
+        self.whole[key] = 'packed' if 'of' in where else 'windows', whole
         marks = sorted({mark for mark, _, _ in self.windows})
         if len(marks) <= _SAMPLED: return
         self.most = marks[_SAMPLED - 1]
@@ -140,8 +152,10 @@ class _Sample:
 
     def list_whole(self) -> dict[tuple[str, str], list]:
         "Return the windows of those texts of which none was left out, by file and kind."
-        return {(file, kind): windows for (mark, file, kind), windows in self.windows.items()
-                if self.chunks[mark, file, kind] in (None, len(windows))}
+        def is_whole(key: tuple, windows: list) -> bool:
+            way, whole = self.whole[key]
+            return whole in (None, sum(len(tokens) for _, tokens in windows) if way == 'packed' else len(windows))
+        return {key[1:]: windows for key, windows in self.windows.items() if is_whole(key, windows)}
 
 def read_dataset(
     place: str | Path,   # a folder, or a file of JSON lines

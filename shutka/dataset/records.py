@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLIT_FILES', 'METADATA_FILE', 'FILES_FILE', 'TOKENIZER_FOLDER', 'REPORT_FILE', 'VERSION', 'OLD_KEYS', 'ADDED_KEYS',
-           'SUMMARY_KEYS', 'describe_weighting', 'make_record', 'iterate_records']
+           'SUMMARY_KEYS', 'describe_weighting', 'make_record', 'are_tokens', 'iterate_records']
 
 # %% ../../nbs/73_dataset/56_records.ipynb #5d99eda2
 from collections.abc import Iterator
@@ -46,6 +46,7 @@ def make_record(
     path: str,            # of the file, below its repository
     priority: str,        # of `WEIGHTS`
     kind: str | None,     # the augmentation; None: as it stands in the file
+    segments: list[dict] | None = None,   # of a packed row: file, place and gap of each part
     **more,               # chunk_index, total_chunks, complexity, and the keys that are added
 ) -> dict:
     "A sequence as a record."
@@ -57,9 +58,16 @@ def make_record(
         raise UserError(f"a record must have {', '.join(missing)}")
     padded = np.full(length, pad, np.int64)
     padded[:len(tokens)] = tokens
-    return {'tokens': padded.tolist(), 'metadata': {key: metadata[key] for key in OLD_KEYS + ADDED_KEYS}}
+    metadata = {key: metadata[key] for key in OLD_KEYS + ADDED_KEYS}
+    return {'tokens': padded.tolist(), 'metadata': metadata | ({'segments': segments} if segments else {})}
 
 # %% ../../nbs/73_dataset/56_records.ipynb #b851ae17
+def are_tokens(
+    values: list,   # of JSON
+) -> bool:
+    "Whether all values of a list are whole numbers that a token can have."
+    return set(map(type, values)) <= {int} and (not values or 0 <= min(values) and max(values) < 2**32)
+
 def iterate_records(
     path: str | Path,   # of JSON lines
     bad: list[str],     # lines that are no records are told here, the first hundred
@@ -73,8 +81,7 @@ def iterate_records(
             except orjson.JSONDecodeError as e: why = f'no JSON: {e}'
             else:
                 if not isinstance(row, dict) or not isinstance(row.get('tokens'), list): why = "no object with 'tokens'"
-                elif not all(type(token) is int and 0 <= token < 2**32 for token in row['tokens']):
-                    why = 'tokens that are no whole numbers from 0'
+                elif not are_tokens(row['tokens']): why = 'tokens that are no whole numbers from 0'
                 elif not isinstance(row.get('metadata', {}), dict): why = 'metadata that is no object'
             if not why: yield number, np.array(row['tokens'], np.int64), row.get('metadata', {})
             elif len(bad) < 100: bad.append(f'{Path(path).name}:{number}: {why}')

@@ -20,10 +20,10 @@ from ..core.hashes import sha256
 from ..data.secrets import describe_secrets, redact_secrets
 from ..data.syntax import parse_code
 from .checks import Check, check_files, check_learning, check_sequences, check_summary, judge
-from .languages import find_language
 from .inspection import Facts, read_dataset
+from .languages import find_language
+from .pieces import open_raw_tokenizer
 from .records import FILES_FILE, TOKENIZER_FOLDER
-from ..models.lm_tokenizers import open_tokenizer
 
 # %% ../../nbs/73_dataset/64_verification.ipynb #66f7538e
 def check_leaks(facts: Facts) -> Iterator[Check]:
@@ -62,16 +62,16 @@ def _read_hashes(place: Path) -> dict[str, str]:
 def check_texts_of(facts: Facts) -> Iterator[Check]:
     "Whether windows give files back, and what is in them."
     folder, names = facts.place/TOKENIZER_FOLDER, ('round_trip', 'parse_rate', 'no_secrets')
-    if not folder.is_dir() or not facts.windows:
+    if not (folder/'tokenizer.json').is_file() or not facts.windows:
         why = 'there is no tokenizer beside the files' if facts.windows else 'no sequence says where it begins'
         for name in names: yield judge(name, None, why)
         return
-    tokenizer, hashes = open_tokenizer(folder), _read_hashes(facts.place)
+    encoder, hashes = open_raw_tokenizer(folder), _read_hashes(facts.place)
     broken, parsed, unparsed, secrets = [], 0, [], Counter()
     texts = {key: windows for key, windows in facts.windows.items() if key[1] != 'token_masking'}   # that is no text
     for (file, kind), windows in texts.items():
         tokens = join_windows(windows)
-        text = None if tokens is None else tokenizer.decode(tokens.tolist(), clean_up_tokenization_spaces=False)
+        text = None if tokens is None else encoder.decode(tokens.tolist(), skip_special_tokens=False)
         is_other = kind == 'base' and file in hashes and sha256(text or '') != hashes[file]
         if text is None or is_other: broken.append(f'{file} ({kind})')
         if text is None: continue

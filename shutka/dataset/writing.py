@@ -17,7 +17,6 @@ from ..core.files import replace_file
 from ..core.hashes import sha256
 from .masking import mask_tokens
 from .records import SPLIT_FILES, make_record
-from .sequences import list_windows
 from .shards import write_ds, write_megatron
 from .spool import Spool
 from .token_store import TokenStore
@@ -43,14 +42,18 @@ class SequenceWriter:
         file, tokens = self.spool.files[text.file], self.read(row)
         kind = 'token_masking' if row['masked'] else None if text.kind == 'base' else text.kind
         start = int(row['start'])
+        segments = [{'source_file': self.spool.files[number]['path'], 'repo': self.spool.files[number]['repo'],
+                     'start': first, 'stop': stop, 'of': of, 'at': at, 'order': order}
+                    for number, first, stop, of, at, order in text.segments]
+        if segments: start = segments[0]['start']
         seq_id = sha256('\0'.join((file['repo'], file['path'], file['sha256'], str(kind), str(start))))[:16]
         labels = None
         if row['masked']: tokens, labels = mask_tokens(tokens.tolist(), self.mask, self.seed, special=(self.pad,))
         record = make_record(
             tokens, self.length, self.pad, seq_id, file['path'], file['priority'], kind, chunk_index=int(row['chunk']),
-            total_chunks=len(list_windows(text.tokens, self.length)), complexity=round(float(row['complexity']), 4),
-            start=start, language=file['language'], license=file['licence'], repo=file['repo'],
-            commit=file['commit'], split_group=f"{file['repo']}:{file['path']}")
+            total_chunks=text.windows, complexity=round(float(row['complexity']), 4), segments=segments,
+            start=start, language=file['language'], license=file['licence'], repo=file['repo'], commit=file['commit'],
+            split_group=f"{file['repo']}:{file['path']}")
         if labels is not None:
             padded = np.full(self.length, -100, np.int64)
             padded[:len(labels)] = labels

@@ -28,7 +28,8 @@ def _show_verdict(report):
 @data.command('build', examples=(
     'shutka data build dir:src -o training_data',
     'shutka data build git:../app,npm:zod@4.1.12 -o training_data --length 2048',
-    'shutka data build dir:src -o training_data --tokenizer models/mine --augmentations variable_renaming'))
+    'shutka data build dir:src -o training_data --tokenizer models/mine --augmentations variable_renaming',
+    'shutka data build dir:src -o training_data --packing --fim 0.5 --against suites,benchmark.jsonl'))
 @click.argument('source')
 @click.option('-o', '--out', required=True, metavar='FOLDER', type=click.Path(file_okay=False),
               help='Write the data set into this folder. The same command goes on with one that was begun.')
@@ -36,6 +37,9 @@ def _show_verdict(report):
               help='Use this tokenizer.  [default: one is learned from the training part]')
 @click.option('--vocabulary', default=16_384, show_default=True, help='Tokens of a tokenizer that is learned.')
 @click.option('--length', default=0, metavar='N', help='Tokens of a sequence.  [default: by the memory of the GPU]')
+@click.option('--packing', is_flag=True, help='Rows of many files without overlap, in the order of their imports.')
+@click.option('--fim', default=0., show_default=True, metavar='SHARE',
+              help='Share of what packed rows hold that has a gap to fill; needs --packing.')
 @click.option('--augmentations', metavar='NAMES', show_default=True,
               default='variable_renaming,comment_toggling,format_variation,token_masking',
               help="Vary training files in these ways; '' for none.")
@@ -43,6 +47,8 @@ def _show_verdict(report):
               help='Take files under these kinds of licence: permissive, unknown, copyleft.')
 @click.option('--secrets', default='redact', show_default=True, type=click.Choice(['redact', 'drop', 'keep']),
               help='What to do with files that hold keys, passwords or addresses.')
+@click.option('--against', default='suites', show_default=True, metavar='NAMES',
+              help="What must not be learned: suites (of shutka), or files of JSON lines; '' for nothing.")
 @click.option('--megatron', is_flag=True, help='Write shards for Megatron-LM, too.')
 @click.option('--workers', default=0, metavar='N', help='Number of processes.  [default: one per core]')
 @click.option('--seed', default=0, show_default=True, help='Another seed draws other parts.')
