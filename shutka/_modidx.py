@@ -2818,6 +2818,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'shutka.generate.links.walk_hops': ('76_generate/links.html#walk_hops', 'shutka/generate/links.py')},
             'shutka.generate.mixing': { 'shutka.generate.mixing.count_general': ( '76_generate/mixing.html#count_general',
                                                                                   'shutka/generate/mixing.py'),
+                                        'shutka.generate.mixing.join_turns': ( '76_generate/mixing.html#join_turns',
+                                                                               'shutka/generate/mixing.py'),
                                         'shutka.generate.mixing.mix_rows': ( '76_generate/mixing.html#mix_rows',
                                                                              'shutka/generate/mixing.py')},
             'shutka.generate.mtg': { 'shutka.generate.mtg._draw_rulings': ('76_generate/mtg.html#_draw_rulings', 'shutka/generate/mtg.py'),

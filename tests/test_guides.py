@@ -70,7 +70,7 @@ def test_the_guide_of_patterns_ends_with_a_table_and_one_file(base, repo, tmp_pa
 @needs_engine
 def test_the_guide_of_cypher_runs_what_both_models_answer(base, tmp_path):
     given = dict(preset=base, num_examples=60, out=tmp_path, steps=2, asked=2, answer_tokens=8, batch_size=1,
-                 gradient_accumulation=2, max_length=3000, quantization='')
+                 gradient_accumulation=2, max_length=3000, quantization='', turns=1)
     assert run('cypher', **given) == 0
     parts = {part: read_rows_of(tmp_path, part) for part in ('train', 'schemas', 'shapes')}
     assert not {row['schema'] for row in parts['train']} & {row['schema'] for row in parts['schemas']}
@@ -130,3 +130,20 @@ def test_bad_settings_are_refused_by_the_command(name, given, says, tmp_path, ca
     assert run(name, out=tmp_path/'run', **given) == 2
     assert says in capsys.readouterr().err and not Path(tmp_path/'run').exists()
     with pytest.raises(UserError, match=says): check_settings(name, given)
+
+
+def test_conversations_hold_every_question_once_and_pass_the_checks(tmp_path):
+    from shutka.generate.cypher import generate_cypher
+    rows = generate_cypher(90, seed=1)
+    path = write_mixture(CypherSettings(out=tmp_path), rows, turns=6)
+    mixture = list(read_jsonl(path))
+    asked = [message['content'] for row in mixture for message in row.get('messages', ())]
+    asked += [text for row in mixture if 'messages' not in row for text in (row.get('input'), row['output'])]
+    for row in rows:
+        assert sum(text == row['input'] or text == f"{row['instruction']}\n\n{row['input']}" for text in asked) >= 1
+        assert row['output'] in asked
+    assert len(mixture) < 90 and max(len(row.get('messages', ())) for row in mixture) == 12
+    for row in mixture:   # the schema is said once, and all questions are about it
+        texts = [message['content'] for message in row.get('messages', ()) if message['role'] == 'user']
+        said = [text.startswith('Write a Cypher query') for text in texts]
+        assert said == [True, *[False] * len(texts)][:len(texts)]

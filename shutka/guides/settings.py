@@ -38,6 +38,8 @@ class GuideSettings(TuningSettings):
 class CypherSettings(GuideSettings):
     "What a model that learns Cypher can be told."
     num_examples: int = 2_000   # number of questions with their queries that are made
+    turns: int = 6              # questions about one graph in a conversation, which says its schema once
+    max_length: int = 1_024     # tokens of a row, or of such a conversation; longer ones are cut at the end
     schema: str = ''            # JSON file with a graph's schema, or what apoc.meta.schema says; '' takes bundled ones
     out: str = 'runs/cypher'    # run folder: rows, settings, log, checkpoints, result, bundle and GGUF file
 
@@ -45,7 +47,7 @@ class CypherSettings(GuideSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        check_least(self, 1, 'num_examples')
+        check_least(self, 1, 'num_examples', 'turns')
 
 @dataclass(frozen=True, kw_only=True)
 class PatternSettings(GuideSettings):

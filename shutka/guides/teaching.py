@@ -18,7 +18,7 @@ from ..export.result import Result
 from ..finetune.run import train
 from ..finetune.settings import make_finetune_settings
 from ..generate.coding import generate_coding
-from ..generate.mixing import count_general, mix_rows
+from ..generate.mixing import count_general, join_turns, mix_rows
 from ..generate.validation import describe_validation, validate_rows, write_validation
 from .settings import GuideSettings
 from ..train.folder import update_result
@@ -64,9 +64,11 @@ def read_general(
 def write_mixture(
     settings: GuideSettings,
     rows: list[dict],   # to be learned
+    turns: int = 1,     # questions of a conversation, of rows that share what is said before them
 ) -> Path:              # of the mixture
     "Mix rows with general ones and check them; raises `UserError` for a data set with faults."
     mixture = mix_rows(rows, read_general(settings, len(rows)), settings.general, settings.seed)
+    mixture = join_turns(mixture, turns)
     write_rows_of(settings.out, {'mixture': mixture})
     path = locate_rows(settings.out, 'mixture')
     report = validate_rows(path)
@@ -81,9 +83,10 @@ def write_mixture(
 def teach(
     settings: GuideSettings,
     rows: list[dict],   # to be learned
+    turns: int = 1,     # as for `write_mixture`
 ) -> Result:
     "Tune a model on rows among general ones, or resume that; raises `UserError` for what cannot be."
-    return train(make_finetune_settings(settings, str(write_mixture(settings, rows))))
+    return train(make_finetune_settings(settings, str(write_mixture(settings, rows, turns))))
 
 def add_table(
     out: str | Path,          # the folder of a trained run
