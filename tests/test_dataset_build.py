@@ -227,6 +227,41 @@ def test_packed_builds_are_the_same_by_two_processes(packed, tree, tmp_path):
     assert hash_files(tmp_path/'data') == hash_files(packed[0])
 
 
+TASKS = """
+import sys
+from shutka.dataset.executors import build_with
+from shutka.dataset.settings import DatasetSettings
+settings = DatasetSettings(source=f'dir:{sys.argv[1]}', out=sys.argv[2], workers=2, length=64, vocabulary=600,
+                           packing=True, fim=.5)
+if __name__ == '__main__': build_with(settings, 'local', tasks=4)
+"""
+
+
+def start_tasks(tree, tmp_path) -> subprocess.Popen:
+    (tmp_path/'tasks.py').write_text(TASKS)
+    return subprocess.Popen([sys.executable, str(tmp_path/'tasks.py'), str(tree), str(tmp_path/'data')],
+                            start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                            env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[1])})
+
+
+def test_two_workers_of_datatrove_make_the_same_bytes(packed, tree, tmp_path):
+    assert start_tasks(tree, tmp_path).wait(120) == 0
+    assert hash_files(tmp_path/'data') == hash_files(packed[0])
+    assert {path.name for path in (tmp_path/'data.tasks').iterdir()} == {'prepare', 'pieces'}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('pieces', [0, 1, 3])
+def test_tasks_of_datatrove_that_were_killed_go_on(packed, tree, tmp_path, pieces):
+    running = start_tasks(tree, tmp_path)
+    store = tmp_path/'data'/'.build'/'store'
+    while running.poll() is None and len(list(store.glob('*.json'))) < pieces: pass
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert start_tasks(tree, tmp_path).wait(120) == 0
+    assert hash_files(tmp_path/'data') == hash_files(packed[0])
+
+
 def test_no_text_of_a_benchmark_is_learned(built, tree, tmp_path):
 
     rows = read(built[0], 'train')

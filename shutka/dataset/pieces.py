@@ -134,10 +134,12 @@ def make_pieces(
     learned: Mapping[int, bool], # of each file, by its number
     workers: int,              # processes; with 1 all is done in this one
     progress: Callable[[int], None] | None = None,   # is told how many more pieces are there
+    among: Sequence[int] | None = None,   # numbers of pieces; None: all
 ):
     "Make all pieces that are missing."
-    missing = [piece for piece in range(len(pieces)) if not has_piece(Path(maker.store), piece)]
-    if progress: progress(len(pieces) - len(missing))
+    among = range(len(pieces)) if among is None else among
+    missing = [piece for piece in among if not has_piece(Path(maker.store), piece)]
+    if progress: progress(len(among) - len(missing))
     tasks = [(piece, pieces[piece], [bool(learned[i]) for i in pieces[piece]]) for piece in missing]
     if workers < 2 or len(tasks) < 2:
         for task in tasks:

@@ -29,7 +29,8 @@ def _show_verdict(report):
     'shutka data build dir:src -o training_data',
     'shutka data build git:../app,npm:zod@4.1.12 -o training_data --length 2048',
     'shutka data build dir:src -o training_data --tokenizer models/mine --augmentations variable_renaming',
-    'shutka data build dir:src -o training_data --packing --fim 0.5 --against suites,benchmark.jsonl'))
+    'shutka data build dir:src -o training_data --packing --fim 0.5 --against suites,benchmark.jsonl',
+    'shutka data build dir:/shared/src -o /shared/data --executor slurm --tasks 200 --partition cpu'))
 @click.argument('source')
 @click.option('-o', '--out', required=True, metavar='FOLDER', type=click.Path(file_okay=False),
               help='Write the data set into this folder. The same command goes on with one that was begun.')
@@ -51,8 +52,12 @@ def _show_verdict(report):
               help="What must not be learned: suites (of shutka), or files of JSON lines; '' for nothing.")
 @click.option('--megatron', is_flag=True, help='Write shards for Megatron-LM, too.')
 @click.option('--workers', default=0, metavar='N', help='Number of processes.  [default: one per core]')
+@click.option('--executor', type=click.Choice(['local', 'slurm', 'ray']),
+              help="Build by tasks of datatrove; the folder must be seen by all machines.")
+@click.option('--tasks', default=2, show_default=True, metavar='N', help='Number of tasks of an executor.')
+@click.option('--partition', default='', metavar='NAME', help='Partition of the Slurm cluster.')
 @click.option('--seed', default=0, show_default=True, help='Another seed draws other parts.')
-def build_data(source, out, **given):
+def build_data(source, out, executor, tasks, partition, **given):
     """Build a code data set without leaks.
 
     SOURCE is dir:PATH, git:REPO[@REV], npm:NAME[@RANGE], jsonl:FILE, hf:ID[/CONFIG] or bundled:typescript. Separate
@@ -60,7 +65,11 @@ def build_data(source, out, **given):
     """
     from shutka.dataset.build import build_dataset
     from shutka.dataset.settings import DatasetSettings
-    _show_verdict(build_dataset(DatasetSettings(source=source, out=out, **given), click.echo, make_bar))
+    from shutka.dataset.executors import build_with
+    settings = DatasetSettings(source=source, out=out, **given)
+    if executor: report = build_with(settings, executor, tasks, partition, tell=click.echo)
+    else: report = build_dataset(settings, click.echo, make_bar)
+    if report: _show_verdict(report)
 
 @data.command('verify', examples=('shutka data verify training_data', 'shutka data verify theirs.jsonl'))
 @click.argument('place', metavar='FOLDER_OR_FILE')
