@@ -272,7 +272,7 @@ def test_no_text_of_a_benchmark_is_learned(built, tree, tmp_path):
     (tmp_path/'bench.jsonl').write_text(json.dumps({'any': [{'name': secret}]}) + '\n')
     build(tree, tmp_path/'data', against=str(tmp_path/'bench.jsonl'))
     left_out = json.loads((tmp_path/'data'/METADATA_FILE).read_text())['sequences_left_out']
-    assert left_out['sequences left out: they hold a text of a benchmark'] > 0
+    assert left_out['a text of a benchmark'] > 0
     there = [encoder.decode(row['tokens']) for row in read(tmp_path/'data', 'train')]
     assert secret not in there and len(there) < len(rows)
     (tmp_path/'bench.jsonl').write_text('nothing')

@@ -107,7 +107,7 @@ def finish_build(
     tables = order_sequences(store, prepared.part_of, length, 'token_masking' in settings.list_augmentations(),
                              dropped, forbidden)
     say(6, ', '.join(f'{part} {len(rows):,} sequences' for part, rows in tables.items()) + ''.join(
-        f'; {reason}: {n:,}' for reason, n in dropped.items() if n) + (
+        f'; left out: {reason} {n:,}' for reason, n in dropped.items() if n) + (
         f'; {forbidden.too_short:,} texts of a benchmark have fewer than 16 tokens, and were not looked for'
         if forbidden.too_short else ''))
 

@@ -16,6 +16,7 @@ import numpy as np
 from .parts import PART_SHARES
 from .inspection import Facts
 from shutka.dataset.records import (
+    LEAKS,
     METADATA_FILE,
     SPLIT_FILES,
     SUMMARY_KEYS,
@@ -107,6 +108,15 @@ def rank_correlation(
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
     return float(np.corrcoef(ranks, np.arange(len(values)))[0, 1])
 
+def _list_shares(counts: dict[str, int]) -> dict[str, float]:
+    return {part: n / max(1, sum(counts.values())) for part, n in counts.items()}
+
+def _count_leaks(summary: dict) -> dict[str, int]:
+    "How many sequences of each part were left out since they leak, as the metadata say."
+    said = summary.get('sequences_left_out')
+    found = {part: said.get(name, 0) for part, name in LEAKS.items()} if isinstance(said, dict) else {}
+    return {part: n for part, n in found.items() if isinstance(n, int) and n > 0}
+
 LEAST_ORDER = .99   # of the training part: correlation of place and complexity
 _MOST_OFF = .03     # share of the sequences, by which a part may differ from what it should have
 
@@ -114,9 +124,13 @@ def check_learning(facts: Facts) -> Iterator[Check]:
     "Whether parts, weights, order and augmentations are as they should be."
     # Augmented sequences are learned and not held out, so the parts are compared without them.
     base = {part: mine.kinds['base'] for part, mine in facts.parts.items()}
-    shares = {part: n / max(1, sum(base.values())) for part, n in base.items()}
+    there, leaked = _list_shares(base), _count_leaks(facts.summary)
+    shares = _list_shares({part: n + leaked.get(part, 0) for part, n in base.items()})
     off = max(abs(shares.get(part, 0) - share) for part, share in PART_SHARES.items())
-    told = ', '.join(f'{part} {share:.1%}' for part, share in shares.items())
+    told = ', '.join(f'{part} {share:.1%}' for part, share in there.items())
+    if sum(leaked.values()):
+        told += f'; {sum(leaked.values()):,} more would have leaked, with them ' + ', '.join(
+            f'{part} {share:.1%}' for part, share in shares.items())
     yield judge('dataset_split_ratio', None if len(facts.parts) < 3 else off <= _MOST_OFF,
                 told if len(facts.parts) == 3 else f'there are only {len(facts.parts)} parts of three')
     if 'train' not in facts.parts: return

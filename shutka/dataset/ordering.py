@@ -14,6 +14,7 @@ import numpy as np
 
 from .decontamination import ForbiddenTexts, LeakCheck
 from .parts import PART_SHARES
+from .records import LEAKS
 from .sequences import list_windows
 from .token_store import TokenStore
 
@@ -86,7 +87,7 @@ def order_sequences(
     parts: Mapping[int, str],   # of each file, by its number: 'train', 'val' or 'test'
     length: int,
     masking: bool,
-    counts: Counter,        # is told what was left out
+    counts: Counter,        # is told why sequences were left out
     forbidden: ForbiddenTexts | None = None,   # that must not be learned
 ) -> dict[str, np.ndarray]:   # by part, of `SEQUENCE`; what is learned from simple to complex
     "The sequences of each part."
@@ -96,17 +97,17 @@ def order_sequences(
     first = find_first(np.concatenate([hash_windows(rows, store) for rows in tables.values()]))
     for part, rows in tables.items():
         mine, first = first[:len(rows)], first[len(rows):]
-        counts['sequences left out: there already'] += int((~mine).sum())
+        counts['there already'] += int((~mine).sum())
         tables[part] = rows[mine]
     if forbidden:
         copies = np.zeros(len(tables['train']), bool)
         for i, where, bounds in _list_bounds(tables['train']):
             copies[where] = forbidden.find_copies(store.read(store.texts[i]), bounds)
-        counts['sequences left out: they hold a text of a benchmark'] += int(copies.sum())
+        counts['a text of a benchmark'] += int(copies.sum())
         tables['train'] = tables['train'][~copies]
     for part in ('val', 'test'):
         leaks = find_leaking(tables[part], texts_of['train'], store)
-        counts['held-out sequences left out: 64 tokens in a row are learned'] += int(leaks.sum())
+        counts[LEAKS[part]] += int(leaks.sum())
         tables[part] = tables[part][~leaks]
     train = tables['train']
     if masking:
