@@ -1,5 +1,7 @@
 "Splits, windows, leaks and samplers of a code data set, against the simplest thing that could say the same."
+import random
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from shutka.dataset.parts import PART_SHARES, draw_parts
 from shutka.dataset.sampling import WEIGHTS, WeightedOrder
 from shutka.dataset.sequences import list_windows
 from shutka.dataset.shards import write_ds
-from shutka.models.lm_tokenizers import train_tokenizer
+from shutka.dataset.word_tokens import WordTokenizer, open_raw_tokenizer
+from shutka.models.lm_tokenizers import save_tokenizer, train_tokenizer
 
 
 def make_file(rng, functions: list[str]) -> str:
@@ -86,27 +89,64 @@ def test_windows_cover_all_and_overlap_by_three_quarters(length):
         assert all(next_a - a <= length // 4 for (a, _), (next_a, _) in zip(windows, windows[1:]))
 
 
+def make_digits_apart(tokenizer):
+    from tokenizers import pre_tokenizers as kinds
+    tokenizer.backend_tokenizer.pre_tokenizer = kinds.Sequence([kinds.Digits(True), kinds.ByteLevel(False)])
+
+
+@pytest.fixture(scope='module', params=['byte level', 'digits'])
+def tokenizer_folder(request, tmp_path_factory):
+    texts = [path.read_text() for path in sorted(Path(random.__file__).parent.glob('*.py'))[:40]]
+    tokenizer, folder = train_tokenizer(texts, 2_000), tmp_path_factory.mktemp('tokenizer')
+    if request.param == 'digits': make_digits_apart(tokenizer)
+    save_tokenizer(folder, tokenizer)
+    return folder
+
+
+def check_words(tokenizer, raw, text: str):
+    found, wanted = tokenizer.encode(text), raw.encode(text, add_special_tokens=False)
+    assert found.ids.tolist() == wanted.ids, repr(text)
+    if text.isascii(): assert list(zip(found.starts.tolist(), found.ends.tolist())) == wanted.offsets
+
+
+def test_words_have_the_tokens_of_the_library(tokenizer_folder):
+    tokenizer, raw = WordTokenizer(tokenizer_folder), open_raw_tokenizer(tokenizer_folder)
+    assert tokenizer.pieces is not None
+    for path in sorted(Path(random.__file__).parent.glob('[a-m]*.py'))[:60]:
+        check_words(tokenizer, raw, path.read_text())
+    draw = random.Random(0)
+    alphabets = [
+        bytes(range(128)).decode(), ' \n\t\r a1.',
+        "'sdmtlreve \n", 'a \nä½合\u2028\x85 1\u0301', '\x1c\x1d\x1e\x1f\x0b\x0c a\n']
+    for turn in range(4_000):
+        text = ''.join(draw.choices(draw.choice(alphabets), k=draw.randrange(30)))
+        check_words(tokenizer, raw, text)
+    for text in ('<|endoftext|>', ' <|im_start|>user', 'x' * 5_000, ' ' * 5_000, '\n' * 999 + 'ä'):
+        check_words(tokenizer, raw, text)
+
+
 @pytest.mark.parametrize('rate', [0, .5, 1])
-def test_packed_rows_are_the_stream(rate):
+def test_packed_rows_are_the_stream(rate, tmp_path):
     tokenizer = train_tokenizer(['for item in items: total += item * 2\n' * 9], 300)
     tokenizer.add_special_tokens({'additional_special_tokens': ['<fim_prefix>', '<fim_suffix>', '<fim_middle>']})
-    encoder = tokenizer.backend_tokenizer
-    encode = lambda text: encoder.encode(text, add_special_tokens=False).ids
+    save_tokenizer(tmp_path, tokenizer)
+    words = WordTokenizer(tmp_path)
+    encode = lambda text: words.encode(text).ids.tolist()
     marks = tuple(tokenizer.convert_tokens_to_ids(['<fim_prefix>', '<fim_suffix>', '<fim_middle>']))
     rng = np.random.default_rng(1)
     texts = [''.join(rng.choice(list('abc =+\n()äж合'), int(n))) for n in rng.integers(0, 300, 60)]
-    files = [(i, text, encoder.encode(text, add_special_tokens=False)) for i, text in enumerate(texts)]
+    files = [(i, text, words.encode(text)) for i, text in enumerate(texts)]
     rows = list(pack_files(files, 64, 0, GapMaker(marks, encode, rate) if rate else None))
     assert {len(row.tokens) for row in rows[:-1]} == {64}
     seen = Counter()
     for row in rows:
         for one in row.segments:
-            assert one.start == seen[one.file] and one.of == len(files[one.file][2])
+            assert one.start == seen[one.file] and one.of == len(files[one.file][2].ids)
             seen[one.file] = one.stop
-            wanted = files[one.file][2].ids[one.start:one.stop]
+            wanted = files[one.file][2].ids[one.start:one.stop].tolist()
             if not one.order: assert row.tokens[one.at:one.at + len(wanted)] == wanted
         assert [row.tokens.count(mark) for mark in marks] == [sum(bool(one.order) for one in row.segments)] * 3
-    assert seen == {i: len(encoding) for i, _, encoding in files if len(encoding)}
+    assert seen == {i: len(found.ids) for i, _, found in files if len(found.ids)}
     assert sum(row.tokens.count(0) for row in rows) == len(files)
     assert any(one.order for row in rows for one in row.segments) == bool(rate)
 

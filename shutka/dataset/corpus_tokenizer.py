@@ -18,9 +18,9 @@ from ..core.errors import UserError
 from ..core.files import read_jsonl
 from ..core.hashes import sha256
 from .masking import find_fim_tokens
-from .pieces import open_raw_tokenizer
 from .settings import SUITES_NAME, DatasetSettings
 from .spool import Spool
+from .word_tokens import WordTokenizer
 from ..evaluate.decontamination import read_suite_texts
 from ..models.lm_tokenizers import open_tokenizer, save_tokenizer, train_tokenizer
 
@@ -39,7 +39,6 @@ _FIM_MARKS = '<fim_prefix>', '<fim_suffix>', '<fim_middle>'
 
 def check_tokenizer(settings: DatasetSettings):
     "Raise `UserError` for a named tokenizer that is not there, or cannot do what is asked; nothing is read before."
-    if not settings.tokenizer: return
     tokenizer = open_tokenizer(settings.tokenizer)
     if 'token_masking' in settings.list_augmentations() and tokenizer.mask_token_id is None:
         raise UserError(f"token_masking needs a tokenizer with a mask token, and {settings.tokenizer} has none; leave "
@@ -97,8 +96,8 @@ def read_forbidden(
     folder: str | Path,     # of the tokenizer
 ) -> Iterator[np.ndarray]:
     "The tokens of each text that must not be learned; raises `UserError` for a file that is no JSON lines."
-    encoder = open_raw_tokenizer(folder)
+    tokenizer = WordTokenizer(folder)
     for name in names:
         rows = read_suite_texts() if name == SUITES_NAME else read_jsonl(Path(name).expanduser())
         for text in (text for row in rows for text in _walk_strings(row)):
-            yield np.array(encoder.encode(text, add_special_tokens=False).ids, np.int64)
+            yield tokenizer.encode(text).ids

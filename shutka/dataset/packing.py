@@ -9,9 +9,8 @@ __all__ = ['RowPart', 'PackedRow', 'cut_text', 'pack_files']
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tokenizers import Encoding
-
 from .masking import GapMaker
+from .word_tokens import Tokens
 
 # %% ../../nbs/73_dataset/51_packing.ipynb #94b6bbf8
 class RowPart(NamedTuple):
@@ -31,46 +30,46 @@ class PackedRow(NamedTuple):
 
 _LEAST_ROOM = 32   # tokens; less is no place for a gap
 
-def _take_gap(encoding: Encoding, text: str, start: int, room: int, gaps: GapMaker) -> tuple[list[int], int, str]:
+def _take_gap(found: Tokens, text: str, start: int, room: int, gaps: GapMaker) -> tuple[list[int], int, str]:
     "Tokens with a gap that fit into a room, where they end in the file, and their order; '' if there is no gap."
-    stop = min(len(encoding), start + room - 3)
-    order = gaps.choose(cut_text(encoding, text, start, stop))
+    stop = min(len(found.ids), start + room - 3)
+    order = gaps.choose(cut_text(found, text, start, stop))
     while order and stop > start:
-        part = cut_text(encoding, text, start, stop)
+        part = cut_text(found, text, start, stop)
         tokens = gaps.encode_text(part, order) if len(part) >= 3 else []
         if tokens and len(tokens) <= room: return tokens, stop, order
         stop -= max(1, len(tokens) - room)
     return [], start, ''
 
 def cut_text(
-    encoding: Encoding,
+    found: Tokens,   # of a text
     text: str,
     start: int,   # first token
     stop: int,    # behind the last one
 ) -> str:
     "The text of some tokens."
-    return text[encoding.token_to_chars(start)[0]:encoding.token_to_chars(stop - 1)[1]] if start < stop else ''
+    return text[found.starts[start]:found.ends[stop - 1]] if start < stop else ''
 
 def pack_files(
-    files: Iterable[tuple[int, str, Encoding]],   # number, text and tokens of each
+    files: Iterable[tuple[int, str, Tokens]],   # number, text and tokens of each
     length: int,                    # of a row
     end: int,                       # the token that ends a file
     gaps: GapMaker | None = None,   # None: no gaps
 ) -> Iterator[PackedRow]:           # the last one may be shorter
     "Cut many files into rows."
     row = PackedRow([], [], '')
-    for number, text, encoding in files:
-        ids, at, count = encoding.ids, 0, len(encoding)
+    for number, text, found in files:
+        ids, at, count = found.ids.tolist(), 0, len(found.ids)
         while at <= count:   # the token that ends the file comes last
             room, tokens, stop, order = length - len(row.tokens), [], at, ''
             if gaps and count - at >= _LEAST_ROOM and room >= _LEAST_ROOM:
-                tokens, stop, order = _take_gap(encoding, text, at, room, gaps)
+                tokens, stop, order = _take_gap(found, text, at, room, gaps)
             if not order:
                 stop = min(count, at + room)
                 tokens = ids[at:stop]
             if stop > at:
                 row.segments.append(RowPart(number, at, stop, count, len(row.tokens), order))
-                row = row._replace(text=row.text + cut_text(encoding, text, at, stop))
+                row = row._replace(text=row.text + cut_text(found, text, at, stop))
             row.tokens.extend(tokens)
             at = stop
             if at == count and len(row.tokens) < length:

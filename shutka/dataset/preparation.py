@@ -134,7 +134,7 @@ def prepare_build(
     make_bar: Callable | None = None,        # (what, total or None) -> function that is told of progress
 ) -> Prepared:
     "Do the first four steps of a build, or find them done; raises `UserError` for what cannot be built."
-    call_apart(check_tokenizer, settings)
+    if settings.tokenizer: call_apart(check_tokenizer, settings)
     out, plan, kinds = Path(settings.out), plan_build(settings), settings.list_augmentations()
     work, length = out/WORK_FOLDER, plan['length']
     if not has_spool(work/'spool'):

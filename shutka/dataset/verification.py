@@ -22,8 +22,8 @@ from ..data.syntax import parse_code
 from .checks import Check, check_files, check_learning, check_sequences, check_summary, judge
 from .inspection import Facts, read_dataset
 from .languages import find_language
-from .pieces import open_raw_tokenizer
 from .records import FILES_FILE, TOKENIZER_FOLDER
+from .word_tokens import open_raw_tokenizer
 
 # %% ../../nbs/73_dataset/64_verification.ipynb #66f7538e
 def check_leaks(facts: Facts) -> Iterator[Check]:
