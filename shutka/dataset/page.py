@@ -72,6 +72,10 @@ def make_dataset_page(
         examples = files.get('examples') if isinstance(files.get('examples'), dict) else {}
         parts += ['<h2>Files left out</h2>', html_table(['reason', 'files', 'such as'], [
             [reason, n, ', '.join(map(str, examples.get(reason, ())))] for reason, n in files['left_out'].items()])]
+    for key, title, what in (('sequences_left_out', 'Sequences left out', 'reason'),
+                             ('augmentation_outcomes', 'What became of augmentations', 'outcome')):
+        if isinstance(told := facts.summary.get(key), dict) and told:
+            parts += [f'<h2>{title}</h2>', html_table([what, 'how many'], [[name, n] for name, n in told.items()])]
     licences = sum((mine.licences for mine in facts.parts.values()), Counter())
     parts += ['<h2>Licences</h2>', html_table(['licence', 'sequences'], [*map(list, licences.most_common(20))])]
     return html_page(f'{facts.place.name}: a code data set', parts)
