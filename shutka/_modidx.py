@@ -880,8 +880,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'shutka/dataset/token_store.py'),
                                             'shutka.dataset.token_store.TokenStore.__len__': ( '73_dataset/token_store.html#tokenstore.__len__',
                                                                                                'shutka/dataset/token_store.py'),
-                                            'shutka.dataset.token_store.TokenStore._map': ( '73_dataset/token_store.html#tokenstore._map',
-                                                                                            'shutka/dataset/token_store.py'),
                                             'shutka.dataset.token_store.TokenStore.read': ( '73_dataset/token_store.html#tokenstore.read',
                                                                                             'shutka/dataset/token_store.py'),
                                             'shutka.dataset.token_store._map_tokens': ( '73_dataset/token_store.html#_map_tokens',

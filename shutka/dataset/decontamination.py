@@ -17,6 +17,7 @@ import numpy as np
 RUN_LENGTH = 64   # tokens
 _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)   # odd numbers whose bits look drawn by lot
 _BASE = 0x9E3779B97F4A7C15
+_INVERSE = pow(_BASE, -1, 2**64)
 
 @lru_cache(2)
 def _list_powers(base: int, count: int) -> np.ndarray:
@@ -38,14 +39,15 @@ def hash_runs(
     length, size = min(length, len(mixed)), 1 << max(12, len(mixed).bit_length())   # tables serve many texts
     sums = np.zeros(len(mixed) + 1, np.uint64)
     np.cumsum(mixed * _list_powers(_BASE, size)[:len(mixed)], out=sums[1:])
-    return (sums[length:] - sums[:-length]) * _list_powers(pow(_BASE, -1, 2**64), size)[:len(mixed) - length + 1]
+    return (sums[length:] - sums[:-length]) * _list_powers(_INVERSE, size)[:len(mixed) - length + 1]
 
 # %% ../../nbs/73_dataset/35_decontamination.ipynb #8533aadf
 class RunSet:
     "Hashes that can be looked up, each with its number."
     def __init__(self, hashes: np.ndarray):   # (n,) uint64, in any order
         self.hashes = np.unique(hashes)
-        self.mask = np.uint64((1 << max(16, (8 * len(self.hashes)).bit_length())) - 1)
+        wide, least = (32 * len(self.hashes)).bit_length(), (8 * len(self.hashes)).bit_length()
+        self.mask = np.uint64((1 << max(16, min(wide, 25), least)) - 1)
         self.bits = np.zeros(int(self.mask) + 1, bool)
         self.bits[self.hashes & self.mask] = True
 

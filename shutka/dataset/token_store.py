@@ -6,6 +6,7 @@
 __all__ = ['MadeText', 'StoredText', 'has_piece', 'write_piece', 'TokenStore']
 
 # %% ../../nbs/73_dataset/52_token_store.ipynb #d97776e3
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -72,7 +73,7 @@ class TokenStore:
         folder: str | Path,
         pieces: int,   # how many there are
     ):
-        self.folder, self.texts, self.counts, measures, windows = Path(folder), [], [], [], 0
+        self.folder, self.texts, self.counts, self.files, measures, windows = Path(folder), [], [], [], [], 0
         for piece in range(pieces):
             tokens_file, about_file = _name_piece(self.folder, piece)
             if not about_file.is_file():
@@ -80,6 +81,7 @@ class TokenStore:
             about, start = read_json(about_file), 0
             self.dtype = np.dtype(about['dtype']).newbyteorder('<')
             self.counts.append(about['counts'])
+            self.files.append(str(tokens_file))
             for file, kind, tokens, complexity, segments in about['texts']:
                 self.texts.append(StoredText(file, intern(kind), tokens, piece, start, len(complexity), windows,
                                              segments))
@@ -103,11 +105,8 @@ class TokenStore:
     ) -> np.ndarray:               # tokens, mapped and not copied
         "Return tokens of a text."
         stop = text.tokens if stop is None else stop
-        return self._map(text.piece)[text.start + start:text.start + stop]
-
-    def _map(self, piece: int) -> np.ndarray:
-        return _map_tokens(_name_piece(self.folder, piece)[0], self.dtype)
+        return _map_tokens(self.files[text.piece], self.dtype)[text.start + start:text.start + stop]
 
 @lru_cache(64)   # files that are open at a time
-def _map_tokens(path: Path, dtype: np.dtype) -> np.ndarray:
-    return np.memmap(path, dtype, 'r') if path.stat().st_size else np.zeros(0, dtype)
+def _map_tokens(path: str, dtype: np.dtype) -> np.ndarray:
+    return np.asarray(np.memmap(path, dtype, 'r')) if os.path.getsize(path) else np.zeros(0, dtype)

@@ -103,8 +103,9 @@ class WordTokenizer:
     def _look_up(self, text: str, start: int, stop: int) -> Tokens:
         words = self.pieces.findall(text, start, stop)
         if len(self.known) > _MOST_WORDS: self.known.clear()
-        for word in set(words) - self.known.keys():
-            self.known[word] = self.raw.encode(word, add_special_tokens=False).ids
+        new = list(set(words) - self.known.keys())
+        for word, found in zip(new, self.raw.encode_batch_fast(new, add_special_tokens=False)):
+            self.known[word] = found.ids
         ids = np.fromiter(chain.from_iterable(map(self.known.__getitem__, words)), int)
         ends = start + np.cumsum(self.lengths[ids])
         return Tokens(ids, ends - self.lengths[ids], ends)
