@@ -222,6 +222,20 @@ def test_packed_rows_have_all_of_each_file_once(packed, tree):
     assert lost == 0 or sum(again.values()) > 0
 
 
+def test_datasets_opens_it_and_keeps_it(packed, tmp_path):
+    import datasets
+    out, _ = packed
+    files = {part: str(out/name) for part, name in SPLIT_FILES.items()}
+    opened = datasets.load_dataset('json', data_files=files, cache_dir=str(tmp_path/'cache'))
+    opened.save_to_disk(str(tmp_path/'saved'))
+    again = datasets.load_from_disk(str(tmp_path/'saved'))
+    for part in SPLIT_FILES:
+        wanted = read(out, part)
+        assert [row['tokens'] for row in again[part]] == [row['tokens'] for row in wanted]
+        assert [row['labels'] for row in again[part]] == [row.get('labels') for row in wanted]
+        assert [row['metadata']['segments'] for row in again[part]] == [row['metadata']['segments'] for row in wanted]
+
+
 def test_packed_builds_are_the_same_by_two_processes(packed, tree, tmp_path):
     build(tree, tmp_path/'data', packing=True, fim=.5, workers=2)
     assert hash_files(tmp_path/'data') == hash_files(packed[0])

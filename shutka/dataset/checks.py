@@ -123,7 +123,7 @@ _MOST_OFF = .03     # share of the sequences, by which a part may differ from wh
 def check_learning(facts: Facts) -> Iterator[Check]:
     "Whether parts, weights, order and augmentations are as they should be."
     # Augmented sequences are learned and not held out, so the parts are compared without them.
-    base = {part: mine.kinds['base'] for part, mine in facts.parts.items()}
+    base = {part: mine.kinds['base'] + mine.kinds['fill_in_the_middle'] for part, mine in facts.parts.items()}
     there, leaked = _list_shares(base), _count_leaks(facts.summary)
     shares = _list_shares({part: n + leaked.get(part, 0) for part, n in base.items()})
     off = max(abs(shares.get(part, 0) - share) for part, share in PART_SHARES.items())
