@@ -119,9 +119,9 @@ def write_card(
     if 'base' in data:
         card = TUNED_CARD.format(
             name=name, base=data['base']['name'], sha256=data['base']['sha256'], licence=data['base']['licence'],
-            data=settings['dataset'], rank=settings['lora_rank'], steps=found['steps'],
-            rows=settings['batch_size'] * settings['gradient_accumulation'], length=settings['max_length'],
-            seed=settings['seed'], **data['parts'])
+            data=settings['dataset'] or settings.get('source', ''), rank=settings['lora_rank'], steps=found['steps'],
+            rows=settings['batch_size'] * settings['gradient_accumulation'],
+            length=data.get('length') or settings['max_length'], seed=settings['seed'], **data['parts'])
         return card + load_recipe(out).describe_result(found) + describe_tables(found)
     origin = data.get('origin')   # of a model that was tuned
     about = _ABOUT_SENTENCES.format(**origin) if origin else _ABOUT_JEPA

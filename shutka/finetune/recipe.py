@@ -94,6 +94,9 @@ class Finetune:
         return LoraShape(rank=s.lora_rank, alpha=s.lora_alpha, dropout=s.lora_dropout, dora=s.use_dora,
                          rslora=s.use_rslora)
 
+    @property
+    def length(self) -> int: return self.settings.max_length   # tokens of a row
+
     def list_sources(self) -> list[str]:
         "The data set."
         return [f'jsonl:{self.settings.dataset}'] if self.settings.dataset else []
@@ -101,7 +104,7 @@ class Finetune:
     def estimate_load(self, world: int) -> dict:
         "What the model, its adapters and a process's batch take, for `memory_estimate`; nothing is downloaded."
         s = self.settings
-        return describe_load(s.preset, length=s.max_length, rows=s.step_size // world, rank=s.lora_rank,
+        return describe_load(s.preset, length=self.length, rows=s.step_size // world, rank=s.lora_rank,
                              dropout=s.lora_dropout, bits=4 if s.use_qlora else 32,
                              checkpointing=s.gradient_checkpointing)
 
@@ -110,7 +113,7 @@ class Finetune:
         lm = import_transformers().AutoModelForCausalLM.from_config(open_base_config(self.settings.preset))
         for p in lm.parameters(): p.requires_grad_(False)
         model = attach_adapters(lm, self.shape).train()
-        ids = torch.randint(lm.config.get_text_config().vocab_size, (rows, self.settings.max_length))
+        ids = torch.randint(lm.config.get_text_config().vocab_size, (rows, self.length))
         return model, lambda: lm_loss(model, {'ids': ids, 'labels': ids})[0]
 
     def encode(self, examples: list[Example], tokenizer, counts: Counter | None = None) -> list[Encoded]:
@@ -125,10 +128,8 @@ class Finetune:
         examples = leave_out_suites(read_examples(settings.dataset, counts), counts)
         parts = split_examples(examples, settings.seed)
         if settings.max_samples: parts['train'] = parts['train'][:settings.max_samples]
-        name = find_base(settings.preset)
-        path = fetch_base(name, progress)
-        licence = next((p.licence for p in PRESETS.values() if p.id == name), '')
-        tokenizer = open_base_tokenizer(path)
+        path, base = self.fetch(progress)
+        name, tokenizer = base['name'], open_base_tokenizer(path)
         if not getattr(tokenizer, 'chat_template', None):
             progress(f'{name} has no chat template: a plain one is used, in training as in serving')
         encoded = {part: self.encode(parts[part], tokenizer, counts) for part in EXAMPLE_PARTS}
@@ -136,12 +137,19 @@ class Finetune:
             raise UserError(f"max_length must leave something to learn in each part of the data, and of {empty[0]} "
                             f"nothing is left of {settings.max_length} tokens")
         rows = make_rows(encoded['train'], settings)
-        facts = {'examples': len(rows), 'base': describe_base(name, path, licence),
+        facts = {'examples': len(rows), 'base': base,
                  'parts': {part: len(encoded[part]) for part in EXAMPLE_PARTS}, 'counts': dict(counts),
                  'tokens': sum(len(one.ids) for one in encoded['train']),
                  'learned_tokens': sum(one.learned for one in encoded['train']),
                  'filled': round(measure_packing(encoded['train'], rows), 4)}
         return facts, partial(self._write, parts=parts)
+
+    def fetch(self, progress: Callable) -> tuple[Path, dict]:
+        "Return where the base lies, fetched if it was not here, and what is kept about it."
+        name = find_base(self.settings.preset)
+        path = fetch_base(name, progress)
+        licence = next((p.licence for p in PRESETS.values() if p.id == name), '')
+        return path, describe_base(name, path, licence)
 
     def _write(self, out: Path, parts: dict[str, list[Example]]):
         "Write what training reads."

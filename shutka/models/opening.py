@@ -37,7 +37,7 @@ KINDS_OF_MODELS = ('text-jepa', 'sentences', 'causal')
 _MARKS = {'state.json': 'checkpoint', 'model.json': 'text-jepa', 'model/model.json': 'text-jepa',
           'modules.json': 'sentences', 'model/modules.json': 'sentences',
           ADAPTER_CONFIG: 'adapters', f'model/{ADAPTER_CONFIG}': 'adapters',
-          'config.json': 'causal'}   # the first that is there decides
+          'config.json': 'causal', 'model/config.json': 'causal'}   # the first that is there decides
 
 _WHAT_OPENS = ('a bundle, the folder of a run or of a model with its weights as safetensors, '
                'a GGUF file, or a name on a hub, e.g. hf:org/name')
@@ -133,11 +133,13 @@ def _open_causal(path: Path | str, device: str) -> Opened:
     if Path(path).is_file():
         model, tokenizer = open_gguf(path)
         return Opened(path=path, kind='causal', model=model.to(device), tokenizer=tokenizer)
-    t = import_transformers()
+    t, where = import_transformers(), path
+    if not (Path(path)/'config.json').is_file() and (Path(path)/'model'/'config.json').is_file():   # a run
+        path = Path(path)/'model'
     model = call_transformers('causal model', path, t.AutoModelForCausalLM.from_pretrained,
                               config=open_lm_config(path), use_safetensors=True, dtype='auto')
     tokenizer = call_transformers('tokenizer', path, t.AutoTokenizer.from_pretrained)
-    return Opened(path=path, kind='causal', model=model.to(device).eval(), tokenizer=tokenizer)
+    return Opened(path=where, kind='causal', model=model.to(device).eval(), tokenizer=tokenizer)
 
 def _open_adapters(folder: Path, device: str, beside: Path) -> Opened:
     "A fine-tune: its base, which must be on this machine, with its adapters merged, and its tokenizer."

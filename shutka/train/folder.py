@@ -86,7 +86,7 @@ def prepare(
         claim_checkpoints(settings, run)
         return run
     if list_checkpoints(checkpoints) or (checkpoints/OWNER_FILE).exists(): raise _refuse_checkpoints(settings)
-    check_resume(settings.resume)
+    check_resume(settings.resume, settings.resumes)
     recipe.list_sources()
     try: out.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise UserError(f"{out} cannot be made: {e.strerror}") from None

@@ -36,7 +36,7 @@ from shutka.train.pace import (
 from .phase import Phase
 from .plan import Plan, make_plan
 from .requirements import find_missing
-from .settings import TrainSettings, count_steps_per_epoch
+from .settings import TrainSettings
 
 # %% ../../nbs/50_train/60_recipe.ipynb #01d2c507
 @runtime_checkable
@@ -128,7 +128,7 @@ def count_steps(
     examples: int = 0,        # to train on; 0 if not known yet
 ) -> int:                     # optimizer steps; 0: as many as the time allows, or not known yet
     "The steps of a run: the fewer of `steps` and `epochs`."
-    bounds = settings.steps, settings.epochs * count_steps_per_epoch(examples, settings.step_size)
+    bounds = settings.steps, settings.count_epoch_steps(examples)
     return min((steps for steps in bounds if steps), default=0)
 
 # %% ../../nbs/50_train/60_recipe.ipynb #30b5fd0f
@@ -184,14 +184,17 @@ def make_phases(
 # %% ../../nbs/50_train/60_recipe.ipynb #06de2c0c
 def check_resume(
     resume: str,  # the setting; '' for nothing
+    kinds: tuple[str, ...] = TrainSettings.resumes,   # of models, as `find_model` has them
 ):
-    "Raise `UserError`, without reading any weights, unless `resume` names a text-JEPA on this machine."
+    "Raise `UserError`, without reading any weights, unless `resume` names a model of these kinds on this machine."
     if not resume: return
-    wanted = "resume must be a bundle, or the folder of a run or a model"
+    wanted = f"resume must be {'a bundle, or ' * ('bundle' in kinds)}the folder of a run or a model"
     try: kind = find_model(resume)
     except UserError as e: raise UserError(f"{wanted}: {e}") from None
-    if kind == 'sentences': raise _refuse_sentences(resume)
-    if kind not in ('bundle', 'text-jepa'): raise UserError(f"{wanted}, and {resume!r} has no model.json")
+    if kind in kinds: return
+    if kind == 'sentences' and 'text-jepa' in kinds: raise _refuse_sentences(resume)
+    lacks = 'has no model.json' if 'text-jepa' in kinds else f"is of the kind {kind}, not {' or '.join(kinds)}"
+    raise UserError(f"{wanted}, and {resume!r} {lacks}")
 
 def _refuse_sentences(resume: str) -> UserError:
     return UserError(f"resume must be a text-JEPA, and {resume!r} is a sentence encoder, which has no decoder and is "
@@ -232,7 +235,7 @@ def plan_training(
     settings = recipe.settings
     here = here or inspect_machine(settings.out)
     world = check_processes(settings, here)
-    check_resume(settings.resume)
+    check_resume(settings.resume, settings.resumes)
     sources = recipe.list_sources()
     load = training_load(recipe, world)
 

@@ -50,6 +50,7 @@ class TrainSettings:
     use_metal: ClassVar[bool] = False        # a product may offer it
     saves_learned: ClassVar[bool] = False    # a checkpoint has only what learns
     chooses_epochs: ClassVar[bool] = False   # with 0 for all limits, a product may choose one by its data
+    resumes: ClassVar[tuple[str, ...]] = ('bundle', 'text-jepa')   # kinds of models that `resume` may name
 
     def __post_init__(self):
         convert_fields(self)
@@ -63,6 +64,13 @@ class TrainSettings:
 
     @property
     def step_size(self) -> int: return self.batch_size   # rows per optimizer step, over all processes
+
+    def count_epoch_steps(
+        self,
+        examples: int,   # to train on
+    ) -> int:            # 0 without a limit
+        "Return the steps of all epochs; an epoch is a whole number of them."
+        return self.epochs * count_steps_per_epoch(examples, self.step_size)
 
     @property
     def checkpoint_folder(self) -> Path: return Path(self.checkpoint_dir or Path(self.out)/'checkpoints')
