@@ -31,21 +31,28 @@ WRONG_VALUES = {str: [None, 1.5, True, math.nan, ['a']], int: [None, 1.5, math.n
 # Right texts, and what they mean.
 TEXTS = {int: [('1e1', 10), ('8', 8)], float: [('1e-1', .1), ('.2', .2)],
          bool: [('false', False), ('True', True), ('no', False), ('1', True)], str: [('20', '20')]}
-TUNED = 'finetune', 'cypher', 'patterns'   # notebooks that tune a pretrained model
+TUNED = 'finetune', 'cypher', 'patterns'   # notebooks that tune a pretrained model on examples
+ADAPTED = (*TUNED, 'code_dataset')   # notebooks whose adapters learn
 # Values out of range, where there is a range; a number may be below zero in none of them.
 OUT_OF_RANGE = {'lr': [0, -1], 'ternary': [.5, -.1], 'fim': [1.5, -.5], 'batch_size': [1, 0], 'tokens': [0],
                 'temperature': [3, -1], 'n': [0], 'k': [0, 99], 'optimizer': ['adam'], 'size': ['huge'], 'seed': [-1],
-                **{(name, 'batch_size'): [0, -1] for name in TUNED},   # a step may have several times as many rows
+                **{(name, 'batch_size'): [0, -1] for name in ADAPTED},   # a step may have several times as many rows
                 'learn': ['nothing'], 'out': [''], 'base_dir': [''], 'repo': [''], 'query': [''], 'suites': ['singing']}
 # Settings that go together: the text of one needs the other.
 TOGETHER = {('memory', 'before'): {'after': '20'}, ('memory', 'after'): {'before': '20'},
             ('typescript', 'shard'): {'processes': 2}, ('instructions', 'shard'): {'processes': 2},
-            **{(name, 'processes'): {'batch_size': 40} for name in TUNED},
+            **{(name, 'processes'): {'batch_size': 40} for name in ADAPTED},
+            ('code_dataset', 'fim'): {'packing': True},
             ('typescript', 'processes'): {'batch_size': 40}, ('instructions', 'processes'): {'batch_size': 40},
             ('evaluate', 'n'): {'k': 1}, ('evaluate', 'k'): {'n': 10}}
 FREE_TEXT = {'size', 'optimizer', 'learn', 'suites', 'language', 'quantization'}   # a number is no name of these
-NOT_OFFERED = {(name, field) for name in TUNED for field in ('ternary', 'shard', 'resume')}   # defaults only
-SMALL = {**{(name, 'max_length'): [('2e1', 20)] for name in TUNED}, ('evaluate', 'memories'): [('tool', 'tool')],
+NOT_OFFERED = ({(name, field) for name in ADAPTED for field in ('ternary', 'shard')}
+               | {(name, 'resume') for name in TUNED})   # defaults only
+SMALL = {**{(name, 'max_length'): [('2e1', 20)] for name in TUNED}, ('code_dataset', 'length'): [('2e1', 20)],
+         **{('code_dataset', name): [(text, text)] for name, text in (
+             ('source', 'dir:20'), ('augmentations', 'token_masking'), ('licences', 'unknown'), ('secrets', 'drop'),
+             ('against', 'suites'))},
+         ('code_dataset', 'vocabulary'): [('1e3', 1000)], ('evaluate', 'memories'): [('tool', 'tool')],
          ('evaluate', 'k'): [('2', 2)], ('evaluate', 'temperature'): [('1e-1', .1)]}
 
 

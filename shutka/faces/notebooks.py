@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARAMETER_TYPES', 'SETTINGS_CLASSES', 'list_notebooks', 'find_notebook', 'Parameter', 'parse_parameter',
-           'read_parameters', 'convert_parameters', 'read_parameter_file', 'check_settings']
+           'read_parameters', 'read_commands', 'convert_parameters', 'read_parameter_file', 'check_settings']
 
 # %% ../../nbs/90_faces/10_notebooks.ipynb #70517fc9
 import ast
@@ -75,6 +75,14 @@ def read_parameters(
              if line.strip() and not line.startswith('#')]
     return [parse_parameter(line, f"{path}, parameters cell, line {number}") for number, line in lines]
 
+# %% ../../nbs/90_faces/10_notebooks.ipynb #1a775c3b
+def read_commands(
+    path: str | Path,  # a notebook
+) -> list[str]:        # command lines, in order
+    "The commands that the first cell of a notebook shows."
+    first = ''.join(read_json(path)['cells'][0]['source'])
+    return [line.strip() for line in first.splitlines() if line.startswith('    shutka run ')]
+
 # %% ../../nbs/90_faces/10_notebooks.ipynb #3b5e2fda
 def convert_parameters(
     known: list[Parameter],  # of the notebook
@@ -110,6 +118,7 @@ SETTINGS_CLASSES = {   # by the notebook's name: module and class
     'finetune': ('shutka.finetune.settings', 'FinetuneSettings'),
     'cypher': ('shutka.guides.settings', 'CypherSettings'),
     'patterns': ('shutka.guides.settings', 'PatternSettings'),
+    'code_dataset': ('shutka.guides.settings', 'CodeDataSettings'),
     'evaluate': ('shutka.evaluate.settings', 'EvaluateSettings'),
     'memory': ('shutka.memory.settings', 'MemorySettings')}
 

@@ -20,14 +20,16 @@ from ..core.terminal import get_plain_stream
 # %% ../../nbs/90_faces/40_training_commands.ipynb #484db5d3
 def describe_parameters(name: str) -> str:
     "The parameters of a notebook, with types, defaults and meanings."
-    from shutka.faces.notebooks import find_notebook, read_parameters
+    from shutka.faces.notebooks import find_notebook, read_commands, read_parameters
     path = find_notebook(name)
+    commands = read_commands(path)
+    examples = ['', 'Examples:', '', *(f'  {line}' for line in commands)] if commands else []
     rows = [(p.name, p.type, repr(p.default) if p.type == 'str' else f'{p.default}'.lower(), p.help)
             for p in read_parameters(path)]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return '\n'.join([f'Parameters of {path.name}: name, type, default, meaning.', '', *lines, '',
-                      f'Set them with: shutka run {name} -p NAME VALUE, or all at once with -f FILE.yaml'])
+                      f'Set them with: shutka run {name} -p NAME VALUE, or all at once with -f FILE.yaml', *examples])
 
 given_option = click.option('-p', 'given', type=(str, str), multiple=True, metavar='NAME VALUE',
                             help='Set a parameter. Repeat the option for several.')
@@ -70,7 +72,8 @@ PLANS = {   # by the notebook's name: package and function
     'typescript': ('shutka.typescript', 'plan_typescript'),
     'instructions': ('shutka.instructions', 'plan_instructions'),
     'git_history': ('shutka.history', 'plan_history'),
-    'finetune': ('shutka.finetune', 'plan_finetune')}
+    'finetune': ('shutka.finetune', 'plan_finetune'),
+    'code_dataset': ('shutka.guides.code_data', 'plan_code_data')}
 
 @shutka.command(examples=('shutka plan typescript -p size base', 'shutka plan typescript -p size base --machine t4x2',
                           'shutka plan finetune -p preset qwen_1_5b -p use_qlora true --machine t4x2'))
@@ -82,8 +85,8 @@ PLANS = {   # by the notebook's name: package and function
 def plan(name, given, files, machine):
     """Say what a run would do and how long it would take; nothing is done yet.
 
-    NAME is a notebook that trains: typescript, instructions, git_history or finetune. Parameters are those of
-    shutka run.
+    NAME is a notebook that trains: typescript, instructions, git_history, finetune or code_dataset. Parameters are
+    those of shutka run.
     """
     from shutka.faces.notebooks import check_settings, convert_parameters, find_notebook, read_parameters
     known = read_parameters(find_notebook(name))

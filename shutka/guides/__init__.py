@@ -7,4 +7,10 @@
     teach(settings, make_query_rows(settings))
     examine_queries(settings)
     export_tuned(settings)
+
+    from shutka.guides.code_data import build_code_data, train_on_code
+    from shutka.guides.settings import CodeDataSettings
+    settings = CodeDataSettings(preset='gpt2_tiny', source='dir:src')
+    build_code_data(settings)
+    train_on_code(settings)
 """
