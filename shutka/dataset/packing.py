@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .masking import GapMaker
-from .word_tokens import Tokens
+from .word_tokens import TextTokens
 
 # %% ../../nbs/73_dataset/51_packing.ipynb #94b6bbf8
 class RowPart(NamedTuple):
@@ -30,8 +30,8 @@ class PackedRow(NamedTuple):
 
 _LEAST_ROOM = 32   # tokens; less is no place for a gap
 
-def _take_gap(found: Tokens, text: str, start: int, room: int, gaps: GapMaker) -> tuple[list[int], int, str]:
-    "Tokens with a gap that fit into a room, where they end in the file, and their order; '' if there is no gap."
+def _take_gap(found: TextTokens, text: str, start: int, room: int, gaps: GapMaker) -> tuple[list[int], int, str]:
+    "TextTokens with a gap that fit into a room, where they end in the file, and their order; '' if there is no gap."
     stop = min(len(found.ids), start + room - 3)
     order = gaps.choose(cut_text(found, text, start, stop))
     while order and stop > start:
@@ -42,7 +42,7 @@ def _take_gap(found: Tokens, text: str, start: int, room: int, gaps: GapMaker) -
     return [], start, ''
 
 def cut_text(
-    found: Tokens,   # of a text
+    found: TextTokens,   # of a text
     text: str,
     start: int,   # first token
     stop: int,    # behind the last one
@@ -51,7 +51,7 @@ def cut_text(
     return text[found.starts[start]:found.ends[stop - 1]] if start < stop else ''
 
 def pack_files(
-    files: Iterable[tuple[int, str, Tokens]],   # number, text and tokens of each
+    files: Iterable[tuple[int, str, TextTokens]],   # number, text and tokens of each
     length: int,                    # of a row
     end: int,                       # the token that ends a file
     gaps: GapMaker | None = None,   # None: no gaps
