@@ -1,6 +1,6 @@
 """Do weights, curriculum and augmentation help, at equal minutes and on the same held-out files?
 
-    python benchmarks/code_training.py SOURCE [--minutes 10] [--seeds 3] [--models gpt2_tiny smollm2_135m]
+    python benchmarks/code_training.py [SOURCE] [--minutes 10] [--seeds 3] [--models gpt2_tiny smollm2_135m]
 
 Builds a data set of SOURCE (as for `shutka data build`) once for each model, with that model's tokenizer, and verifies
 it. Then the same model learns it for so many minutes in several ways, each a process of its own, one after the other:
@@ -174,7 +174,8 @@ def report(model: str, found: dict[str, list[dict]], baselines: dict) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('source', help='code, as for shutka data build')
+    parser.add_argument('source', nargs='?', help='code, as for shutka data build; without one, a glance at it all: '
+                        'the bundled corpus, six seconds for each training of a tiny model')
     parser.add_argument('--minutes', type=float, default=10, help='of each training')
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument('--models', nargs='+', default=['gpt2_tiny', 'smollm2_135m'])
@@ -191,6 +192,9 @@ def main():
     asked = parser.parse_args()
     torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
     if asked.only: return run_way(asked)
+    if not asked.source:
+        asked.source, asked.minutes, asked.seeds, asked.models = 'bundled:typescript', .1, 1, ['gpt2_tiny']
+        asked.out, asked.accept_faults = asked.out.with_name('code_training_glance'), True
     ways, tables = list(WAYS | (EACH if asked.each else {})), []
     for model in asked.models:
         build(asked, model)
