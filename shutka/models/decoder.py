@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import UserError
-from .attention import MIXERS
 from .layers import EPS, Block
+from .mixers import MIXERS
 from .shapes import DecoderConfig
 from .ternary import TERNARY_LAYERS, make_ternary
 from ..text.passages import SPECIAL_TOKENS

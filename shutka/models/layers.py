@@ -67,29 +67,29 @@ def masked_mean(
 
 # %% ../../nbs/30_models/10_layers.ipynb #8d1d501d
 class Block(nn.Module):
-    "x + mixer(norm(x)), then x + swiglu(norm(x))."
+    "x + mixer(norm(x)), then x + swiglu(norm(x)) unless there is none."
     def __init__(
         self,
         d: int,                     # width
         mixer: nn.Module,           # mixes tokens; its last layer is called `out`
-        hidden: int | None = None,  # of the SwiGLU
+        hidden: int | None = None,  # of the SwiGLU; 0: there is none
         scale: float = .1,          # factor on the first weights of both branches' last layers
     ):
         super().__init__()
         self.mixer = mixer
         self.mixer_norm = nn.RMSNorm(d, eps=EPS)
-        self.mlp = SwiGLU(d, hidden)
-        self.mlp_norm = nn.RMSNorm(d, eps=EPS)
+        self.mlp = None if hidden == 0 else SwiGLU(d, hidden)
+        self.mlp_norm = None if hidden == 0 else nn.RMSNorm(d, eps=EPS)
         # Both branches start small, so that a fresh block returns nearly what it was given.
         with torch.no_grad():
-            for branch in (self.mixer, self.mlp): branch.out.weight.mul_(scale)
+            for branch in filter(None, (self.mixer, self.mlp)): branch.out.weight.mul_(scale)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.mixer(self.mixer_norm(x), mask)
-        return x + self.mlp(self.mlp_norm(x))
+        return self._think(x + self.mixer(self.mixer_norm(x), mask))
 
     def step(self, x: Tensor, state=None, mask: Tensor | None = None) -> tuple:
         "The outputs for tokens (b, l, d) that follow those behind `state`, and the next state."
         mixed, state = self.mixer.step(self.mixer_norm(x), state, mask)
-        x = x + mixed
-        return x + self.mlp(self.mlp_norm(x)), state
+        return self._think(x + mixed), state
+
+    def _think(self, x: Tensor) -> Tensor: return x if self.mlp is None else x + self.mlp(self.mlp_norm(x))

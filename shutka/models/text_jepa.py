@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import UserError
-from .attention import MIXERS
 from .decoder import Decoder
 from .layers import EPS, Block, SwiGLU, masked_mean
+from .mixers import MIXERS
 from .shapes import SIZES, DecoderConfig, TextJEPAConfig
 from .ternary import TERNARY_LAYERS, make_ternary
 from ..text.batches import pad_rows
