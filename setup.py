@@ -14,7 +14,7 @@ def lines(key: str) -> list[str]:
     return [line.strip() for line in settings[key].splitlines() if line.strip()]
 
 
-tested = ('cluster', 'dataset', 'gguf', 'generate', 'oracle', 'qdrant', 'serve', 'voices')
+tested = ('cluster', 'dataset', 'gguf', 'generate', 'oracle', 'qdrant', 'serve', 'vision', 'voices')
 extras = {name: lines(f'{name}_requirements') for name in (*tested, 'kaggle')}
 extras['dev'] = lines('dev_requirements') + sum((extras[name] for name in tested), [])
 extras['embeddings'] = extras['voices']   # its name in version 0.3

@@ -16,7 +16,7 @@ DEVELOPMENT = ('nbdev', 'fastcore', 'execnb', 'jupytext', 'pytest')
 UNWANTED = ('.*', '__pycache__', '*.egg-info', 'build', 'dist', 'node_modules', 'demo', 'runs', 'scratch')
 CONTENT = ('**/*.py', 'py.typed', 'bundled/**/*', 'evaluate/judge/[!.]*', 'evaluate/suites/*.json', 'export/image.txt',
            'generate/linter/*')
-EXTRAS = ('', 'cluster_', 'dataset_', 'gguf_', 'generate_', 'qdrant_', 'serve_', 'voices_')
+EXTRAS = ('', 'cluster_', 'dataset_', 'gguf_', 'generate_', 'qdrant_', 'serve_', 'vision_', 'voices_')
 REQUIREMENTS = [f'{extra}requirements' for extra in EXTRAS]
 
 
