@@ -10,18 +10,18 @@ import random
 from typing import NamedTuple
 
 from ..core.errors import UserError
-from .scenes import COLOURS, PLACES, SEEN_PAIRS, Scene, Thing, describe_scene, draw_scene, move_thing
+from .scenes import COLOURS, PLACES, SEEN_PAIRS, DrawnScene, Thing, describe_scene, draw_scene, move_thing
 
 # %% ../../nbs/75_vision/14_scene_events.ipynb #defd0952
 EVENTS = 'moves', 'changes colour', 'comes', 'goes'
 
 def change_scene(
-    scene: Scene,
+    scene: DrawnScene,
     rng: random.Random,
     event: str = '',      # of `EVENTS`; '' draws one that the scene allows
     pairs=SEEN_PAIRS,     # of colour and shape that may occur
     most: int = 4,        # objects
-) -> Scene:
+) -> DrawnScene:
     "A scene after an event; raises `UserError` for one that it does not allow."
     there = {(thing.colour, thing.shape) for thing in scene.things}
     free = sorted({*range(len(PLACES))} - {thing.place for thing in scene.things})
@@ -34,14 +34,14 @@ def change_scene(
     event = event or rng.choice(allowed)
     if event == 'moves': return move_thing(scene, number, place=rng.choice(free))
     if event == 'changes colour': return move_thing(scene, number, colour=rng.choice(colours))
-    if event == 'goes': return Scene(tuple(one for one in scene.things if one is not thing))
+    if event == 'goes': return DrawnScene(tuple(one for one in scene.things if one is not thing))
     colour, shape = rng.choice(sorted({*pairs} - there))
-    return Scene((*scene.things, Thing(rng.choice(free), shape, colour, rng.choice(('large', 'small')))))
+    return DrawnScene((*scene.things, Thing(rng.choice(free), shape, colour, rng.choice(('large', 'small')))))
 
 # %% ../../nbs/75_vision/14_scene_events.ipynb #e63bade1
 class Frame(NamedTuple):
     "A moment of a film."
-    scene: Scene
+    scene: DrawnScene
     is_event: bool   # something has just happened; true of the first one
 
 def draw_film(

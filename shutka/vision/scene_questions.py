@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 
 from ..core.errors import make_unknown_error
-from .scenes import COLOURS, PLACES, SEEN_PAIRS, SHAPES, SIDE, Scene, Thing, draw_scene
+from .scenes import COLOURS, PLACES, SEEN_PAIRS, SHAPES, SIDE, DrawnScene, Thing, draw_scene
 
 # %% ../../nbs/75_vision/12_scene_questions.ipynb #c9894941
 RELATIONS = {'left of': (0, -1), 'right of': (0, 1), 'above': (-1, 0), 'below': (1, 0)}   # rows and columns
@@ -41,11 +41,11 @@ class SceneQuestion:
     def __post_init__(self):
         if self.kind not in _WORDINGS: raise make_unknown_error('kind of question', self.kind, QUESTION_KINDS)
 
-    def find(self, scene: Scene, name: str) -> list[Thing]:
+    def find(self, scene: DrawnScene, name: str) -> list[Thing]:
         "Return the objects of a name."
         return [thing for thing in scene.things if name in ('', thing.shape, thing.colour, thing.name)]
 
-    def answer(self, scene: Scene) -> str:
+    def answer(self, scene: DrawnScene) -> str:
         "Return what is right for a scene; `NO_ANSWER` if nothing is."
         found = self.find(scene, self.a)
         if self.kind == 'count': return str(len(found))
@@ -69,12 +69,12 @@ class SceneQuestion:
                                                        place=say_place(self.place))
 
 # %% ../../nbs/75_vision/12_scene_questions.ipynb #3bc43310
-def _draw_absent(scene: Scene, rng: random.Random, pairs) -> str:
+def _draw_absent(scene: DrawnScene, rng: random.Random, pairs) -> str:
     "The name of an object that is not there."
     there = {thing.name for thing in scene.things}
     return rng.choice(sorted(name for name in (f'{colour} {shape}' for colour, shape in pairs) if name not in there))
 
-def _draw_relation(scene: Scene, rng: random.Random) -> SceneQuestion | None:
+def _draw_relation(scene: DrawnScene, rng: random.Random) -> SceneQuestion | None:
     "A question about two objects in different rows, or columns; None if there are no two."
     if len(scene.things) < 2: return None
     a, b = rng.sample(scene.things, 2)
@@ -85,7 +85,7 @@ def _draw_relation(scene: Scene, rng: random.Random) -> SceneQuestion | None:
     return rng.choice([question for question in questions if question.answer(scene) == wanted])
 
 def draw_question(
-    scene: Scene,
+    scene: DrawnScene,
     rng: random.Random,
     kind: str = '',         # of `QUESTION_KINDS`; '' draws one
     answered: bool = True,  # False: a question that has no answer for this scene
@@ -105,23 +105,24 @@ def draw_question(
     if kind == 'exists': return SceneQuestion(kind, thing.name if rng.random() < .5 else absent)
     if kind == 'what': return SceneQuestion(kind, place=thing.place)
     if kind == 'where': return SceneQuestion(kind, thing.name)
-    if kind == 'count': return SceneQuestion(kind, rng.choice(['', *sorted({thing.shape, thing.colour}), absent.split()[1]]))
+    if kind == 'count':
+        return SceneQuestion(kind, rng.choice(['', *sorted({thing.shape, thing.colour}), absent.split()[1]]))
     alone = [one.shape for one in scene.things if sum(other.shape == one.shape for other in scene.things) == 1]
     return SceneQuestion(kind, rng.choice(sorted(alone))) if alone else None
 
 # %% ../../nbs/75_vision/12_scene_questions.ipynb #7a9ef4c0
 def draw_other_scene(
-    scene: Scene,
+    scene: DrawnScene,
     question: SceneQuestion,
     rng: random.Random,
     pairs=SEEN_PAIRS,
-) -> Scene:
+) -> DrawnScene:
     "A scene for which the right answer is another one, and there is one."
     while True:
         other = draw_scene(rng, pairs)
         if question.kind in ('where', 'relation') and rng.random() < .9:   # by lot it would take long
             names = [name.split() for name in (question.a, question.b) if name]
             places = rng.sample(range(len(PLACES)), len(names))
-            other = Scene(tuple(Thing(place, shape, colour, rng.choice(('small', 'large')))
+            other = DrawnScene(tuple(Thing(place, shape, colour, rng.choice(('small', 'large')))
                                 for place, (colour, shape) in zip(places, names)))
         if question.answer(other) not in (NO_ANSWER, question.answer(scene)): return other
