@@ -40,8 +40,7 @@ class GuideSettings(TuningSettings):
 class CypherSettings(GuideSettings):
     "What a model that learns Cypher can be told."
     num_examples: int = 2_000   # number of questions with their queries that are made
-    turns: int = 6              # questions about one graph in a conversation, which says its schema once
-    max_length: int = 1_024     # tokens of a row, or of such a conversation; longer ones are cut at the end
+    turns: int = 1              # questions about one graph in a conversation, which says its schema once
     schema: str = ''            # JSON file with a graph's schema, or what apoc.meta.schema says; '' takes bundled ones
     out: str = 'runs/cypher'    # run folder: rows, settings, log, checkpoints, result, bundle and GGUF file
 
