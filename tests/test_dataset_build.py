@@ -277,11 +277,8 @@ def test_tasks_of_datatrove_that_were_killed_go_on(packed, tree, tmp_path, piece
 
 
 def test_no_text_of_a_benchmark_is_learned(built, tree, tmp_path):
-
-    rows = read(built[0], 'train')
     from shutka.dataset.word_tokens import open_raw_tokenizer
-    encoder = open_raw_tokenizer(built[0]/'tokenizer')
-
+    rows, encoder = read(built[0], 'train'), open_raw_tokenizer(built[0]/'tokenizer')
     secret = encoder.decode(next(row for row in rows if row['metadata']['augmentation_type'] is None)['tokens'])
     (tmp_path/'bench.jsonl').write_text(json.dumps({'any': [{'name': secret}]}) + '\n')
     build(tree, tmp_path/'data', against=str(tmp_path/'bench.jsonl'))

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shutka.dataset.decontamination import RUN_LENGTH, LeakCheck, hash_runs
+from shutka.dataset.decontamination import RUN_LENGTH, LeakCheck
 from shutka.dataset.masking import GapMaker
 from shutka.dataset.near_copies import ALIKE, group_copies
 from shutka.dataset.packing import pack_files
 from shutka.dataset.parts import PART_SHARES, draw_parts
+from shutka.dataset.runs import hash_runs
 from shutka.dataset.sampling import WEIGHTS, WeightedOrder
 from shutka.dataset.sequences import list_windows
 from shutka.dataset.shards import write_ds
@@ -58,7 +59,7 @@ def test_leaks_are_those_of_all_comparisons(seed):
 def test_different_runs_have_different_hashes():
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 3, 60_000)   # runs that differ in a single place are many here
-    hashes = hash_runs(tokens)
+    hashes = hash_runs(tokens, RUN_LENGTH)
     runs = {tokens[i:i + RUN_LENGTH].tobytes() for i in range(len(hashes))}
     assert len(np.unique(hashes)) == len(runs)
 

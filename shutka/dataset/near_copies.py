@@ -15,12 +15,11 @@ import numpy as np
 from rensa import RMinHash, RMinHashLSH
 
 from ..core.hashes import sha256
+from .runs import hash_runs
 
 # %% ../../nbs/73_dataset/20_near_copies.ipynb #7a1cea3f
 _CODE_TOKEN = re.compile(rb'[\w\x80-\xff]+|[^\w\s]')   # of UTF-8, where all letters beyond ASCII are word signs
 _RUN = 5   # tokens
-_PRIMES = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93,
-                    0xA0761D6478BD642F], np.uint64)   # odd numbers whose bits look drawn by lot
 
 def hash_token_runs(
     text: str,
@@ -28,10 +27,8 @@ def hash_token_runs(
     "The hashes of all runs of five code tokens in a text; none for a shorter one."
     tokens = _CODE_TOKEN.findall(text.encode('utf-8', 'surrogatepass'))
     if len(tokens) < _RUN: return np.zeros(0, np.uint64)
-    numbers = np.fromiter(map(crc32, tokens), np.uint64, len(tokens)) + np.uint64(1)
-    mixed = sum(numbers[at:len(numbers) - _RUN + 1 + at] * _PRIMES[at] for at in range(_RUN))
-    mixed = np.sort(mixed ^ (mixed >> np.uint64(29)))   # quicker than numpy's unique, which hashes first
-    return mixed[np.append(True, mixed[1:] != mixed[:-1])]
+    runs = np.sort(hash_runs(np.fromiter(map(crc32, tokens), np.uint64, len(tokens)), _RUN))
+    return runs[np.append(True, runs[1:] != runs[:-1])]   # quicker than numpy's unique, which hashes first
 
 def compare_runs(
     a: np.ndarray,   # of `hash_token_runs`, not both empty

@@ -31,7 +31,7 @@ class PackedRow(NamedTuple):
 _LEAST_ROOM = 32   # tokens; less is no place for a gap
 
 def _take_gap(found: TextTokens, text: str, start: int, room: int, gaps: GapMaker) -> tuple[list[int], int, str]:
-    "TextTokens with a gap that fit into a room, where they end in the file, and their order; '' if there is no gap."
+    "Tokens with a gap that fit into a room, where they end in the file, and their order; '' if there is no gap."
     stop = min(len(found.ids), start + room - 3)
     order = gaps.choose(cut_text(found, text, start, stop))
     while order and stop > start:
