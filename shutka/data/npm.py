@@ -135,29 +135,33 @@ def prefetch_tarballs(
 
 # %% ../../nbs/10_data/16_npm.ipynb #a1756b72
 class _Unpacked(gzip.GzipFile):
-    "What a tarball holds; no more than a source file's size is read at once."
+    "What a tarball holds; no more than a limit is read at once."
+    limit = LARGEST_BYTES   # bytes
+
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= LARGEST_BYTES:
-            raise tarfile.ReadError(f"a part of it must have at most {LARGEST_BYTES:,} bytes, and has {size}")
+        if size is None or not 0 <= size <= self.limit:
+            raise tarfile.ReadError(f"a part of it must have at most {self.limit:,} bytes, and has {size}")
         return super().read(size)
 
-def _make_reader(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
+def _make_reader(tar: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> Callable[[], bytes]:
     "A function that returns a member's bytes, or raises `TooLarge`."
     def read() -> bytes:
-        check_size(member.size)
+        check_size(member.size, limit)
         return tar.extractfile(member).read()
     return read
 
 def read_members(
     tarball: Path,          # from `fetch_tarball`
+    limit: int = LARGEST_BYTES,   # bytes of a file that are still read
 ) -> Iterator[tuple]:       # (path, kind: 'file' or 'link', function that returns a file's bytes, or raises `TooLarge`)
     "The files and links of a tarball, in its order; raises `UserError` if it is damaged."
     try:
         with _Unpacked(tarball) as unpacked, tarfile.open(fileobj=unpacked, mode='r:') as tar:
+            unpacked.limit = limit
             for member in tar:
                 tar.members = []   # it would remember each
                 kind = 'file' if member.isfile() else 'link' if member.issym() or member.islnk() else ''
-                if kind: yield member.name.partition('/')[2], kind, _make_reader(tar, member)
+                if kind: yield member.name.partition('/')[2], kind, _make_reader(tar, member, limit)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as e:
         raise UserError(f"{tarball} is damaged ({e}): delete it, and it will be downloaded again") from None
 
