@@ -7019,6 +7019,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'shutka.vision.manifest._take': ('75_vision/manifest.html#_take', 'shutka/vision/manifest.py'),
                                         'shutka.vision.manifest._take_tags': ( '75_vision/manifest.html#_take_tags',
                                                                                'shutka/vision/manifest.py'),
+                                        'shutka.vision.manifest._write_path': ( '75_vision/manifest.html#_write_path',
+                                                                                'shutka/vision/manifest.py'),
                                         'shutka.vision.manifest._write_row': ( '75_vision/manifest.html#_write_row',
                                                                                'shutka/vision/manifest.py'),
                                         'shutka.vision.manifest.locate_inside': ( '75_vision/manifest.html#locate_inside',

@@ -21,19 +21,24 @@ from ..core.files import parse_json, read_lines, write_jsonl
 # %% ../../nbs/75_vision/16_manifest.ipynb #22a47c01
 VISION_FILE = 'manifest.jsonl'
 _KINDS = {'text': ('text',), 'question': ('question', 'answer'), 'moment': ('query', 'confused', 'tool_used')}
+_COMMON = {'group': 'group', 'label': 'kind', 'scene': 'scene'}   # texts that any line may have, and their names there
 
 @dataclass(frozen=True)
 class VisionRecord:
     "A line of a manifest."
     kind: str            # 'text', 'question' or 'moment'
     image: Path | None   # None for a moment without a picture
-    text: str            # the caption, or the answer; '' for a moment
+    text: str            # the caption, or the answer; '' for a moment to which nobody knows it
     question: str = ''   # or what was asked at a moment
     is_confused: bool = False
     tool: str = ''       # that was used at a moment; '' for none
     where: str = field(default='', compare=False)   # file and line
     group: str = ''      # what is held out together, e.g. 'animal-bird'; '' for none
     tags: tuple[str, ...] = ()   # words beside the caption
+    label: str = ''      # `kind` in a line: of a question, or of a confusion
+    wrong: Path | None = None    # a picture to which the answer is another
+    scene: str = ''      # the same for lines that belong together
+    knowledge: str = ''  # what a tool says at a moment
 
 def _take(row: dict, name: str, kind: type, where: str, empty: bool = False):
     "A field of a line; raises `UserError` for another type, or an empty text."
@@ -63,7 +68,7 @@ def locate_inside(
     return found
 
 def _parse_kind(row: dict, folder: Path, where: str) -> VisionRecord:
-    "A line without its group and tags; raises `UserError` for one of no kind."
+    "A line without what any may have; raises `UserError` for one of no kind."
     kind = next((name for name, fields in _KINDS.items() if 'image' in row and all(f in row for f in fields)), None)
     if kind is None:
         wanted = '; or '.join(', '.join(('image', *fields)) for fields in _KINDS.values())
@@ -72,8 +77,9 @@ def _parse_kind(row: dict, folder: Path, where: str) -> VisionRecord:
     else: image = locate_inside(folder, _take(row, 'image', str, where), where)
     if kind == 'moment':
         tool = '' if row['tool_used'] is None else _take(row, 'tool_used', str, where, empty=True)
-        return VisionRecord(kind, image, '', _take(row, 'query', str, where), _take(row, 'confused', bool, where), tool,
-                            where)
+        answer, knowledge = (_take(row, name, str, where) if name in row else '' for name in ('answer', 'knowledge'))
+        return VisionRecord(kind, image, answer, _take(row, 'query', str, where), _take(row, 'confused', bool, where),
+                            tool, where, knowledge=knowledge)
     if kind == 'question':
         return VisionRecord(kind, image, _take(row, 'answer', str, where), _take(row, 'question', str, where),
                             where=where)
@@ -91,7 +97,9 @@ def parse_record(
     "A line of a manifest; raises `UserError` for one of no kind."
     if not isinstance(row, dict): raise UserError(f"{where}: a line must be an object, got {type(row).__name__}")
     record = _parse_kind(row, folder, where)
-    if 'group' in row: record = replace(record, group=_take(row, 'group', str, where))
+    for field, name in _COMMON.items():
+        if name in row: record = replace(record, **{field: _take(row, name, str, where)})
+    if 'wrong' in row: record = replace(record, wrong=locate_inside(folder, _take(row, 'wrong', str, where), where))
     if 'tags' in row: record = replace(record, tags=_take_tags(row, where))
     return record
 
@@ -109,19 +117,26 @@ def read_vision_manifest(
     if empty: raise UserError(f"{path} must have lines, and has none")
 
 # %% ../../nbs/75_vision/16_manifest.ipynb #94a760f4
+def _write_path(image: Path, folder: Path) -> str:
+    "A path as it stands in a line; raises `UserError` for one that is not below the folder."
+    image = Path(image).resolve()
+    if image.is_relative_to(folder): return image.relative_to(folder).as_posix()
+    raise UserError(f"a picture must lie below the folder of its manifest, {folder}, got {image}")
+
 def _write_row(record: VisionRecord, folder: Path) -> dict:
     "A record as a line; raises `UserError` for what could not be read again."
-    image = None if record.image is None else Path(record.image).resolve()
-    if image and not image.is_relative_to(folder):
-        raise UserError(f"a picture must lie below the folder of its manifest, {folder}, got {record.image}")
-    row = {'image': image and image.relative_to(folder).as_posix()}
+    row = {'image': record.image and _write_path(record.image, folder)}
     if record.kind == 'text':
         if record.text.endswith('.txt') and '\n' not in record.text:
             raise UserError(f"a caption must not end as the name of a file, got {record.text!r:.60}")
         row |= {'text': record.text}
     elif record.kind == 'question': row |= {'question': record.question, 'answer': record.text}
-    else: row |= {'query': record.question, 'confused': record.is_confused, 'tool_used': record.tool or None}
-    if record.group: row['group'] = record.group
+    else:
+        row |= {'query': record.question, 'confused': record.is_confused, 'tool_used': record.tool or None}
+        if record.text: row['answer'] = record.text
+        if record.knowledge: row['knowledge'] = record.knowledge
+    row |= {name: getattr(record, field) for field, name in _COMMON.items() if getattr(record, field)}
+    if record.wrong: row['wrong'] = _write_path(record.wrong, folder)
     if record.tags: row['tags'] = list(record.tags)
     return row
 

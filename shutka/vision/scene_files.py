@@ -144,6 +144,8 @@ class Moment(NamedTuple):
     query: str
     kind: str     # of `CONFUSIONS`, or `CLEAN`
     place: int    # that an occlusion covers
+    answer: str   # that is right for the scene it was made for; '' if nothing is
+    told: str     # what one who knows that scene says of what is asked about; '' if there is nothing to say
 
 def _draw_twins(i: int, scenes, confusion: str, kind: str, rng: random.Random, held) -> list[Moment]:
     "A clean moment and a confused one; none if a scene does not allow this."
@@ -154,9 +156,12 @@ def _draw_twins(i: int, scenes, confusion: str, kind: str, rng: random.Random, h
         spoiled = draw_question(scene, rng, kind, answered=False, pairs=held or SEEN_PAIRS)
     if confusion == 'wrong picture': shown = _find_scene(scenes, rng, lambda other: asked.answer(other) == NO_ANSWER)
     if spoiled is None or shown is None: return []
-    place = asked.place if kind == 'what' else asked.find(scene, asked.a)[0].place
-    return [Moment(i, i, query, CLEAN, place),
-            Moment(i, shown, query if spoiled is asked else spoiled.word(rng), confusion, place)]
+    if kind == 'what': about = [thing for thing in scene.things if thing.place == asked.place]
+    else: about = [asked.find(scene, name)[0] for name in (asked.a, asked.b) if name]
+    answer, told, place = asked.answer(scene), describe_scene(DrawnScene(tuple(about))), about[0].place
+    clean = Moment(i, i, query, CLEAN, place, answer, told)
+    if spoiled is asked: return [clean, clean._replace(shown=shown, kind=confusion)]
+    return [clean, Moment(i, i, spoiled.word(rng), confusion, place, NO_ANSWER, '')]
 
 def draw_moments(
     scenes: list[DrawnScene],
@@ -200,8 +205,10 @@ def _write_group(folder: Path, group: str, scenes: list[DrawnScene], seed: int, 
         if moment.kind in spoiled:
             name = _save_picture(spoiled[moment.kind](pixels[moment.shown]), folder,
                                  f'pictures/{group}-{moment.shown:05}-{moment.kind}.png')
-        yield {'image': name, 'query': moment.query, 'confused': moment.kind != CLEAN, 'tool_used': None,
-               'kind': moment.kind, 'group': group, 'scene': names[moment.asked]}
+        confused = moment.kind != CLEAN
+        more = {'answer': moment.answer, 'knowledge': moment.told} if moment.told else {}
+        yield {'image': name, 'query': moment.query, 'confused': confused, 'tool_used': 'look' if confused and more
+               else None, 'kind': moment.kind, 'group': group, 'scene': names[moment.asked]} | more
 
 def write_scenes(
     folder: str | Path,   # made if missing; must not hold a manifest
