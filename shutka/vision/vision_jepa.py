@@ -66,16 +66,16 @@ class VisionJEPA(nn.Module):
 
     def forward(
         self,
-        task: str,                        # of `VISION_TASKS`
-        visual: Tensor,                   # (b, v, w)
-        query: Tensor,                    # (b, q) tokens, or (b, s) vectors
-        answer: Tensor,                   # (b, l) tokens, or (b, s) vectors; what a tool says for 'doubt'
-        written: Tensor | None = None,    # (b, l) tokens of what is to be written, for 'say'
-    ):
+        task: str,                  # of `VISION_TASKS`
+        batch: dict[str, Tensor],   # of `VisionBatches`
+    ) -> tuple:                     # predicted and true embeddings, and the scale; or nats; or `Doubt` and the true ones
         "What a phase of training needs; raises `UserError` for an unknown task."
-        if task == 'see': return self.predict(visual, query), self.y_encoder(answer), self.scale
+        seen = batch['visual'], batch['query']
+        if task == 'see': return self.predict(*seen), self.y_encoder(batch['answer']), self.scale
         if task == 'say':
-            with torch.no_grad(): embedding = self.predict(visual, query)
-            return self.y_decoder(embedding, written)
-        if task == 'doubt': return self.doubt(visual, query, self.y_encoder(answer).detach())
+            with torch.no_grad(): embedding = self.predict(*seen)
+            return self.y_decoder(embedding, batch['written']),
+        if task == 'doubt':
+            with torch.no_grad(): told, true = self.y_encoder(batch['told']), self.y_encoder(batch['answer'])
+            return self.doubt(*seen, told), true
         raise make_unknown_error('task', task, VISION_TASKS)
