@@ -57,7 +57,7 @@ class VisionEncoder:
             raise UserError(f"{self.name} must be given pictures as (n, {self.size}, {self.size}, 3) of uint8, "
                             f"got {pictures.shape} of {pictures.dtype}")
         mean, deviation = (torch.tensor(part, device=self.device).view(3, 1, 1) for part in self._scale)
-        colours = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device).permute(0, 3, 1, 2)
+        colours = torch.tensor(pictures).to(self.device).permute(0, 3, 1, 2)
         return ((colours.float() - mean) / deviation).contiguous()
 
     @torch.inference_mode()
@@ -217,12 +217,14 @@ def open_vision_encoder(
 ) -> VisionEncoder:
     "A frozen model that turns pictures into tokens; raises `UserError` for a name that is none, or a damaged model."
     path, name = Path(name).expanduser(), str(name)
-    if re.fullmatch(r'patches(:[1-9]\d{0,2})?', name): return _open_patches(name, size)
-    if name == 'efficientnet': encoder = _open_efficientnet(name, size)
-    elif path.is_dir(): encoder = _open_folder(name, path, size)
+    if re.fullmatch(r'patches(:[1-9]\d{0,2})?', name): encoder = _open_patches(name, size)
+    elif name == 'efficientnet': encoder = _open_efficientnet(name, size)
+    elif name.strip() and path.is_dir(): encoder = _open_folder(name, path, size)
     elif re.fullmatch(r'\w[\w.-]*/[\w.-]+', name): encoder = _open_folder(name, fetch_base(name, progress), size)
     else:
         raise UserError("a vision encoder must be 'patches', 'patches:' and a width, 'efficientnet', a folder that is "
                         f"there, or a name on the hub such as 'facebook/dinov2-small', got {name!r}")
-    encoder.model.to(device)
+    try: encoder.model.to(device)
+    except (AssertionError, RuntimeError) as e:
+        raise UserError(f"device must be one that PyTorch finds here, got {device!r}: {str(e)[:120]}") from None
     return encoder

@@ -248,7 +248,7 @@ def open_emoji(
     spec: str,                              # 'emoji:', 'emoji:google', 'emoji:twemoji' or 'emoji:fluent'
     folder: str | Path,                     # is filled unless it holds this set; made if missing
     progress: Callable = lambda line: None, # is told what is done
-) -> dict:                                  # source, packages, licence, how many pictures and groups
+) -> dict:   # source, packages, licence; how many pictures and groups; how many pictures another emoji has as well
     "A set of emoji as a folder with a manifest; raises `UserError` if it is damaged, or the folder holds another set."
     name = parse_emoji_spec(spec)
     chosen, folder = EMOJI_SETS[name], Path(folder).expanduser()
@@ -283,7 +283,8 @@ def open_emoji(
         pictures[key] = picture
         records.append(VisionRecord('text', folder/f'{key}.png', said.label, group=said.group, tags=said.tags))
     if not pictures: raise UserError(f"{where} must have pictures of emoji, and has none")
-    facts = source | {'pictures': len(pictures), 'groups': len({record.group for record in records})}
+    facts = source | {'pictures': len(pictures), 'repeated': len(pictures) - len(set(pictures.values())),
+                      'groups': len({record.group for record in records})}
     licences = {}
     for package, version in packages.items():
         short = f"{package.removeprefix('@').replace('/', '-')}-{version}"
