@@ -45,6 +45,13 @@ class VisionJEPA(nn.Module):
         self.y_decoder = VisionWriter(config)
         self.recursion = Recursion(config)
         self.scale = nn.Parameter(torch.tensor([10.]).log())   # of cosines, in the loss
+        self.register_buffer('center', torch.zeros(config.visual))   # of a picture's numbers, as they come
+        self.register_buffer('spread', torch.ones(config.visual))
+
+    def standardize(self, center: Tensor, spread: Tensor):
+        "Let each number of a picture (w,) have a mean of 0 and a deviation of 1, as far as it varies at all."
+        self.center.copy_(center)
+        self.spread.copy_(torch.where(spread > 1e-3, spread, 1.))
 
     def predict(
         self,
@@ -53,7 +60,8 @@ class VisionJEPA(nn.Module):
         behind: Tap | None = None,
     ) -> Tensor:                   # (b, m) of length one
         "The embedding of the answer, as far as picture and question tell."
-        visual = F.dropout(visual.to(self.scale.dtype), self.dropout, self.training)
+        visual = (visual.to(self.center.dtype) - self.center) / self.spread
+        visual = F.dropout(visual, self.dropout, self.training)
         return self.predictor(visual, *self.y_encoder.look_up(query), self.angn, behind)
 
     def doubt(self, visual: Tensor, query: Tensor, knowledge: Tensor) -> Doubt:

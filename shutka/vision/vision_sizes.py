@@ -64,6 +64,8 @@ class VisionConfig:
 # %% ../../nbs/75_vision/30_vision_sizes.ipynb #219e9155
 VISION_SIZES = {
     'tiny': {},
+    'mini': {'width': 256, 'depth': 2, 'text_width': 128, 'embedding': 256, 'writer_width': 128, 'knowledge': 128,
+             'inject_after': 0},
     'small': {'width': 384, 'depth': 8, 'state': 64, 'head': 32, 'text_width': 384, 'text_depth': 4, 'text_state': 64,
               'text_head': 32, 'embedding': 512, 'writer_width': 384, 'writer_depth': 4, 'writer_state': 64,
               'writer_head': 32, 'prefix': 8, 'knowledge': 256, 'inject_after': 3},

@@ -70,11 +70,12 @@ class SentenceReader(nn.Module):
     def __init__(self, config: VisionConfig):
         super().__init__()
         self.projection = nn.Linear(config.sentences, config.embedding)
+        self.scale = config.sentences ** .5
 
     def look_up(self, texts: Tensor) -> tuple[Tensor, Tensor]:
         "(b, s) vectors -> (b, 1, s), and a mask that is true."
-        return texts[:, None], torch.ones(len(texts), 1, dtype=torch.bool, device=texts.device)
+        return texts[:, None] * self.scale, torch.ones(len(texts), 1, dtype=torch.bool, device=texts.device)
 
     def forward(self, texts: Tensor) -> Tensor:
         "(b, s) vectors -> (b, m) embeddings of length one."
-        return F.normalize(self.projection(texts).float(), dim=-1)
+        return F.normalize(self.projection(texts * self.scale).float(), dim=-1)
