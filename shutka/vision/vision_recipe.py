@@ -28,7 +28,7 @@ from ..train.settings import count_steps_per_epoch, format_run_command
 from .features import FeatureCache
 from .manifest import VISION_FILE, VisionRecord, read_vision_manifest
 from .vision_batches import VisionArrays, VisionBatches, encode_records, word_caption
-from .vision_files import check_parts, load_vision, save_vision
+from .vision_files import check_parts, find_vision, load_vision, save_vision
 from .vision_jepa import VisionJEPA
 from .vision_losses import VISION_LOSSES, make_loss_check, make_see_check
 from .vision_parts import check_vision_source, open_vision_source, split_vision_records
@@ -115,7 +115,7 @@ class Vision:
     def collect(self, progress: Callable) -> tuple[dict, Callable]:
         "Facts about pictures, texts and frozen models; raises `UserError` for what cannot be learned."
         settings = self.settings
-        if settings.start: check_parts(settings.start, NEEDED_TASKS[settings.tasks[0]])
+        if settings.start: check_parts(find_vision(settings.start), NEEDED_TASKS[settings.tasks[0]])
         encoder, read = self.open_encoders()
         place = open_vision_source(settings.source, self.out/'data', encoder.size, settings.seed)
         parts = self.read_parts(place)
@@ -128,7 +128,7 @@ class Vision:
             for task in ('see', 'doubt'):
                 some = choose_records(part, task)
                 if some: cache.read(some, settings.chosen_views if part is parts['train'] else 1, progress)
-        start = load_vision(settings.start) if settings.start else None
+        start = load_vision(find_vision(settings.start)) if settings.start else None
         facts = {'examples': len(choose_records(parts['train'], tasks[0])), 'tasks': tasks, 'place': str(place),
                  'parts': {part: len(some) for part, some in parts.items()}, 'encoder': encoder.name,
                  'encoder_digest': encoder.digest, 'width': encoder.width, 'tokens': encoder.tokens,
