@@ -27,6 +27,7 @@ from ..train.recipe import make_batches
 from ..train.settings import count_steps_per_epoch, format_run_command
 from .features import FeatureCache
 from .manifest import VISION_FILE, VisionRecord, read_vision_manifest
+from .views import blank_picture
 from .vision_batches import VisionArrays, VisionBatches, encode_records, word_caption
 from .vision_files import check_parts, find_vision, load_vision, save_vision
 from .vision_jepa import VisionJEPA
@@ -161,6 +162,11 @@ class Vision:
         encoder, read = self.open_encoders()
         visual = FeatureCache(find_cache_folder()/'features', encoder).read(records, views)
         return encode_records(records, visual, self.wording, read)
+
+    def look_at_blank(self) -> np.ndarray:   # (v, w)
+        "Return the features of an empty picture."
+        encoder, _ = self.open_encoders()
+        return encoder.encode(blank_picture(encoder.size)[None])[0]
 
     def build_model(self) -> VisionJEPA:
         "A model of the shape that is trained."
