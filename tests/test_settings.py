@@ -42,17 +42,22 @@ OUT_OF_RANGE = {'lr': [0, -1], 'ternary': [.5, -.1], 'fim': [1.5, -.5], 'batch_s
 TOGETHER = {('memory', 'before'): {'after': '20'}, ('memory', 'after'): {'before': '20'},
             ('typescript', 'shard'): {'processes': 2}, ('instructions', 'shard'): {'processes': 2},
             **{(name, 'processes'): {'batch_size': 40} for name in ADAPTED},
-            ('code_dataset', 'fim'): {'packing': True},
+            ('code_dataset', 'fim'): {'packing': True}, ('vision', 'shard'): {'processes': 2},
+            ('vision', 'processes'): {'batch_size': 40}, ('vision', 'phase1_checkpoint'): {'phase': 2},
+            ('vision', 'phase2_checkpoint'): {'phase': 3},
             ('typescript', 'processes'): {'batch_size': 40}, ('instructions', 'processes'): {'batch_size': 40},
             ('evaluate', 'n'): {'k': 1}, ('evaluate', 'k'): {'n': 10}}
 FREE_TEXT = {'size', 'optimizer', 'learn', 'suites', 'language', 'quantization'}   # a number is no name of these
 NOT_OFFERED = ({(name, field) for name in ADAPTED for field in ('ternary', 'shard')}
-               | {(name, 'resume') for name in TUNED})   # defaults only
+               | {(name, 'resume') for name in TUNED}
+               | {('vision', field) for field in ('ternary', 'resume')})   # defaults only
 SMALL = {**{(name, 'max_length'): [('2e1', 20)] for name in TUNED}, ('code_dataset', 'length'): [('2e1', 20)],
          **{('code_dataset', name): [(text, text)] for name, text in (
              ('source', 'dir:20'), ('augmentations', 'token_masking'), ('licences', 'unknown'), ('secrets', 'drop'),
              ('against', 'suites'))},
          ('code_dataset', 'vocabulary'): [('1e3', 1000)], ('evaluate', 'memories'): [('tool', 'tool')],
+         ('vision', 'phase'): [('0', 0)], ('vision', 'gate'): [('flow', 'flow')], ('vision', 'held_out'): [('2e1', 20)],
+         ('vision', 'vocabulary'): [('1e3', 1000)], ('vision', 'dropout'): [('1e-1', .1)],
          ('evaluate', 'k'): [('2', 2)], ('evaluate', 'temperature'): [('1e-1', .1)]}
 
 

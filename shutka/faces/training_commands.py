@@ -73,7 +73,8 @@ PLANS = {   # by the notebook's name: package and function
     'instructions': ('shutka.instructions', 'plan_instructions'),
     'git_history': ('shutka.history', 'plan_history'),
     'finetune': ('shutka.finetune', 'plan_finetune'),
-    'code_dataset': ('shutka.guides.code_data', 'plan_code_data')}
+    'code_dataset': ('shutka.guides.code_data', 'plan_code_data'),
+    'vision': ('shutka.vision', 'plan_vision')}
 
 @shutka.command(examples=('shutka plan typescript -p size base', 'shutka plan typescript -p size base --machine t4x2',
                           'shutka plan finetune -p preset qwen_1_5b -p use_qlora true --machine t4x2'))
@@ -85,8 +86,8 @@ PLANS = {   # by the notebook's name: package and function
 def plan(name, given, files, machine):
     """Say what a run would do and how long it would take; nothing is done yet.
 
-    NAME is a notebook that trains: typescript, instructions, git_history, finetune or code_dataset. Parameters are
-    those of shutka run.
+    NAME is a notebook that trains: typescript, instructions, git_history, finetune, code_dataset or vision.
+    Parameters are those of shutka run.
     """
     from shutka.faces.notebooks import check_settings, convert_parameters, find_notebook, read_parameters
     known = read_parameters(find_notebook(name))

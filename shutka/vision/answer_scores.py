@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALL_KINDS', 'ANSWER_CONTROLS', 'normalize_answer', 'score_exact', 'score_token_f1', 'measure_captions',
-           'captions_table', 'find_frequent_answers', 'measure_answers', 'answers_table']
+           'tabulate_captions', 'find_frequent_answers', 'measure_answers', 'tabulate_answers']
 
 # %% ../../nbs/75_vision/52_answer_scores.ipynb #82d6273e
 import re
@@ -14,7 +14,6 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..core.page import markdown_table
 from ..evaluate.scores import wilson_interval
 from .retrieval_controls import bootstrap_groups
 
@@ -62,13 +61,13 @@ def measure_captions(
         row |= {name: float(values.mean()), f'{name}_low': low, f'{name}_high': high}
     return row
 
-def captions_table(
+def tabulate_captions(
     rows: Mapping[str, dict],   # of `measure_captions`, by the name of what said them
-) -> str:                       # Markdown
+) -> list[list[str]]:   # names of columns, then lines
     "A line for each, with 95 % intervals."
     lines = [[name, str(row['captions']), *(f"{row[key]:.1%} [{row[f'{key}_low']:.1%}, {row[f'{key}_high']:.1%}]"
                                             for key in ('exact', 'f1'))] for name, row in rows.items()]
-    return markdown_table(['said by', 'captions', 'exact match', 'token F1'], lines)
+    return [['said by', 'captions', 'exact match', 'token F1'], *lines]
 
 # %% ../../nbs/75_vision/52_answer_scores.ipynb #75aaf522
 ALL_KINDS = 'all'
@@ -106,12 +105,12 @@ def measure_answers(
                      'high': high, **shares})
     return rows
 
-def answers_table(
+def tabulate_answers(
     rows: list[dict],   # of `measure_answers`
-) -> str:               # Markdown
+) -> list[list[str]]:   # names of columns, then lines
     "A line for each kind of question."
     known = 'kind', 'questions', 'accuracy', 'low', 'high', 'frequent'
     controls = [name for name in rows[0] if name not in known] if rows else []
     lines = [[row['kind'], str(row['questions']), f"{row['accuracy']:.1%} [{row['low']:.1%}, {row['high']:.1%}]",
               *(f'{row[name]:.1%}' for name in ('frequent', *controls))] for row in rows]
-    return markdown_table(['question', 'asked', 'right, 95 %', 'most frequent answer', *controls], lines)
+    return [['question', 'asked', 'right, 95 %', 'most frequent answer', *controls], *lines]

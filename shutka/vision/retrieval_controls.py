@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MODEL', 'DIRECTIONS', 'draw_strangers', 'resample_groups', 'bootstrap_groups', 'measure_controls',
-           'retrieval_controls_table', 'describe_controls']
+           'tabulate_retrieval_controls', 'describe_controls']
 
 # %% ../../nbs/75_vision/50_retrieval_controls.ipynb #67d2b670
 from collections import Counter
@@ -15,7 +15,6 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.hashes import make_rng
 from ..core.metrics import bootstrap_mean, measure_retrieval, score_chance
-from ..core.page import markdown_table
 from .retrieval_baselines import rank_partners
 
 # %% ../../nbs/75_vision/50_retrieval_controls.ipynb #7ec423f3
@@ -115,9 +114,9 @@ def measure_controls(
 # %% ../../nbs/75_vision/50_retrieval_controls.ipynb #9073e3b1
 _HEADS = {'mrr': 'MRR', 'r@1': 'R@1', 'r@10': 'R@10'}
 
-def retrieval_controls_table(
+def tabulate_retrieval_controls(
     rows: list[dict],   # of `measure_controls`
-) -> str:               # Markdown
+) -> list[list[str]]:   # names of columns, then lines
     "A table of both directions, each number with its 95 % interval."
     def cell(row, name, form):
         margin = f" [{row[f'{name}_low']:{form}}, {row[f'{name}_high']:{form}}]" if f'{name}_low' in row else ''
@@ -125,7 +124,7 @@ def retrieval_controls_table(
     lines = [[row['direction'], row['method'], *(cell(row, name, '.3f') for name in _HEADS), cell(row, 'lead', '+.3f')]
              for row in rows]
     head = [f"{rows[0]['candidates']} candidates" if rows else '', 'method', *_HEADS.values(), 'model ahead by, MRR']
-    return markdown_table(head, lines, left=2)
+    return [head, *lines]
 
 def describe_controls(
     rows: list[dict],   # of `measure_controls`

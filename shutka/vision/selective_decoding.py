@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['WAYS', 'follow_changes', 'choose_every', 'match_frames', 'count_standing', 'FilmEmbeddings', 'list_thresholds',
-           'trace_decoding', 'plot_decoding', 'find_decodes', 'compare_decoding', 'decoding_table', 'plot_over_frames']
+           'trace_decoding', 'plot_decoding', 'find_decodes', 'compare_decoding', 'tabulate_decoding',
+           'plot_over_frames']
 
 # %% ../../nbs/75_vision/56_selective_decoding.ipynb #e3ba861f
 from collections.abc import Sequence
@@ -13,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.metrics import normalize_rows
-from ..core.page import markdown_table
 from ..core.plots import ACCENT, GREY, INK, SERIES_COLOURS, WARN, make_panels
 from .answer_scores import normalize_answer
 from .retrieval_controls import resample_groups
@@ -172,9 +172,9 @@ def compare_decoding(
         found.append(row)
     return found
 
-def decoding_table(
+def tabulate_decoding(
     rows: list[dict],   # of `compare_decoding`
-) -> str:               # Markdown
+) -> list[list[str]]:   # names of columns, then lines
     "Decodes per frame at equal accuracy, and how many times fewer there are, with the 95 % interval over films."
     def number(value, form='.3f'): return 'not reached' if value is None else f'{value:{form}}'
     lines = []
@@ -183,7 +183,7 @@ def decoding_table(
         margin = '' if row['low'] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
         lines.append([f"{row['accuracy']:.0%}", number(row['uniform']), number(row['selective']),
                       'not known' if saved is None else f'{saved:.2f} times fewer{margin}'])
-    return markdown_table(['accuracy', 'uniform, decodes per frame', 'selective', 'saved'], lines)
+    return [['accuracy', 'uniform, decodes per frame', 'selective', 'saved'], *lines]
 
 # %% ../../nbs/75_vision/56_selective_decoding.ipynb #db8c6edb
 def plot_over_frames(

@@ -23,7 +23,7 @@ from .vision_jepa import VisionJEPA
 def compute_see_loss(model, batch: dict[str, Tensor]) -> tuple[Tensor, dict]:
     "InfoNCE between predicted and true embeddings, both ways; equal answers are not told apart."
     predicted, true, scale = model('see', batch)
-    return info_nce(predicted, true, (batch['key'],), 1 / scale.exp().clamp(max=100)), {'scale': scale.exp().detach()}
+    return info_nce(predicted, true, (batch['key'],), 1 / scale.exp().clamp(max=100)), {'scale': scale.exp().detach().mean()}
 
 def compute_say_loss(model, batch: dict[str, Tensor]) -> tuple[Tensor, dict]:
     "Nats for each token of what is to be written, its end included."

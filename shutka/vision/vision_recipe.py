@@ -128,7 +128,8 @@ class Vision:
         for part in parts.values():
             for task in ('see', 'doubt'):
                 some = choose_records(part, task)
-                if some: cache.read(some, settings.chosen_views if part is parts['train'] else 1, progress)
+                if some: cache.read(some, settings.chosen_views if part is parts['train'] else 1,
+                                    lambda line: progress(line) if len(some) > 500 else None)
         start = load_vision(find_vision(settings.start)) if settings.start else None
         facts = {'examples': len(choose_records(parts['train'], tasks[0])), 'tasks': tasks, 'place': str(place),
                  'parts': {part: len(some) for part, some in parts.items()}, 'encoder': encoder.name,

@@ -27,7 +27,7 @@ class VisionSettings(TrainSettings):
     picture_size: int = 0             # pixels on a side that the encoder is given; 0 leaves it to the encoder
     text_encoder: str = ''            # frozen encoder of texts: minilm, a folder, org/name, or own; '' suits the source
     views: int = 0                    # of each picture, in training; 0 suits the source
-    dropout: float = -1.              # share of a picture's numbers that is hidden in training; -1 suits the source
+    dropout: float = 0.               # share of a picture's numbers hidden in training; 0: .6, none of drawn scenes
     angn_enabled: bool = True         # let gates close on what a layer reads
     gate: str = 'input'               # what gates close on: input, or flow as in the original design
     held_out: int = 256               # pictures that are kept out to examine, at most
@@ -46,14 +46,13 @@ class VisionSettings(TrainSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        check_least(self, 0, 'phase', 'views', 'held_groups', 'picture_size')
+        check_least(self, 0, 'phase', 'views', 'held_groups', 'picture_size', 'dropout')
         check_least(self, 16, 'held_out')
         check_least(self, 300, 'vocabulary')
         if self.phase > 3: raise UserError(f"phase must be 0 to 3, got {self.phase}")
         if self.size not in ('', *VISION_SIZES): raise make_unknown_error('size', self.size, VISION_SIZES)
         if self.gate not in GATES: raise make_unknown_error('gate', self.gate, GATES)
-        if not (self.dropout == -1 or 0 <= self.dropout < 1):
-            raise UserError(f"dropout must be from 0 to below 1, or -1, got {self.dropout}")
+        if self.dropout >= 1: raise UserError(f"dropout must be from 0 to below 1, got {self.dropout}")
         if self.resume: raise UserError(f"resume must be '': give phase1_checkpoint or phase2_checkpoint, got "
                                         f"{self.resume!r}")
         if self.ternary: raise UserError(f"ternary must be 0 for this model, got {self.ternary}")
@@ -92,7 +91,7 @@ class VisionSettings(TrainSettings):
     @property
     def chosen_dropout(self) -> float:
         "The share of a picture's numbers that is hidden; few pictures with wide features need much of it."
-        return self.dropout if self.dropout >= 0 else 0. if self.is_drawn else .6
+        return self.dropout or (0. if self.is_drawn else .6)
 
     @property
     def tasks(self) -> tuple[str, ...]:
