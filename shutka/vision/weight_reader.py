@@ -6,14 +6,14 @@
 __all__ = ['open_weights', 'step_mamba', 'run_stack', 'look_up_text', 'embed_text', 'predict_answer', 'read_confusion',
            'score_tokens']
 
-# %% ../../nbs/75_vision/66_weight_reader.ipynb #0250ac35
+# %% ../../nbs/75_vision/66_weight_reader.ipynb #ff5d36ac
 import json
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
 
-# %% ../../nbs/75_vision/66_weight_reader.ipynb #9d0cdd2d
+# %% ../../nbs/75_vision/66_weight_reader.ipynb #8f433621
 def open_weights(
     folder: str | Path,          # of an export
 ) -> tuple[dict, dict]:          # tensors by name, and config.json
@@ -22,21 +22,21 @@ def open_weights(
     for path in sorted(Path(folder).glob('*.safetensors')): w |= load_file(path)
     return w, json.loads((Path(folder)/'config.json').read_text(encoding='utf-8'))
 
-# %% ../../nbs/75_vision/66_weight_reader.ipynb #6570e392
+# %% ../../nbs/75_vision/66_weight_reader.ipynb #bc3032b7
 def _softplus(x): return np.logaddexp(0, x)
 def _sigmoid(x): return np.exp(-_softplus(-x))
 def _norm(x, weight, eps): return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
 def _linear(w, name, x): return x @ w[f'{name}.weight'].T + w[f'{name}.bias']   # (..., in) -> (..., out)
 def _unit(x): return x / np.maximum(np.linalg.norm(x), 1e-12)
 
-# %% ../../nbs/75_vision/66_weight_reader.ipynb #2963cee2
+# %% ../../nbs/75_vision/66_weight_reader.ipynb #4c5597cd
 def _turn(x, theta):                                                           # (H, N) (H, S) -> (H, N)
     s, cos, sin = theta.shape[1], np.cos(theta), np.sin(theta)
     a, b = x[:, 0:2 * s:2], x[:, 1:2 * s:2]                                    # (H, S) each
     turned = np.stack([a * cos - b * sin, a * sin + b * cos], 2)               # (H, S, 2)
     return np.concatenate([turned.reshape(len(x), -1), x[:, 2 * s:]], 1)
 
-# %% ../../nbs/75_vision/66_weight_reader.ipynb #71b4a45e
+# %% ../../nbs/75_vision/66_weight_reader.ipynb #0bf73a48
 def step_mamba(
     w: dict,             # tensors by name
     name: str,           # of the layer, e.g. 'predictor.layers.0'
@@ -69,7 +69,7 @@ def step_mamba(
     y = (h.reshape(H, -1, N) @ q[:, :, None])[:, :, 0] + D[:, None] * v        # (H, P)
     return out @ (y.ravel() * z * _sigmoid(z)), (theta, h, k, v)
 
-# %% ../../nbs/75_vision/66_weight_reader.ipynb #4ae2870f
+# %% ../../nbs/75_vision/66_weight_reader.ipynb #eba96d50
 def run_stack(
     w: dict,
     about: dict,          # config.json
@@ -93,10 +93,10 @@ def run_stack(
         if behind: h = behind(i, h)
     return _norm(h, w[f'{part}.final_norm.weight'], about['norm_eps'])
 
-# %% ../../nbs/75_vision/66_weight_reader.ipynb #1ec4c86b
+# %% ../../nbs/75_vision/66_weight_reader.ipynb #53450764
 def look_up_text(w: dict, about: dict, text: np.ndarray) -> np.ndarray:
     "(l,) tokens, one of them real at least -> (l, e) without padding; or a (s,) vector -> (1, s)."
-    if about['config']['sentences']: return text[None]
+    if about['config']['sentences']: return text[None] * len(text) ** .5
     return w['y_encoder.embedding.weight'][text[text != about['padding']]]
 
 def embed_text(w: dict, about: dict, text: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ def embed_text(w: dict, about: dict, text: np.ndarray) -> np.ndarray:
     if not about['config']['sentences']: x = run_stack(w, about, 'y_encoder', x)
     return _unit(_linear(w, 'y_encoder.projection', x.mean(0)))
 
-# %% ../../nbs/75_vision/66_weight_reader.ipynb #8c4e2e39
+# %% ../../nbs/75_vision/66_weight_reader.ipynb #a01f88b4
 def predict_answer(
     w: dict,
     about: dict,
@@ -122,8 +122,9 @@ def predict_answer(
         if knowledge is None: return h
         return h + _linear(w, 'recursion.injector.projection', knowledge[:about['config']['knowledge']])
 
+    seen = (visual - w['predictor.vision_center']) / w['predictor.vision_spread']              # (v, w)
     asked = _linear(w, 'predictor.query_proj', look_up_text(w, about, question))               # (l, d)
-    h = np.concatenate([_linear(w, 'predictor.vision_proj', visual), asked])                   # (v + l, d)
+    h = np.concatenate([_linear(w, 'predictor.vision_proj', seen), asked])                     # (v + l, d)
     h = run_stack(w, about, 'predictor', h, tap)[len(visual):].mean(0)                         # (d,)
     return _unit(_linear(w, 'predictor.pred_head', h)), states[0]
 
@@ -131,7 +132,7 @@ def read_confusion(w: dict, state: np.ndarray) -> float:
     "How confused the model is, from 0 to 1, by its (d,) state."
     return float(_sigmoid(_linear(w, 'recursion.confusion_probe.linear', state))[0])
 
-# %% ../../nbs/75_vision/66_weight_reader.ipynb #c4896ae7
+# %% ../../nbs/75_vision/66_weight_reader.ipynb #ad46e025
 def score_tokens(
     w: dict,
     about: dict,
