@@ -12,9 +12,8 @@ from shutka.train.fit import fit
 from shutka.train.folder import prepare
 from shutka.vision import VisionSettings, train
 from shutka.vision.manifest import VISION_FILE
-from shutka.vision.scenes import describe_scene
 from shutka.vision.scene_files import split_scenes
-from shutka.vision.scenes import render_scene
+from shutka.vision.scenes import describe_scene, render_scene
 from shutka.vision.vision_files import load_vision, read_passed
 from shutka.vision.vision_recipe import Vision
 
@@ -75,7 +74,7 @@ def test_a_run_leaves_what_a_person_looks_for(trained):
         f'{name}.safetensors' for name in ('angn', 'predictor', 'recursion', 'y_decoder', 'y_encoder')]
 
 def test_every_table_has_its_controls(trained):
-    found = trained[1].value['examination']['holdout']
+    found = trained[1].value['vision']['holdout']
     methods = {row['method'] for row in found['Pictures and texts found']}
     assert {'wrong picture', 'blank picture', 'shuffled text', 'chance', 'nearest picture', 'ridge to words',
             'ridge to embeddings', 'ridge of 16 x 16 pixels to words'} < methods
@@ -115,7 +114,7 @@ def test_a_phase_learns_its_part_and_leaves_the_others(tmp_path):
 # --- one phase at a time --------------------------------------------------------------------------
 
 def test_phases_may_be_runs_of_their_own(tmp_path):
-    settings, start = dict(SMALL, steps=6), {}
+    start = {}
     for phase, task in enumerate(('see', 'say', 'doubt'), 1):
         recipe = make_recipe(tmp_path/task, steps=6, phase=phase, **start)
         _, model = train_here(recipe)

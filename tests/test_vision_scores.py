@@ -34,9 +34,9 @@ from shutka.vision.selective_decoding import (
     FilmEmbeddings,
     compare_decoding,
     count_standing,
-    tabulate_decoding,
     follow_changes,
     match_frames,
+    tabulate_decoding,
     trace_decoding,
 )
 

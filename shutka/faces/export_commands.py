@@ -48,7 +48,8 @@ def export_gguf_command(model, model_dir, output, quant, merge, base, library, c
 @click.option('-o', '--output', 'output', metavar='FOLDER', required=True,
               help='Write into this folder. It must be new, empty, or an earlier export, which is replaced.')
 @click.option('--phase', type=int, metavar='NUMBER',
-              help='Export the parts that phases 1 to this one train: 1, 2 or 3.  [default: all phases that the model has passed]')
+              help='Export the parts that phases 1 to this one train: 1, 2 or 3.  [default: all that the model has '
+                   'passed]')
 def export_weights_command(run, output, phase):
     "Write the vision model of a run, or of a folder, as safetensors files for a program in Rust."
     from shutka.vision.weight_files import export_weights

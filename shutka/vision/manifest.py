@@ -97,8 +97,8 @@ def parse_record(
     "A line of a manifest; raises `UserError` for one of no kind."
     if not isinstance(row, dict): raise UserError(f"{where}: a line must be an object, got {type(row).__name__}")
     record = _parse_kind(row, folder, where)
-    for field, name in _COMMON.items():
-        if name in row: record = replace(record, **{field: _take(row, name, str, where)})
+    for key, name in _COMMON.items():
+        if name in row: record = replace(record, **{key: _take(row, name, str, where)})
     if 'wrong' in row: record = replace(record, wrong=locate_inside(folder, _take(row, 'wrong', str, where), where))
     if 'tags' in row: record = replace(record, tags=_take_tags(row, where))
     return record

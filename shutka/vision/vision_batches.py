@@ -89,7 +89,12 @@ class VisionBatches:
         view, wording = (chance * [[views], [wordings]]).astype(int)
         return self.take(rows, view, wording)
 
-    def take(self, rows: np.ndarray, view: np.ndarray | int = 0, wording: np.ndarray | int = 0) -> dict[str, np.ndarray]:
+    def take(
+        self,
+        rows: np.ndarray,               # (b,) numbers of records
+        view: np.ndarray | int = 0,     # of each
+        wording: np.ndarray | int = 0,
+    ) -> dict[str, np.ndarray]:
         "These rows, each in a view and a wording."
         a = self.arrays
         return {'visual': a.visual[rows, view].astype(np.float32), 'query': a.query[rows],

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEWEST_CANDIDATES', 'MOST_WRITTEN', 'select_kind', 'show_picture', 'list_picture_texts', 'examine_retrieval',
-           'find_answers', 'examine_answers', 'examine_writing', 'fit_probe', 'read_moments', 'examine_doubt']
+           'pick_answers', 'examine_answers', 'examine_writing', 'fit_probe', 'read_moments', 'examine_doubt']
 
 # %% ../../nbs/75_vision/70_vision_examination.ipynb #269ba2af
 from collections.abc import Callable, Sequence
@@ -13,17 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from .answer_scores import measure_answers, measure_captions
-from .confusion_scores import choose_threshold, count_alarms, measure_confusion, measure_doubt, measure_injection
+from shutka.vision.confusion_scores import (
+    choose_threshold,
+    count_alarms,
+    measure_confusion,
+    measure_doubt,
+    measure_injection,
+)
 from .manifest import VisionRecord, open_picture
 from .retrieval_baselines import PictureTexts, predict_baselines, shrink_pictures
 from .retrieval_controls import measure_controls
 from .vision_batches import VisionArrays, word_caption
 from .vision_jepa import VisionJEPA
-from .vision_losses import embed_part, read_rows, take_records
+from .vision_losses import embed_part, iterate_batches, take_records
 from .vision_text import Wording
-from .vision_writer import write_texts
+from .vision_writer import write_from_embeddings
 
 # %% ../../nbs/75_vision/70_vision_examination.ipynb #8e3ec4aa
 FEWEST_CANDIDATES = 8   # fewer captions say nothing about retrieval
@@ -42,7 +49,8 @@ def list_picture_texts(model: VisionJEPA, arrays: VisionArrays) -> PictureTexts:
     "What simple means learn from."
     pixels = shrink_pictures([open_picture(record.image, 64, record.where) for record in arrays.records])
     texts = tuple(word_caption(record, 0) for record in arrays.records)
-    return PictureTexts(arrays.visual[:, 0].astype(np.float32).mean(1), pixels, embed_part(model, arrays, True)[1], texts)
+    features = arrays.visual[:, 0].astype(np.float32).mean(1)
+    return PictureTexts(features, pixels, embed_part(model, arrays, True)[1], texts)
 
 def examine_retrieval(
     model: VisionJEPA,
@@ -60,7 +68,7 @@ def examine_retrieval(
     return measure_controls(predicted, true, empty, baselines, keys, seed=seed)
 
 # %% ../../nbs/75_vision/70_vision_examination.ipynb #2bd5ea87
-def find_answers(
+def pick_answers(
     model: VisionJEPA,
     asked: VisionArrays,     # questions
     known: VisionArrays,     # questions that were learned, with all their answers
@@ -86,7 +94,7 @@ def examine_answers(
     no_question = replace(test, query=np.repeat(test.told[:1], len(test), 0))   # told nothing: a question mark
     said = {'said': test, 'wrong picture': replace(test, visual=test.visual[others]),
             'blank picture': show_picture(test, blank), 'no question': no_question}
-    said = {name: find_answers(model, some, train) for name, some in said.items()}
+    said = {name: pick_answers(model, some, train) for name, some in said.items()}
     kinds = [record.label or 'question' for record in test.records]
     learned = [(record.label or 'question', record.text) for record in train.records]
     return measure_answers(kinds, [record.text for record in test.records], said.pop('said'), learned, said)
@@ -103,7 +111,7 @@ def examine_writing(model: VisionJEPA, test: VisionArrays, wording: Wording) -> 
     rows = {}
     for name, embeddings in (('the picture', predicted), ('the true embedding', true),
                              ("another row's picture", np.roll(predicted, len(test) // 2, axis=0))):
-        ids = write_texts(model.y_decoder, torch.from_numpy(embeddings).to(model.scale.device), most)
+        ids = write_from_embeddings(model.y_decoder, torch.from_numpy(embeddings).to(model.scale.device), most)
         rows[name] = measure_captions([wording.decode(row) for row in ids], [record.text for record in test.records])
     return rows
 
@@ -119,12 +127,13 @@ def fit_probe(
     scaled = lambda x: torch.from_numpy(((x - center) / spread).astype(np.float32))
     torch.manual_seed(0)
     d = states.shape[1]
-    layers = [torch.nn.Linear(d, hidden), torch.nn.GELU(), torch.nn.Linear(hidden, 1)] if hidden else [torch.nn.Linear(d, 1)]
-    probe, x, y = torch.nn.Sequential(*layers), scaled(states), torch.from_numpy(confused.astype(np.float32))
+    first = [torch.nn.Linear(d, hidden), torch.nn.GELU()] if hidden else []
+    probe = torch.nn.Sequential(*first, torch.nn.Linear(hidden or d, 1))
+    x, y = scaled(states), torch.from_numpy(confused.astype(np.float32))
     optimizer = torch.optim.AdamW(probe.parameters(), lr=.01, weight_decay=.01)
     for _ in range(steps):
         optimizer.zero_grad()
-        torch.nn.functional.binary_cross_entropy_with_logits(probe(x)[:, 0], y).backward()
+        binary_cross_entropy_with_logits(probe(x)[:, 0], y).backward()
         optimizer.step()
     return lambda states: probe(scaled(states))[:, 0].detach().numpy()
 
@@ -133,9 +142,9 @@ def read_moments(model: VisionJEPA, arrays: VisionArrays) -> dict[str, np.ndarra
     "What the model makes of moments: confusion, states, predictions, and with true and with random knowledge."
     model.eval()
     found = {name: [] for name in ('confusion', 'state', 'before', 'after', 'random', 'true')}
-    for batch in read_rows(model, arrays):
+    for batch in iterate_batches(model, arrays):
         doubt, true = model('doubt', batch)
-        strangers = torch.nn.functional.normalize(torch.randn(true.shape, generator=torch.Generator().manual_seed(0)), dim=1)
+        strangers = normalize(torch.randn(true.shape, generator=torch.Generator().manual_seed(0)), dim=1)
         random = model.doubt(batch['visual'], batch['query'], strangers.to(true.device)).informed
         for name, some in zip(found, (doubt.confusion, doubt.state, doubt.predicted, doubt.informed, random, true)):
             found[name].append(some.float().cpu().numpy())
@@ -154,8 +163,8 @@ def examine_doubt(
     _, first = np.unique(known.key, return_index=True)
     answers = embed_part(model, take_records(known, first), True)[1]
     seen = np.array([record.label != unseen for record in train.records])
-    scores = {'monitor': found['confusion'],
-              f'monitor that never saw {unseen}': fit_probe(learned['state'][seen], train.confused[seen])(found['state']),
+    partly = fit_probe(learned['state'][seen], train.confused[seen])
+    scores = {'monitor': found['confusion'], f'monitor that never saw {unseen}': partly(found['state']),
               'network of 64 units': fit_probe(learned['state'], train.confused, 64)(found['state']),
               **measure_doubt(found['before'] @ answers.T)}
     kinds = [record.label or ('confused' if record.is_confused else 'clean') for record in test.records]
@@ -164,5 +173,5 @@ def examine_doubt(
     has_answer = np.array([bool(record.text) for record in test.records])
     inject = measure_injection(*(found[name][has_answer] for name in ('before', 'after', 'random', 'true')),
                                test.confused[has_answer], [scenes[i] for i in np.flatnonzero(has_answer)])
-    return {'confusion': measure_confusion(scores, kinds, scenes), 'alarms': count_alarms(scores['monitor'], kinds, threshold),
-            'injection': inject}
+    return {'confusion': measure_confusion(scores, kinds, scenes), 'injection': inject,
+            'alarms': count_alarms(scores['monitor'], kinds, threshold)}

@@ -76,7 +76,7 @@ class VisionJEPA(nn.Module):
         self,
         task: str,                  # of `VISION_TASKS`
         batch: dict[str, Tensor],   # of `VisionBatches`
-    ) -> tuple:                     # predicted and true embeddings, and the scale; or nats; or `Doubt` and the true ones
+    ) -> tuple:                     # predicted and true embeddings and the scale; nats; or `Doubt` and the true ones
         "What a phase of training needs; raises `UserError` for an unknown task."
         seen = batch['visual'], batch['query']
         if task == 'see': return self.predict(*seen), self.y_encoder(batch['answer']), self.scale

@@ -51,7 +51,8 @@ def measure_gates(
     "How far each gate is open on average over tokens."
     found, hooks = [], []
     for gate in model.angn.gates:
-        hooks.append(gate.register_forward_hook(lambda module, given, out: found.append(out.mean((0, 1)).cpu().numpy())))
+        keep = lambda module, given, out: found.append(out.mean((0, 1)).cpu().numpy())
+        hooks.append(gate.register_forward_hook(keep))
     try: model.eval().predict(visual, query)
     finally:
         for hook in hooks: hook.remove()
@@ -63,7 +64,8 @@ def plot_gates(
     "The gates of each layer, from the most open to the most closed."
     figure, ((ax,),) = make_panels(width=4, height=2.4)
     for i, row in enumerate(shares):
-        ax.plot(np.sort(row)[::-1], color=plt.get_cmap('viridis')(i / max(1, len(shares) - 1) * .8), label=f'layer {i + 1}')
+        colour = plt.get_cmap('viridis')(i / max(1, len(shares) - 1) * .8)
+        ax.plot(np.sort(row)[::-1], color=colour, label=f'layer {i + 1}')
     ax.set(xlabel='numbers of the flow', ylabel='share let through', ylim=(0, 1.02))
     ax.legend(frameon=False, fontsize=7)
     return figure

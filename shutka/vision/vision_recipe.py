@@ -51,8 +51,8 @@ def choose_tasks(settings: VisionSettings, parts: dict[str, list[VisionRecord]])
     "The phases that have something to learn from; raises `UserError` if one was asked for that has not."
     found = [task for task in settings.tasks if len(choose_records(parts['train'], task)) > 1]
     if settings.phase and not found:
-        raise UserError(f"phase {settings.phase} learns from {' and '.join(TASK_KINDS[settings.tasks[0]])} records, and "
-                        f"{settings.source} has none to train on")
+        kinds = ' and '.join(TASK_KINDS[settings.tasks[0]])
+        raise UserError(f"phase {settings.phase} learns from {kinds} records, and {settings.source} has none to learn")
     if 'see' in settings.tasks and 'see' not in found:
         raise UserError(f"{settings.source} must have captions or questions to learn from, and has none")
     return found

@@ -37,7 +37,7 @@ from shutka.vision.vision_examination import (
     examine_doubt,
     examine_retrieval,
     examine_writing,
-    find_answers,
+    pick_answers,
     select_kind,
 )
 from .vision_files import find_vision, load_vision, read_passed
@@ -45,8 +45,7 @@ from .vision_losses import embed_part, take_records
 from .vision_pictures import measure_gates, plot_gates, plot_predictions
 from .vision_recipe import Vision
 from .vision_settings import VisionSettings
-from .vision_writer import write_texts
-from .weight_files import write_weights
+from .weight_files import export_weights
 
 # %% ../../nbs/75_vision/80_vision_run.ipynb #4614f757
 def plan_vision(
@@ -83,7 +82,8 @@ def examine_vision(
     for part in PART_TITLES:
         some, asked = captions[part], questions[part]
         if some is not None and len(some) >= FEWEST_CANDIDATES and captions['validation'] is not None:
-            rows = examine_retrieval(model, captions['train'], captions['validation'], some, blank, recipe.settings.seed)
+            known = captions['train'], captions['validation']
+            rows = examine_retrieval(model, *known, some, blank, recipe.settings.seed)
             note('Pictures and texts found', part, rows, tabulate_retrieval_controls(rows))
         if asked is not None and questions['train'] is not None:
             rows = examine_answers(model, questions['train'], asked, blank)
@@ -96,13 +96,14 @@ def examine_vision(
     if 'doubt' in passed:
         moments = _open_kinds(recipe, 'moment', 'doubt')
         for part in PART_TITLES:
-            if any(moments[name] is None for name in ('train', 'validation', part)) or questions['train'] is None: continue
-            rows = examine_doubt(model, moments['train'], moments['validation'], moments[part], questions['train'])
+            given = [*(moments[name] for name in ('train', 'validation', part)), questions['train']]
+            if any(some is None for some in given): continue
+            rows = examine_doubt(model, *given)
             note('Confusion noticed, AUROC', part, rows['confusion'], tabulate_confusion(rows['confusion']))
             note('Alarms', part, rows['alarms'], tabulate_alarms(rows['alarms']))
             note('Knowledge used', part, rows['injection'], tabulate_injection(rows['injection']))
     draw_examples(recipe, model, captions, questions)
-    return update_result(out, examination=examined, tables=tables, examined_step=found['steps'])
+    return update_result(out, vision=examined, tables=tables, examined_step=found['steps'])
 
 # %% ../../nbs/75_vision/80_vision_run.ipynb #6d2f079d
 EXAMPLES = 12   # pictures that are shown
@@ -120,7 +121,7 @@ def draw_examples(recipe: Vision, model, captions: dict, questions: dict):
     rows = np.sort(np.random.default_rng(0).permutation(len(arrays))[:EXAMPLES])
     some = take_records(arrays, rows)
     images, right = [record.image for record in some.records], [record.text for record in some.records]
-    if learned is not None: said = find_answers(model, some, learned)
+    if learned is not None: said = pick_answers(model, some, learned)
     else:   # the nearest of all held-out captions
         predicted, _ = embed_part(model, some)
         said = [arrays.records[i].text for i in (predicted @ embed_part(model, arrays, True)[1].T).argmax(1)]
@@ -144,7 +145,7 @@ def show_vision_result(out: str | Path) -> Result:
 
 def train(
     settings: VisionSettings | None = None,   # the defaults learn from drawn scenes
-    show: Callable | None = None,             # called with the rows of the log and whether it is over; a live plot if not
+    show: Callable | None = None,             # called with the log's rows and whether it is over; a live plot if not
 ) -> Result:
     "Train, examine and export a model that sees, or resume that; raises `UserError` for what cannot be."
     settings = settings or VisionSettings()
@@ -155,8 +156,7 @@ def train(
         print_pictures(prepare(recipe)['data'])
         launch(recipe, plan, show=show or Live(settings.out))
         examine_vision(settings.out)
-        place = find_vision(settings.out)
-        write_weights(load_vision(place), recipe.out/WEIGHTS_FOLDER, phase=len(read_passed(place)))
+        export_weights(recipe.out, recipe.out/WEIGHTS_FOLDER)
         if read_result(settings.out)['status'] == 'trained': update_result(settings.out, status='ok')
         write_report(settings.out)
     return show_vision_result(settings.out)

@@ -6,7 +6,7 @@
 __all__ = ['GATES', 'VISION_SIZES', 'VisionConfig', 'make_vision_config']
 
 # %% ../../nbs/75_vision/30_vision_sizes.ipynb #7ca2e115
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 
 from ..core.errors import UserError, make_unknown_error
 from ..core.settings import check_types
@@ -44,7 +44,8 @@ class VisionConfig:
         if self.gate not in GATES: raise make_unknown_error('gate', self.gate, GATES)
         for name in (f.name for f in fields(self) if f.type is int):
             least = 0 if name in ('sentences', 'inject_after') else 1
-            if getattr(self, name) < least: raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value < least: raise UserError(f"{name} must be at least {least}, got {value}")
         if self.inject_after >= self.depth:
             raise UserError(f"inject_after must be below the depth of {self.depth}, got {self.inject_after}")
         if self.knowledge > self.embedding:

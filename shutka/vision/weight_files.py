@@ -6,7 +6,7 @@
 __all__ = ['draw_calibration', 'measure_decays', 'list_parts', 'gather_weights', 'describe_tensors', 'write_mapping',
            'write_weights', 'read_weights', 'export_weights']
 
-# %% ../../nbs/75_vision/64_weight_files.ipynb #3068ac8b
+# %% ../../nbs/75_vision/64_weight_files.ipynb #b898ef30
 import math
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,7 +41,7 @@ from .vision_jepa import VisionJEPA
 from .vision_sizes import VisionConfig
 from .vision_text import BEGIN, END, PADDING, SPECIAL_IDS
 
-# %% ../../nbs/75_vision/64_weight_files.ipynb #6bfa90bf
+# %% ../../nbs/75_vision/64_weight_files.ipynb #045b5cbb
 def draw_calibration(
     model: VisionJEPA,
     seed: int = 0,
@@ -56,7 +56,7 @@ def draw_calibration(
         query, answer = F.normalize(torch.randn(2, b, config.sentences, generator=generator), dim=-1)
     return {'visual': visual, 'query': query, 'answer': answer, 'written': written}
 
-# %% ../../nbs/75_vision/64_weight_files.ipynb #09f35ea7
+# %% ../../nbs/75_vision/64_weight_files.ipynb #8c580db6
 @torch.no_grad()
 def measure_decays(
     model: VisionJEPA,
@@ -81,7 +81,7 @@ def measure_decays(
         for hook in hooks: hook.remove()
     return found
 
-# %% ../../nbs/75_vision/64_weight_files.ipynb #03a5ada2
+# %% ../../nbs/75_vision/64_weight_files.ipynb #00679b87
 def list_parts(
     phase: int,   # 1, 2 or 3
 ) -> list[str]:
@@ -123,12 +123,13 @@ def gather_weights(
     arranged = _arrange(model, phase, measure_decays(model, batch or draw_calibration(model)))
     for tensors in arranged.values():
         for name, tensor in tensors.items():
-            if not tensor.isfinite().all(): raise UserError(f"every number of a model must be finite, {name} has others")
+            if not tensor.isfinite().all():
+                raise UserError(f"every number of a model must be finite, {name} has others")
             # Each is a copy of its own: two names for the same memory are refused by safetensors.
             tensors[name] = tensor.detach().cpu().float().clone(memory_format=torch.contiguous_format)
     return arranged
 
-# %% ../../nbs/75_vision/64_weight_files.ipynb #0c6a18c5
+# %% ../../nbs/75_vision/64_weight_files.ipynb #ef1b94e8
 _MEANINGS = {   # by the end of a name
     'vision_proj.weight': 'W of a token of the picture: h = W x + bias',
     'query_proj.weight': 'W of a token of the question',
@@ -172,7 +173,7 @@ def describe_tensors(
     lines = [[f'`{name}`', str(shape), _explain(name)] for name, shape in alike.items()]
     return markdown_table(['tensor', 'shape', 'meaning'], lines, left=3)
 
-# %% ../../nbs/75_vision/64_weight_files.ipynb #e385a7cd
+# %% ../../nbs/75_vision/64_weight_files.ipynb #7fbe8289
 def _read_text(name: str) -> str: return (files('shutka')/'bundled'/name).read_text(encoding='utf-8')
 
 def _explain_parts(config: VisionConfig) -> dict[str, str]:
@@ -199,7 +200,7 @@ def write_mapping(
                         ('config', values)): text = text.replace(f'{{{name}}}', value)
     return text
 
-# %% ../../nbs/75_vision/64_weight_files.ipynb #c7846ac6
+# %% ../../nbs/75_vision/64_weight_files.ipynb #2eae7581
 _EXPORT = 'weights of a VisionJEPA'   # what config.json says that it describes
 _CONSTANTS = {'norm_eps': EPS, 'key_eps': NORM_EPS, 'padding': PADDING, 'begin': BEGIN, 'end': END,
               'first': SPECIAL_IDS}
@@ -229,12 +230,12 @@ def write_weights(
     about = {'model': _EXPORT, 'phase': phase, 'scale': model.scale.item(), 'calibration': calibration, **_CONSTANTS,
              'config': asdict(model.config)}
     with replace_model(folder.resolve()) as half:   # '.' has no name of its own
-        for file, tensors in gathered.items(): save_file(tensors, half/file)
+        for file, tensors in gathered.items(): write_atomic(half/file, save(tensors))
         write_atomic(half/'WEIGHT_MAPPING.md', write_mapping(model.config, phase, shapes, calibration))
         write_json(half/'config.json', about)
     return folder
 
-# %% ../../nbs/75_vision/64_weight_files.ipynb #da919db1
+# %% ../../nbs/75_vision/64_weight_files.ipynb #e47ba7e1
 def _merge(read: Mapping[str, Tensor]) -> dict[str, Tensor]:
     "Tensors under our own names."
     ours, moved = {}, {f'predictor.vision_{name}' for name in _OF_PICTURES}
@@ -271,7 +272,7 @@ def read_weights(
     model.load_state_dict(model.state_dict() | _merge(read) | {'scale': torch.tensor([scale])})
     return model
 
-# %% ../../nbs/75_vision/64_weight_files.ipynb #a63a704b
+# %% ../../nbs/75_vision/64_weight_files.ipynb #7e8f997f
 def export_weights(
     run: str | Path,                    # a run with `model/` in it, or a folder of `save_vision`
     folder: str | Path,                 # made; an earlier export is replaced
