@@ -68,7 +68,7 @@ def test_a_run_leaves_what_a_person_looks_for(trained):
     for title in ('Pictures and texts found', 'Questions answered', 'Answers written', 'Confusion noticed, AUROC',
                   'Knowledge used'):
         for part in ('held-out pictures', 'held-out groups'): assert f'{title}: {part}' in result.tables
-    assert {'said.png', 'gates.png'} == {path.name for path in (out/'pictures').iterdir()}
+    assert {'said.png', 'gates.png', 'decodes.png'} == {path.name for path in (out/'pictures').iterdir()}
     assert 'Questions answered' in (out/'report.html').read_text()
     assert sorted(path.name for path in (out/'weights').glob('*.safetensors')) == [
         f'{name}.safetensors' for name in ('angn', 'predictor', 'recursion', 'y_decoder', 'y_encoder')]

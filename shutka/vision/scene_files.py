@@ -239,6 +239,11 @@ class FilmFrame(NamedTuple):
     image: Path
     text: str        # what can be seen
     is_event: bool   # something has just happened; true of the first one
+    question: str    # the same all along
+    answer: str
+
+_ASKED = SceneQuestion('count')   # how many objects there are
+_FRAME_FIELDS = {'image': str, 'text': str, 'is_event': bool, 'question': str, 'answer': str}
 
 def write_film(
     folder: str | Path,   # made if missing; must not hold a film
@@ -253,7 +258,8 @@ def write_film(
     film, rng = draw_film(make_rng(seed, 'film'), length, gap), make_rng(seed, 'film pixels')
     write_jsonl(folder/FRAMES_FILE, (
         {'image': _save_picture(render_scene(frame.scene, size, rng), folder, f'frames/{i:05}.png'),
-         'text': describe_scene(frame.scene), 'is_event': frame.is_event} for i, frame in enumerate(film)))
+         'text': describe_scene(frame.scene), 'is_event': frame.is_event, 'question': _ASKED.word(make_rng(seed)),
+         'answer': _ASKED.answer(frame.scene)} for i, frame in enumerate(film)))
     return {'frames': length, 'events': sum(frame.is_event for frame in film), 'seed': seed, 'size': size}
 
 def read_film(
@@ -262,9 +268,9 @@ def read_film(
     "The frames of a film; raises `UserError` for a line that is none."
     path, found = Path(folder)/FRAMES_FILE, []
     for number, row in enumerate(read_jsonl(path), 1):
-        where, values = f'{path.name}:{number}', [row.get(name) for name in ('image', 'text', 'is_event')]
-        if not all(isinstance(value, kind) for value, kind in zip(values, (str, str, bool))):
-            raise UserError(f"{where}: a frame must have image and text as texts and is_event as true or false, "
-                            f"got {row!r:.80}")
+        where, values = f'{path.name}:{number}', [row.get(name) for name in _FRAME_FIELDS]
+        if not all(isinstance(value, kind) for value, kind in zip(values, _FRAME_FIELDS.values())):
+            raise UserError(f"{where}: a frame must have image, text, question and answer as texts and is_event as "
+                            f"true or false, got {row!r:.80}")
         found.append(FilmFrame(locate_inside(path.parent, values[0], where), *values[1:]))
     return found

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FEWEST_CANDIDATES', 'MOST_WRITTEN', 'select_kind', 'show_picture', 'list_picture_texts', 'examine_retrieval',
-           'pick_answers', 'examine_answers', 'examine_writing', 'fit_probe', 'read_moments', 'examine_doubt']
+           'pick_answers', 'examine_answers', 'examine_writing', 'fit_probe', 'read_moments', 'examine_doubt',
+           'examine_films']
 
 # %% ../../nbs/75_vision/70_vision_examination.ipynb #269ba2af
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from shutka.vision.confusion_scores import (
 from .manifest import VisionRecord, open_picture
 from .retrieval_baselines import PictureTexts, predict_baselines, shrink_pictures
 from .retrieval_controls import measure_controls
+from .selective_decoding import FilmEmbeddings, compare_decoding, match_frames, trace_decoding
 from .vision_batches import VisionArrays, word_caption
 from .vision_jepa import VisionJEPA
 from .vision_losses import embed_part, iterate_batches, take_records
@@ -175,3 +177,17 @@ def examine_doubt(
                                test.confused[has_answer], [scenes[i] for i in np.flatnonzero(has_answer)])
     return {'confusion': measure_confusion(scores, kinds, scenes), 'injection': inject,
             'alarms': count_alarms(scores['monitor'], kinds, threshold)}
+
+# %% ../../nbs/75_vision/70_vision_examination.ipynb #0d44d95e
+def examine_films(model: VisionJEPA, films: Sequence[VisionArrays], wording: Wording) -> tuple[list, list]:
+    "The curve of `trace_decoding`, and how many decodes are saved at equal accuracy."
+    found = []
+    for film in films:
+        predicted, _ = embed_part(model, film)
+        most = int((film.written != 0).sum(1).max()) + 4
+        ids = write_from_embeddings(model.y_decoder, torch.from_numpy(predicted).to(model.scale.device), most)
+        right = match_frames([wording.decode(row) for row in ids], [record.text for record in film.records])
+        found.append(FilmEmbeddings(predicted, right))
+    rows = trace_decoding(found)
+    best = max(row['accuracy'] for row in rows)   # more can no way reach
+    return rows, compare_decoding(rows, [round(share * best, 3) for share in (.8, .9, .95)])

@@ -27,6 +27,7 @@ from ..train.recipe import make_batches
 from ..train.settings import count_steps_per_epoch, format_run_command
 from .features import FeatureCache
 from .manifest import VISION_FILE, VisionRecord, read_vision_manifest
+from .scene_files import FRAMES_FILE, read_film, write_film
 from .views import blank_picture
 from .vision_batches import VisionArrays, VisionBatches, encode_records, word_caption
 from .vision_files import check_parts, find_vision, load_vision, save_vision
@@ -163,6 +164,18 @@ class Vision:
         encoder, read = self.open_encoders()
         visual = FeatureCache(find_cache_folder()/'features', encoder).read(records, views)
         return encode_records(records, visual, self.wording, read)
+
+    def open_films(self, films: int = 8, length: int = 60) -> list[VisionArrays]:
+        "Return films of drawn scenes as questions about their frames; they are drawn where there are none yet."
+        encoder, read = self.open_encoders()
+        found = []
+        for i in range(films):
+            folder = self.out/'films'/f'{i}-{length}'
+            if not (folder/FRAMES_FILE).is_file(): write_film(folder, length, 1_000 + i, encoder.size)
+            records = [VisionRecord('question', frame.image, frame.answer, frame.question) for frame in read_film(folder)]
+            visual = FeatureCache(find_cache_folder()/'features', encoder).read(records)
+            found.append(encode_records(records, visual, self.wording, read))
+        return found
 
     def look_at_blank(self) -> np.ndarray:   # (v, w)
         "Return the features of an empty picture."

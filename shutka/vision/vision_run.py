@@ -30,11 +30,13 @@ from ..train.report import write_report
 from .answer_scores import tabulate_answers, tabulate_captions
 from .confusion_scores import tabulate_alarms, tabulate_confusion, tabulate_injection
 from .retrieval_controls import tabulate_retrieval_controls
+from .selective_decoding import plot_decoding, tabulate_decoding
 from .vision_batches import VisionArrays
 from shutka.vision.vision_examination import (
     FEWEST_CANDIDATES,
     examine_answers,
     examine_doubt,
+    examine_films,
     examine_retrieval,
     examine_writing,
     pick_answers,
@@ -102,6 +104,10 @@ def examine_vision(
             note('Confusion noticed, AUROC', part, rows['confusion'], tabulate_confusion(rows['confusion']))
             note('Alarms', part, rows['alarms'], tabulate_alarms(rows['alarms']))
             note('Knowledge used', part, rows['injection'], tabulate_injection(rows['injection']))
+    if 'say' in passed and recipe.settings.is_drawn:
+        curve, saved = examine_films(model, recipe.open_films(), recipe.wording)
+        note('Decodes saved in films', 'holdout', saved, tabulate_decoding(saved))
+        _save_figure(plot_decoding(curve), recipe.out/'pictures'/'decodes.png')
     draw_examples(recipe, model, captions, questions)
     return update_result(out, vision=examined, tables=tables, examined_step=found['steps'])
 
