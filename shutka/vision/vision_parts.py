@@ -72,7 +72,7 @@ def split_vision_records(
     for some in pictures.values():
         if any(record.group in apart for record in some): parts['groups'] += some
     rng.shuffle(rest)
-    count = min(held_out, len(rest) // 8)
+    count = min(held_out, len(rest) // 7)
     for i, some in enumerate(rest):
         parts['holdout' if i < count else 'validation' if i < 2 * count else 'train'].extend(some)
     return parts
