@@ -18,6 +18,7 @@ from shutka.vision.vision_files import load_vision, read_passed
 from shutka.vision.vision_recipe import Vision
 
 SMALL = dict(source='scenes:40', steps=20, minutes=0, batch_size=16, vocabulary=400)
+LARGER = SMALL | {'source': 'scenes:80'}   # enough held-out captions to look for one another
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -60,7 +61,7 @@ def write_pictures(folder, count=40, **changed):
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp('vision')/'run'
-    return out, train(VisionSettings(**SMALL, out=str(out)), show=lambda *_: None)
+    return out, train(VisionSettings(**LARGER, out=str(out)), show=lambda *_: None)
 
 def test_a_run_leaves_what_a_person_looks_for(trained):
     out, result = trained
@@ -85,7 +86,7 @@ def test_every_table_has_its_controls(trained):
 def test_a_finished_run_is_not_done_again(trained):
     out, result = trained
     before = (out/'model'/'vision.safetensors').read_bytes()
-    again = train(VisionSettings(**SMALL, out=str(out)), show=lambda *_: None)
+    again = train(VisionSettings(**LARGER, out=str(out)), show=lambda *_: None)
     assert again.value == result.value and (out/'model'/'vision.safetensors').read_bytes() == before
 
 

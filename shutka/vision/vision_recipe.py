@@ -172,7 +172,8 @@ class Vision:
         for i in range(films):
             folder = self.out/'films'/f'{i}-{length}'
             if not (folder/FRAMES_FILE).is_file(): write_film(folder, length, 1_000 + i, encoder.size)
-            records = [VisionRecord('question', frame.image, frame.answer, frame.question) for frame in read_film(folder)]
+            records = [VisionRecord('question', frame.image, frame.answer, frame.question)
+                       for frame in read_film(folder)]
             visual = FeatureCache(find_cache_folder()/'features', encoder).read(records)
             found.append(encode_records(records, visual, self.wording, read))
         return found
