@@ -187,4 +187,4 @@ def test_a_source_that_changes_is_noticed(tmp_path):
     folder = write_pictures(tmp_path/'pictures')
     recipe = make_recipe(tmp_path/'run', source=str(folder), vit_checkpoint='patches', text_encoder='own', steps=4)
     (folder/VISION_FILE).write_text((folder/VISION_FILE).read_text() + '\n')
-    with pytest.raises(UserError, match='holds others'): recipe.build_training()
+    with pytest.raises(UserError, match='holds others'): Vision(recipe.settings).build_training()

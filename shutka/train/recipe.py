@@ -163,7 +163,7 @@ def make_batches(
 
 def make_phases(
     settings: TrainSettings,  # for early stopping
-    rows: Callable,           # (step, rank, world) -> arrays by name
+    rows: Callable | None,    # (step, rank, world) -> arrays by name; None: each part has a `batch`
     parts: list[dict],        # what differs: name, steps, until, lr ... of each phase
     steps: int,               # of all phases; 0: as many as the session's time allows
     warmup: int,              # largest number of warm-up steps; a fifth of a phase if that is less
@@ -175,10 +175,11 @@ def make_phases(
     for i, part in enumerate(parts):
         if not part['steps'] and (steps or not part['until']): continue
         fifth = part['steps'] // 5
+        batch = {'batch': make_batches(rows, i)} if rows else {}
         phases.append(Phase(
-            batch=make_batches(rows, i), patience=settings.patience, min_delta=settings.min_delta,
+            patience=settings.patience, min_delta=settings.min_delta,
             warmup=min(warmup, max(1, fifth)) if part['steps'] else warmup,
-            every=max(1, min(every, fifth)) if part['steps'] else every, **part, **shared))
+            every=max(1, min(every, fifth)) if part['steps'] else every, **batch, **part, **shared))
     return phases
 
 # %% ../../nbs/50_train/60_recipe.ipynb #06de2c0c

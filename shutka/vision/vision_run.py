@@ -60,9 +60,9 @@ def plan_vision(
 # %% ../../nbs/75_vision/80_vision_run.ipynb #bfb48861
 PART_TITLES = {'holdout': 'held-out pictures', 'groups': 'held-out groups'}
 
-def _open_kinds(recipe: Vision, kind: str, task: str = 'see') -> dict[str, VisionArrays | None]:
-    "The records of one kind, by part."
-    return {part: select_kind(recipe.open_arrays(part, task), kind) for part in ('train', 'validation', *PART_TITLES)}
+def _open_parts(recipe: Vision, task: str) -> dict[str, VisionArrays | None]:
+    "The records of all parts that are of use for a phase."
+    return {part: recipe.open_arrays(part, task) for part in ('train', 'validation', *PART_TITLES)}
 
 def examine_vision(
     out: str | Path,   # the folder of a trained run
@@ -73,7 +73,9 @@ def examine_vision(
     if found.get('examined_step') == found['steps']: return found
     place = find_vision(recipe.out)
     model, passed, blank = load_vision(place), read_passed(place), recipe.look_at_blank()
-    captions, questions = (_open_kinds(recipe, kind) for kind in ('text', 'question'))
+    seen = _open_parts(recipe, 'see')
+    captions, questions = ({part: select_kind(arrays, kind) for part, arrays in seen.items()}
+                           for kind in ('text', 'question'))
     examined, tables = {}, {}
 
     def note(name: str, part: str, rows, table: list[list[str]]):
@@ -83,7 +85,9 @@ def examine_vision(
 
     for part in PART_TITLES:
         some, asked = captions[part], questions[part]
-        if some is not None and len(some) >= FEWEST_CANDIDATES and captions['validation'] is not None:
+        if some is not None and len(some) < FEWEST_CANDIDATES:
+            print(f'{len(some)} captions of {PART_TITLES[part]} are too few to look for one another')
+        elif some is not None and captions['validation'] is not None:
             known = captions['train'], captions['validation']
             rows = examine_retrieval(model, *known, some, blank, recipe.settings.seed)
             note('Pictures and texts found', part, rows, tabulate_retrieval_controls(rows))
@@ -96,7 +100,7 @@ def examine_vision(
                 rows = examine_writing(model, arrays, recipe.wording)
                 note(name, part, rows, tabulate_captions(rows))
     if 'doubt' in passed:
-        moments = _open_kinds(recipe, 'moment', 'doubt')
+        moments = _open_parts(recipe, 'doubt')
         for part in PART_TITLES:
             given = [*(moments[name] for name in ('train', 'validation', part)), questions['train']]
             if any(some is None for some in given): continue
