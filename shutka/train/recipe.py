@@ -163,7 +163,7 @@ def make_batches(
 
 def make_phases(
     settings: TrainSettings,  # for early stopping
-    rows: Callable | None,    # (step, rank, world) -> arrays by name; None: each part has a `batch`
+    rows: Callable | None,    # (step, rank, world) -> arrays by name, of parts that have no `batch`
     parts: list[dict],        # what differs: name, steps, until, lr ... of each phase
     steps: int,               # of all phases; 0: as many as the session's time allows
     warmup: int,              # largest number of warm-up steps; a fifth of a phase if that is less
@@ -175,7 +175,7 @@ def make_phases(
     for i, part in enumerate(parts):
         if not part['steps'] and (steps or not part['until']): continue
         fifth = part['steps'] // 5
-        batch = {'batch': make_batches(rows, i)} if rows else {}
+        batch = {} if 'batch' in part else {'batch': make_batches(rows, i)}
         phases.append(Phase(
             patience=settings.patience, min_delta=settings.min_delta,
             warmup=min(warmup, max(1, fifth)) if part['steps'] else warmup,
