@@ -3,7 +3,7 @@
 As a script this is `python -m shutka.train.run FOLDER WORLD UNTIL` with that model, a checkpoint after each step, and
 steps slow enough to be killed. What may go wrong is ordered by the environment: SIGTERM_AT=4 tells it to stop after
 that step; REFUSE=8 is a device of the last rank that does not hold more than so many examples; HANG_AT=5 is a step of
-the last rank that never ends, the first time.
+the last rank that never ends, the first time; LATE_AT=12 lets the session's time be over after that step.
 """
 import os
 import runpy
@@ -51,14 +51,18 @@ if __name__ == '__main__':
     last = rank == world - 1
     if last and 'REFUSE' in os.environ: TextJEPA.forward = refusing(TextJEPA.forward, int(os.environ['REFUSE']))
 
+    late, passed = int(os.environ.get('LATE_AT', 0)), 0   # an hour passes after that step
+
     def slowly(model, phases, folder, session, **hooks):
+        global passed
         session = replace(session, save_every=0)
         if at := int(os.environ.get('HANG_AT', 0)):
             session, first = replace(session, stuck_after=1.), phases[0]
             if last:
                 words = first.batch(at, rank, world)['words']
                 phases = [replace(first, loss=hanging(first.loss, words, out/'hung')), *phases[1:]]
-        for row in fit(model, phases, folder, session, **hooks):
+        for row in fit(model, phases, folder, session, clock=lambda: time.monotonic() + passed, **hooks):
+            if late and row['step'] >= late: passed = 3_600
             if row['step'] == int(os.environ.get('SIGTERM_AT', 0)): os.kill(os.getpid(), signal.SIGTERM)
             yield row
             time.sleep(.02)

@@ -242,12 +242,14 @@ def test_sigterm_saves_and_the_same_command_goes_on(small, monkeypatch, processe
         assert a[:3] == b[:3] and a[3] == pytest.approx(b[3], abs=tolerance)
 
 
-def test_a_session_that_is_over_leaves_a_model_and_goes_on(small):
-    "Two sessions with little time, then one with enough."
-    recipe = small(steps=0, epochs=30, minutes=.6)
+def test_a_session_that_is_over_leaves_a_model_and_goes_on(small, monkeypatch):
+    "A session whose time is over, then one with enough."
+    recipe = small(steps=0, epochs=3, minutes=10)
+    monkeypatch.setenv('LATE_AT', '5')
     found = launch(recipe)
     assert found['status'] == 'budget' and rows_of(recipe)[-1]['end'] == 'minutes' and has_model(recipe)
     steps = found['steps']
+    monkeypatch.delenv('LATE_AT')
     longer = change(recipe, minutes=0)
     prepare(longer, progress=lambda line: None)   # another budget is the same run
     found = launch(longer)
@@ -261,8 +263,9 @@ def test_two_processes_agree_on_the_end_of_a_session(small):
     assert [r['end'] for r in rows_of(recipe) if 'end' in r] == ['minutes', 'minutes']
     assert has_model(recipe)
 
-def test_a_budget_of_two_processes_is_no_failure(small):
-    recipe = small(steps=0, epochs=60, minutes=.8, processes=2)   # two of them take half of that to start
+def test_a_budget_of_two_processes_is_no_failure(small, monkeypatch):
+    recipe = small(steps=0, epochs=3, minutes=10, processes=2)
+    monkeypatch.setenv('LATE_AT', '5')
     found = launch(recipe)
     assert found['status'] == 'budget' and found['error'] is None and has_model(recipe)
 
@@ -528,13 +531,14 @@ def test_numbers_are_measured_on_what_was_saved_and_that_is_the_best(small, pati
     assert result['metrics'].get('loss') == (kept['loss'] if kept['phase'] == last['phase'] else None)
     assert (lr != 3.) == (kept['phase'] == last['phase'])
 
-def test_a_session_that_is_over_saves_the_best_model_so_far_and_resumes_from_the_last(small):
-    recipe = small(steps=0, epochs=30, minutes=.6, lr=3.)
+@pytest.mark.parametrize('late', [2, 30])   # in the first phase and in the last
+def test_a_session_that_is_over_saves_the_best_model_so_far_and_resumes_from_the_last(small, monkeypatch, late):
+    recipe = small(steps=0, epochs=3, minutes=10, lr=3.)
+    monkeypatch.setenv('LATE_AT', str(late))
     assert launch(recipe)['status'] == 'budget'
     result, best, last = result_of(recipe), best_row(recipe), rows_of(recipe)[-1]
-    # How far it comes, and so whether the best weights are the last ones, the machine decides. One that is quick
-    # enough begins the last phase, with the best weights of the one before; its blocks take part from then on, so
-    # what is measured of them is not the number in the row of that step.
+    # The last phase begins with the best weights of the one before; its blocks take part from then on, so what is
+    # measured of them is not the number in the row of that step.
     began = max((r['step'] for r in rows_of(recipe) if r['phase'] != last['phase']), default=0)
     assert result['kept_step'] == (began if best['step'] <= began else best['step'])
     phase, = (p for p in recipe.build_training()[1] if p.name == last['phase'])

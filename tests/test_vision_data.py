@@ -407,6 +407,21 @@ def test_efficientnet_says_the_same_whatever_the_batch(pictures):
     assert open_vision_encoder('efficientnet').tokens == 25
 
 
+def test_efficientnet_looks_in_several_sizes(pictures):
+    from shutka.models.vision_encoders import open_vision_encoder
+    large = np.stack([np.asarray(Image.fromarray(one).resize((64, 64))) for one in pictures])
+    both, whole = open_vision_encoder('efficientnet:32,64'), open_vision_encoder('efficientnet', 64)
+    found = both.encode(large)
+    assert found.shape == (11, 2, 1280) and both.digest != whole.digest
+    assert np.allclose(found[:, 1], whole.encode(large).mean(1), atol=1e-5)   # its own size: nothing is shrunk
+    assert all((both.encode(large[i:i + 1])[0] == found[i]).all() for i in (0, 5, 10))
+    for name, why in (('efficientnet:', 'a vision encoder must be'), ('efficientnet:64,', 'a vision encoder must be'),
+                      ('efficientnet:0', 'a vision encoder must be'),
+                      ('efficientnet:64,100', 'a multiple of 32, got 100'),
+                      ('efficientnet:64,4096', 'a multiple of 32, got 4096')):
+        with pytest.raises(UserError, match=why): open_vision_encoder(name)
+
+
 # Views
 
 def test_views_depend_on_the_picture_and_the_number_alone():

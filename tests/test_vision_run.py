@@ -10,6 +10,7 @@ from PIL import Image
 from shutka.core.errors import UserError
 from shutka.train.fit import fit
 from shutka.train.folder import prepare
+from shutka.train.recipe import load_recipe
 from shutka.vision import VisionSettings, train
 from shutka.vision.manifest import VISION_FILE
 from shutka.vision.scene_files import split_scenes
@@ -73,6 +74,14 @@ def test_a_run_leaves_what_a_person_looks_for(trained):
     assert 'Questions answered' in (out/'report.html').read_text()
     assert sorted(path.name for path in (out/'weights').glob('*.safetensors')) == [
         f'{name}.safetensors' for name in ('angn', 'predictor', 'recursion', 'y_decoder', 'y_encoder')]
+
+def test_the_weights_say_what_pictures_and_texts_go_through(trained):
+    out, _ = trained
+    about = json.loads((out/'weights'/'config.json').read_text())
+    assert about['calibration'] == 'real data'
+    assert about['inputs'] == {'encoder': 'patches:10', 'encoder_digest': load_recipe(out).encoder.digest,
+                               'picture_size': 30, 'tokens': 9, 'text_encoder': ''}
+    assert (out/'weights'/'encoding.json').read_bytes() == (out/'encoding.json').read_bytes()
 
 def test_every_table_has_its_controls(trained):
     found = trained[1].value['vision']['holdout']

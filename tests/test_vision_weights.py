@@ -569,3 +569,17 @@ def test_a_batch_of_real_data_is_noted(tmp_path):
     assert 'calibration batch (real data)' in (tmp_path/'weights/WEIGHT_MAPPING.md').read_text()
     assert json.loads((tmp_path/'weights/config.json').read_text())['calibration'] == 'real data'
     assert find_vision(tmp_path) == tmp_path/'model' and vision_files.VISION_JSON == 'vision.json'
+
+
+def test_a_run_that_says_nothing_is_refused(tmp_path):
+    save_vision(make_model(ODD), tmp_path/'model', ['see'])
+    for damaged in ('[]', '{"settings": {}}', '{"data": 3}'):
+        (tmp_path/'run.json').write_text(damaged)
+        with pytest.raises(UserError, match='must say what was collected'): export_weights(tmp_path, tmp_path/'weights')
+    (tmp_path/'run.json').write_text('{"data": {"encoder": ["patches"], "tokens": 9}}')
+    with pytest.raises(UserError, match='encoding.json'): export_weights(tmp_path, tmp_path/'weights')
+    assert not (tmp_path/'weights').exists()
+    # a model that was moved away from its run belongs to none
+    shutil.move(tmp_path/'model', tmp_path/'moved')
+    export_weights(tmp_path/'moved', tmp_path/'weights')
+    assert json.loads((tmp_path/'weights/config.json').read_text())['inputs'] == {}

@@ -120,11 +120,20 @@ def load_efficientnet() -> tuple[nn.Module, str]:   # the model, and the SHA-256
     return model, sha256(weights[0])
 
 def _open_efficientnet(name: str, size: int) -> VisionEncoder:
-    "The last layer before the classes, a token for each square of 32 pixels."
-    _check_size(size or 160, 32, name)
+    "The last layer before the classes: a token for each square of 32 pixels, or for each size of a picture."
+    sides = [int(side) for side in name.partition(':')[2].split(',') if side]
+    if sides and size not in (0, max(sides)):
+        raise UserError(f"the pictures of {name} must have {max(sides)} pixels on a side, got {size}")
+    size = max(sides) if sides else size or 160
+    for side in sides or [size]: _check_size(side, 32, name)
     model, digest = load_efficientnet()
-    look = lambda x: model.extract_features(x).flatten(2).transpose(1, 2)
-    return VisionEncoder(name, model, look, size or 160, ([127.] * 3, [128.] * 3), f'efficientnet {digest}', at_once=8)
+
+    def look(x: Tensor) -> Tensor:
+        if not sides: return model.extract_features(x).flatten(2).transpose(1, 2)
+        seen = (F.interpolate(x, (side, side), mode='bilinear', antialias=True) for side in sides)
+        return torch.stack([model.extract_features(some).mean((2, 3)) for some in seen], 1)
+    kind = f'efficientnet {digest}' + (f' {sides}' if sides else '')   # those of one size keep their name
+    return VisionEncoder(name, model, look, size, ([127.] * 3, [128.] * 3), kind, at_once=8)
 
 # %% ../../nbs/30_models/84_vision_encoders.ipynb #71ff04cb
 _PREPROCESSORS = ('preprocessor_config.json', 'video_preprocessor_config.json')
@@ -214,7 +223,7 @@ def _open_folder(name: str, folder: Path, size: int) -> VisionEncoder:
     return VisionEncoder(name, model, lambda x: model(x, **how).last_hidden_state, size, scale, kind)
 
 def open_vision_encoder(
-    name: str | Path,             # 'patches', 'patches:4', 'efficientnet', a folder, or a name on the hub
+    name: str | Path,             # 'patches', 'efficientnet', 'efficientnet:96,160', a folder, a name on the hub
     size: int = 0,                # pixels on a side of the pictures; 0: as many as it was made for
     device: str = 'cpu',          # where its weights shall be
     progress: Callable = print,   # is told what is downloaded
@@ -222,12 +231,14 @@ def open_vision_encoder(
     "A frozen model that turns pictures into tokens; raises `UserError` for a name that is none, or a damaged model."
     path, name = Path(name).expanduser(), str(name)
     if re.fullmatch(r'patches(:[1-9]\d{0,2})?', name): encoder = _open_patches(name, size)
-    elif name == 'efficientnet': encoder = _open_efficientnet(name, size)
+    elif re.fullmatch(r'efficientnet(:[1-9]\d{1,3}(,[1-9]\d{1,3}){0,7})?', name):
+        encoder = _open_efficientnet(name, size)
     elif name.strip() and path.is_dir(): encoder = _open_folder(name, path, size)
     elif re.fullmatch(r'\w[\w.-]*/[\w.-]+', name): encoder = _open_folder(name, fetch_base(name, progress), size)
     else:
-        raise UserError("a vision encoder must be 'patches', 'patches:' and a width, 'efficientnet', a folder that is "
-                        f"there, or a name on the hub such as 'facebook/dinov2-small', got {name!r}")
+        raise UserError("a vision encoder must be 'patches', 'patches:' and a width, 'efficientnet', 'efficientnet:' "
+                        "and sizes such as 96,160, a folder that is there, or a name on the hub such as "
+                        f"'facebook/dinov2-small', got {name!r}")
     try: encoder.model.to(device)
     except (AssertionError, RuntimeError) as e:
         raise UserError(f"device must be one that PyTorch finds here, got {device!r}: {str(e)[:120]}") from None

@@ -143,7 +143,8 @@ class Vision:
         start = load_vision(find_vision(settings.start)) if settings.start else None
         facts = {'examples': len(choose_records(parts['train'], tasks[0])), 'tasks': tasks, 'place': str(place),
                  'parts': {part: len(some) for part, some in parts.items()}, 'encoder': encoder.name,
-                 'encoder_digest': encoder.digest, 'width': encoder.width, 'tokens': encoder.tokens,
+                 'encoder_digest': encoder.digest, 'picture_size': encoder.size, 'width': encoder.width,
+                 'tokens': encoder.tokens, 'text_encoder': settings.sentences,
                  'vocabulary': len(wording), 'sentences': self.read(['a']).shape[1] if self.read else 0,
                  'manifest': sha256(place/VISION_FILE)}
         if start and start.config != self.make_config(facts):
@@ -175,6 +176,12 @@ class Vision:
         "The arrays of a part for a phase."
         records = choose_records(self.parts[part], task)
         return encode_records(records, self.look(records, views), self.wording, self.read) if records else None
+
+    def sample_batch(self, rows: int = 64) -> dict[str, torch.Tensor]:
+        "Return pictures and texts of the training part, for what is measured on real data."
+        train = self.open_arrays('train', 'see')
+        batch = VisionBatches(train, min(rows, len(train)), self.settings.seed)(0)
+        return {name: torch.from_numpy(some) for name, some in batch.items()}
 
     def open_films(self, films: int = 8, length: int = 60) -> list[VisionArrays]:
         "Return films of drawn scenes as questions about their frames; they are drawn where there are none yet."

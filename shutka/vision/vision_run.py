@@ -166,7 +166,7 @@ def train(
         print_pictures(prepare(recipe)['data'])
         launch(recipe, plan, show=show or Live(settings.out))
         examine_vision(settings.out)
-        export_weights(recipe.out, recipe.out/WEIGHTS_FOLDER)
+        export_weights(recipe.out, recipe.out/WEIGHTS_FOLDER, batch=recipe.sample_batch())
         if read_result(settings.out)['status'] == 'trained': update_result(settings.out, status='ok')
         write_report(settings.out)
     return show_vision_result(settings.out)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['draw_calibration', 'measure_decays', 'list_parts', 'gather_weights', 'describe_tensors', 'write_mapping',
-           'write_weights', 'read_weights', 'export_weights']
+           'write_weights', 'read_weights', 'read_inputs', 'export_weights']
 
 # %% ../../nbs/75_vision/64_weight_files.ipynb #b898ef30
 import math
@@ -14,18 +14,21 @@ from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors.torch import save
+from tiktoken import Encoding
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.errors import UserError
-from ..core.files import write_atomic, write_json
+from ..core.files import read_json, write_atomic, write_json
 from ..core.page import markdown_table
 from ..models.layers import EPS
 from ..models.lm_files import replace_model
 from ..models.mamba import NORM_EPS, Mamba3, calculate_decay
+from ..text.tokenizer import load_encoding, save_encoding
 from shutka.vision.vision_files import (
     PHASE_PARTS,
     check_parts,
@@ -204,7 +207,8 @@ def write_mapping(
 _EXPORT = 'weights of a VisionJEPA'   # what config.json says that it describes
 _CONSTANTS = {'norm_eps': EPS, 'key_eps': NORM_EPS, 'padding': PADDING, 'begin': BEGIN, 'end': END,
               'first': SPECIAL_IDS}
-_ALL_FILES = {f'{part}.safetensors' for part in list_parts(len(PHASE_PARTS))} | {'config.json', 'WEIGHT_MAPPING.md'}
+_ALL_FILES = {f'{part}.safetensors' for part in list_parts(len(PHASE_PARTS))} | {
+    'config.json', 'encoding.json', 'WEIGHT_MAPPING.md'}
 
 def _check_free(folder: Path):
     "Raise `UserError` for a folder with something in it that is no earlier export."
@@ -220,6 +224,8 @@ def write_weights(
     folder: str | Path,                 # made; an earlier export is replaced
     phase: int,                         # 1, 2 or 3
     batch: Mapping[str, Tensor] | None = None,   # of real data, for `A_log`; None: a random one
+    inputs: Mapping = MappingProxyType({}),      # what config.json shall say of the frozen encoders
+    encoding: Encoding | None = None,            # of texts; written as encoding.json
 ) -> Path:                              # the folder
     "Write the files of a phase, WEIGHT_MAPPING.md and config.json; raises `UserError` if the folder is in use."
     folder = Path(folder)
@@ -228,10 +234,11 @@ def write_weights(
     calibration = 'random features and tokens' if batch is None else 'real data'
     shapes = {file: {name: tuple(t.shape) for name, t in tensors.items()} for file, tensors in gathered.items()}
     about = {'model': _EXPORT, 'phase': phase, 'scale': model.scale.item(), 'calibration': calibration, **_CONSTANTS,
-             'config': asdict(model.config)}
+             'inputs': dict(inputs), 'config': asdict(model.config)}
     with replace_model(folder.resolve()) as half:   # '.' has no name of its own
         for file, tensors in gathered.items(): write_atomic(half/file, save(tensors))
         write_atomic(half/'WEIGHT_MAPPING.md', write_mapping(model.config, phase, shapes, calibration))
+        if encoding: save_encoding(encoding, half/'encoding.json')
         write_json(half/'config.json', about)
     return folder
 
@@ -273,6 +280,19 @@ def read_weights(
     return model
 
 # %% ../../nbs/75_vision/64_weight_files.ipynb #7e8f997f
+_INPUTS = 'encoder', 'encoder_digest', 'picture_size', 'tokens', 'text_encoder'   # of what a run has collected
+
+def read_inputs(
+    run: Path,   # the folder of a run, or another one
+) -> tuple[dict, Encoding | None]:   # what it says of its frozen encoders, and the encoding of its texts
+    "What pictures and texts of a run go through before its model gets them; nothing if it is no run."
+    if not (run/'run.json').is_file(): return {}, None
+    about = read_json(run/'run.json')
+    facts = about.get('data') if isinstance(about, dict) else None
+    if not isinstance(facts, dict): raise UserError(f"{run/'run.json'} must say what was collected, and does not")
+    found = {name: facts[name] for name in _INPUTS if isinstance(facts.get(name), str | int)}
+    return found, load_encoding(run/'encoding.json')
+
 def export_weights(
     run: str | Path,                    # a run with `model/` in it, or a folder of `save_vision`
     folder: str | Path,                 # made; an earlier export is replaced
@@ -287,5 +307,6 @@ def export_weights(
     parts = list_parts(phase)
     check_parts(place, names[:phase])
     _check_free(Path(folder))   # before a large model is read
-    write_weights(load_vision(place), folder, phase, batch)
+    inputs = read_inputs(place.parent if place.name == 'model' else place)
+    write_weights(load_vision(place), folder, phase, batch, *inputs)
     return parts
