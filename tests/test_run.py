@@ -531,18 +531,18 @@ def test_numbers_are_measured_on_what_was_saved_and_that_is_the_best(small, pati
     assert result['metrics'].get('loss') == (kept['loss'] if kept['phase'] == last['phase'] else None)
     assert (lr != 3.) == (kept['phase'] == last['phase'])
 
-@pytest.mark.parametrize('late', [2, 30])   # in the first phase and in the last
-def test_a_session_that_is_over_saves_the_best_model_so_far_and_resumes_from_the_last(small, monkeypatch, late):
+@pytest.mark.parametrize(('late', 'phase'), [(2, 'words'), (30, 'order')])
+def test_a_session_that_is_over_saves_the_best_model_so_far_and_resumes_from_the_last(small, monkeypatch, late, phase):
     recipe = small(steps=0, epochs=3, minutes=10, lr=3.)
     monkeypatch.setenv('LATE_AT', str(late))
     assert launch(recipe)['status'] == 'budget'
     result, best, last = result_of(recipe), best_row(recipe), rows_of(recipe)[-1]
+    assert (last['phase'], last['end']) == (phase, 'minutes')
     # The last phase begins with the best weights of the one before; its blocks take part from then on, so what is
     # measured of them is not the number in the row of that step.
     began = max((r['step'] for r in rows_of(recipe) if r['phase'] != last['phase']), default=0)
     assert result['kept_step'] == (began if best['step'] <= began else best['step'])
-    phase, = (p for p in recipe.build_training()[1] if p.name == last['phase'])
-    checked = phase.check(model_of(recipe).eval())
+    checked = next(p for p in recipe.build_training()[1] if p.name == phase).check(model_of(recipe).eval())
     assert {name: result['metrics'][name] for name in checked} == checked   # of the artefact
     if best['phase'] == last['phase']: assert result['metrics']['mrr'] == best['mrr']
     found = newest_checkpoint(recipe)

@@ -36,7 +36,7 @@ from .vision_writer import write_from_embeddings
 
 # %% ../../nbs/75_vision/70_vision_examination.ipynb #8e3ec4aa
 FEWEST_CANDIDATES = 8   # fewer captions say nothing about retrieval
-MOST_JOINED = 4   # tokens of a picture that simple means get side by side; of more they get the mean
+MOST_JOINED = 4   # tokens of a picture that ridge and nearest picture get side by side; of more, the mean
 
 def select_kind(arrays: VisionArrays | None, kind: str) -> VisionArrays | None:   # None: there is none
     "The records of one kind."

@@ -17,7 +17,7 @@ from .vision_sizes import GATES, VISION_SIZES
 # %% ../../nbs/75_vision/31_vision_settings.ipynb #23285f11
 OWN_TEXTS = 'own'   # as `text_encoder`: the model learns to read
 FEATURES_LR = 1e-3   # what is learned of pretrained features overfits at more
-EMOJI_ENCODER = 'efficientnet:160,224'   # a drawing of one thing is best looked at whole, in two sizes
+EMOJI_ENCODER = 'efficientnet:160,224'   # looks at all of a picture, in two sizes
 
 @dataclass(frozen=True, kw_only=True)
 class VisionSettings(TrainSettings):
@@ -78,8 +78,9 @@ class VisionSettings(TrainSettings):
     @property
     def encoder(self) -> str:
         "The frozen encoder of pictures."
-        return self.vit_checkpoint or ('patches:10' if self.is_drawn else EMOJI_ENCODER if self.is_emoji else
-                                       'efficientnet')
+        if self.vit_checkpoint: return self.vit_checkpoint
+        if self.is_drawn: return 'patches:10'
+        return EMOJI_ENCODER if self.is_emoji else 'efficientnet'
 
     @property
     def chosen_size(self) -> str: return self.size or ('tiny' if self.is_drawn else 'mini')   # of `VISION_SIZES`
