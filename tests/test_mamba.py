@@ -512,8 +512,9 @@ def check_oracle(kind, first=17, second=17):
     import numpy as np
     mixer = make(kind, heads=8)
     call, x = copy_to_jax(mixer), torch.randn(2, first + second, 32, dtype=torch.float64)
-    cache, theirs = mixer.make_empty_cache(2, x), None
-    theirs = tuple(np.zeros(t.shape) for t in cache._replace(k=cache.k.transpose(1, 2)))
+    c, cache = mixer.config, None
+    theirs = tuple(np.zeros((2, *shape)) for shape in (
+        (c.heads, c.angles), (c.heads, c.head, c.state), (c.rank, c.heads, c.state), (c.heads, c.head)))
     for part in x.split([first, second], dim=1):
         with torch.no_grad(): y, cache = mixer.step(part, cache)
         want, theirs = call(part, theirs)

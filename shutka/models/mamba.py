@@ -87,7 +87,7 @@ class Mamba3(nn.Module):
         return self.out_proj
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.mix(x, mask, None, partial(scan_chunks, chunk=self.config.chunk))[0]
+        return self.mix(x, mask, None, partial(scan_chunks, chunk=self.config.chunk, keep=False))[0]
 
     def step(self, x: Tensor, state: Mamba3Cache | None = None, mask: Tensor | None = None) -> tuple:
         "The outputs for tokens (b, l, d) behind `state`, and the next state; without a mask all are real."
@@ -103,23 +103,16 @@ class Mamba3(nn.Module):
         mask: Tensor,              # (b, l) true at real tokens
         cache: Mamba3Cache | None, # None: nothing was before
         scan: Callable,            # `scan_tokens`, or `scan_chunks` with its chunk
-    ) -> tuple[Tensor, Mamba3Cache]:  # (b, l, d), and the cache behind the last token
+    ) -> tuple[Tensor, Mamba3Cache | None]:  # (b, l, d), and the cache behind the last token, if the scan keeps one
         "The whole layer, by a form of the recurrence."
         projected = self.in_proj(x.masked_fill(~mask[..., None], 0))   # padding may hold anything
         with torch.autocast(x.device.type, enabled=False):
             y, cache = self._mix_projected(projected.to(torch.promote_types(x.dtype, torch.float32)), mask, cache, scan)
         return self.out_proj(y.to(projected.dtype)), cache
 
-    def make_empty_cache(self, b: int, like: Tensor) -> Mamba3Cache:
-        "The cache of `b` rows before their first token."
-        c = self.config
-        return Mamba3Cache(like.new_zeros(b, c.heads, c.angles), like.new_zeros(b, c.heads, c.head, c.state),
-                           like.new_zeros(b, c.heads, c.rank, c.state), like.new_zeros(b, c.heads, c.head))
-
     def _mix_projected(self, projected: Tensor, mask: Tensor, cache: Mamba3Cache | None, scan: Callable) -> tuple:
         c = self.config
         turn = (lambda t: t) if self.causal else flip_half   # half of the heads read backward
-        if cache is None: cache = self.make_empty_cache(len(mask), projected)
         z, x, B, C, dt, A, trap, angle = projected.split(self.rows, dim=-1)
         mask = turn(mask[:, None].expand(-1, c.heads, -1))
         z, x = (t.unflatten(2, (c.heads, c.head)).transpose(1, 2) for t in (z, x))           # (b, h, l, p)
@@ -127,20 +120,23 @@ class Mamba3(nn.Module):
         dt = F.softplus(dt + self.dt_bias[:, None]).masked_fill(~mask, 0)
         lam = torch.sigmoid(trap)
         q, k = turn(self._make_keys(C, self.C_norm, self.C_bias)), turn(self._make_keys(B, self.B_norm, self.B_bias))
-        angle_end = cache.angle
+        start = q.new_zeros(len(q), c.heads, c.angles) if cache is None else cache.angle
         if c.angles:
             speed = turn(torch.tanh(angle)[:, None].expand(-1, c.heads, -1, -1)) * math.pi
-            angle = accumulate_angles(speed * dt[..., None], cache.angle)                    # (b, h, l, s)
+            angle = accumulate_angles(speed * dt[..., None], start)                          # (b, h, l, s)
             # The official kernels pair neighbours with one key per token, and halves with several.
             rotate = rotate_neighbours if c.rank == 1 else rotate_halves
             q, k = rotate(q, angle[..., None, :]), rotate(k, angle[..., None, :])
-            angle_end = angle[:, :, -1]
         raw = turn(x)
         v = self._spread(raw)
         terms = Terms(q, k, v, mask, calculate_decay(A) * dt, lam * dt, (1 - lam) * dt)
-        y, past = scan(terms, Past(cache.state, cache.k, self._spread(cache.v[:, :, None])[:, :, 0]))
+        past = None if cache is None else Past(cache.state, cache.k, self._spread(cache.v[:, :, None])[:, :, 0])
+        y, past = scan(terms, past)
         y = self._read(turn(y + self.D[:, None, None, None] * v), z[:, :, :, None])
-        return y, Mamba3Cache(angle_end, past.state, past.k, pick_last_token(raw, mask, cache.v))
+        if past is None: return y, None
+        before = torch.zeros_like(raw[:, :, 0]) if cache is None else cache.v
+        return y, Mamba3Cache(angle[:, :, -1] if c.angles else start, past.state, past.k,
+                              pick_last_token(raw, mask, before))
 
     def _make_keys(self, raw: Tensor, norm: nn.RMSNorm, bias: Tensor) -> Tensor:
         "(b, l, r g n) -> (b, h, l, r, n): normed, the same for the heads of a group, with the bias of each head."

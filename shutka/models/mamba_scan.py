@@ -51,10 +51,10 @@ def advance_state(
 
 def scan_tokens(
     terms: Terms,
-    past: Past,
-) -> tuple[Tensor, Past]:  # (b, h, l, r, p) and the past of the token that follows
+    past: Past | None = None,  # None: nothing was before
+) -> tuple[Tensor, Past]:      # (b, h, l, r, p) and the past of the token that follows
     "The recurrence one token at a time: the definition."
-    outputs = []
+    outputs, past = [], past or make_empty_past(terms)
     for token in zip(*(t.unbind(2) for t in terms)):
         y, past = advance_state(Terms(*token), past)
         outputs.append(y)
@@ -86,16 +86,14 @@ def pick_last_token(
 # %% ../../nbs/30_models/26_mamba_scan.ipynb #b8d6508f
 def scan_chunks(
     terms: Terms,
-    past: Past,
-    chunk: int,     # rows per chunk: tokens times rank; speed and memory only, never the result
-) -> tuple[Tensor, Past]:  # (b, h, l, r, p) and the past of the token that follows
+    past: Past | None,   # None: nothing was before
+    chunk: int,          # rows per chunk: tokens times rank; speed and memory only, never the result
+    keep: bool = True,   # False: no token follows, and no past is returned
+) -> tuple[Tensor, Past | None]:  # (b, h, l, r, p) and the past of the token that follows
     "The recurrence in chunks, for training and for prompts."
     l, r, dtype = *terms.q.shape[2:4], terms.q.dtype
     c = min(max(1, chunk // r), l)
     first, ahead = look_ahead(terms.late, terms.mask)
-    # The first real token writes the one before it once more.
-    state = past.state + first[..., None, None] * (past.v.mT @ past.k)
-    last = pick_last_token(terms.k, terms.mask, past.k), pick_last_token(terms.v, terms.mask, past.v)
 
     def cut(t, tail): return (F.pad(t, (0, 0) * tail + (0, -l % c)) if l % c else t).unflatten(2, (-1, c))
     q, k, v = (cut(t, 2).flatten(3, 4) for t in terms[:3])                     # (b, h, m, c r, n or p)
@@ -113,6 +111,11 @@ def scan_chunks(
     else: scores = (scores.unflatten(-2, (c, r)).unflatten(-1, (c, r)) * weight[..., :, None, :, None]).flatten(
         -2, -1).flatten(-3, -2)
     inside = scores @ v
+    if past is None and not keep and c == l: return inside.unflatten(3, (c, r)).flatten(2, 3), None
+
+    # The first real token writes the one before it once more.
+    past = past or make_empty_past(terms)
+    state = past.state + first[..., None, None] * (past.v.mT @ past.k)
 
     # The one loop: each chunk reads the memory as it was before the chunk, then hands it on.
     def spread(t): return (t if r == 1 else t.repeat_interleave(r, -1))[..., None]   # (b, h, m, c r, 1)
@@ -123,7 +126,8 @@ def scan_chunks(
         state = fade * state + new
     across = (q @ torch.stack(memories, 2).mT) * spread(from_start)
     y = (inside + across).unflatten(3, (c, r)).flatten(2, 3)[:, :, :l]
-    return y, Past(state, *last)
+    if not keep: return y, None
+    return y, Past(state, pick_last_token(terms.k, terms.mask, past.k), pick_last_token(terms.v, terms.mask, past.v))
 
 # %% ../../nbs/30_models/26_mamba_scan.ipynb #59947408
 def accumulate_angles(
