@@ -5,6 +5,7 @@ Each ends as if nothing had happened, or says why not. The trained program is `s
 """
 import contextlib
 import errno
+import json
 import math
 import os
 import shutil
@@ -212,6 +213,34 @@ def test_two_processes_train_as_one(small, children):
         for key in ('loss', 'grad_norm', 'mrr'):
             expected = pytest.approx(a.get(key, 0), rel=1e-6, abs=1e-6)
             assert b.get(key, 0) == expected, (a['step'], key)
+
+
+def test_wandb_is_told_each_step_once(small, children, tmp_path, monkeypatch):
+    "By a stand-in; a run that is stopped and resumed goes on in the same place."
+    (tmp_path/'wandb.py').write_text(f'''
+import json
+class Run:
+    id = 'abc'
+    def define_metric(self, *a, **k): pass
+    def log(self, row): say(row)
+    def finish(self): say('end')
+def say(what):
+    with open({str(tmp_path / 'told')!r}, 'a') as file: file.write(json.dumps(what) + chr(10))
+def init(**how):
+    say([how['project'], how['id']])
+    return Run()
+''')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delitem(sys.modules, 'wandb', raising=False)
+    recipe = small(wandb='runs')
+    launch(recipe)
+    launch(recipe)   # complete: nobody is told anything
+    told = [json.loads(line) for line in (tmp_path/'told').read_text().splitlines()]
+    assert told[0] == ['runs', None] and told[-1] == 'end' and told.count('end') == 1
+    steps = [(name.partition('/')[0], row[name]) for row in told[1:-1] for name in row if name.endswith('/step')]
+    assert [*dict.fromkeys(steps)] == [(row['phase'], row['step']) for row in rows_of(recipe)]
+    monkeypatch.delitem(sys.modules, 'wandb')
 
 
 @pytest.mark.parametrize('processes', [1, pytest.param(2, marks=pytest.mark.faults)])

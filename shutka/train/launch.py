@@ -32,6 +32,7 @@ from .plan import Plan
 from .recipe import Recipe, count_steps, plan_training
 from .rows import describe_log_damage, read_log
 from .run import CHECK_METRICS, note_error, read_micro_batches
+from .wandb_log import WandbLog
 
 # %% ../../nbs/50_train/85_launch.ipynb #03fb0b69
 def training_command(
@@ -157,7 +158,11 @@ def launch(
     value, until = read_json(out/'run.json'), find_training_end(plan.ends, plan.now)
     plan = replace(plan, steps=count_steps(recipe.settings, value['data']['examples']))
     write_json(out/'run.json', value | {'plan': plan.to_json()})   # of this session
-    follow = partial(follow_log, out=out, share_done=measure_progress(plan.steps, until), show=show)
+    watchers = [show]
+    if recipe.settings.wandb: watchers.append(WandbLog(out, recipe.settings.wandb, value['settings']))
+    def tell(rows: list[dict], over: bool):
+        for watch in watchers: watch(rows, over)
+    follow = partial(follow_log, out=out, share_done=measure_progress(plan.steps, until), show=tell)
     hung = False
     while True:
         before = read_micro_batches(out)

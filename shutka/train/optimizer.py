@@ -40,11 +40,13 @@ def group_by_decay(
     learned: dict[str, nn.Parameter],  # from `select_learners`
     phase: Phase,                      # for its weight decay
 ) -> list[dict]:                       # parameter groups
-    "Matrices, which decay, and vectors, which do not."
-    matrices = [p for p in learned.values() if p.ndim >= 2]
-    vectors = [p for p in learned.values() if p.ndim < 2]
-    groups = [{'params': matrices, 'weight_decay': phase.weight_decay}, {'params': vectors, 'weight_decay': 0.}]
-    return [group for group in groups if group['params']]
+    "Matrices, which decay, and vectors, which do not; those that learn slowly apart."
+    groups = {}
+    for name, p in learned.items():
+        share = phase.slow_share if phase.slow and re.search(phase.slow, name) else 1.
+        groups.setdefault((share, p.ndim < 2), []).append(p)
+    return [{'params': groups[share, vectors], 'weight_decay': 0. if vectors else phase.weight_decay, 'share': share}
+            for share, vectors in sorted(groups, key=lambda kind: (-kind[0], kind[1]))]
 
 def make_adamw(
     learned: dict[str, nn.Parameter],  # from `select_learners`

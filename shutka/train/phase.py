@@ -32,6 +32,8 @@ class Phase:
     until: float = 1.                  # without steps: the share of a session's time after which it is over
     warmup: int = 0                    # steps until the peak
     learn: str = '.'                   # regex, searched in parameter names; all other parameters are frozen
+    slow: str = ''                     # regex of those that learn at `slow_share` of the rate; '': none
+    slow_share: float = 1.             # of the learning rate
     weight_decay: float = .01          # on matrices; never on vectors such as biases and norms
     clip: float = 1.                   # largest norm of the gradient
     start: Callable = do_nothing       # (model), before the first step and at resume; may change no tensor's name
@@ -47,15 +49,16 @@ class Phase:
     def __post_init__(self):
         for field in ('steps', 'warmup', 'weight_decay', 'every', 'patience', 'min_delta'):
             self._require(field, '0 or more', getattr(self, field) >= 0)
-        for field in ('lr', 'clip'): self._require(field, 'above 0', getattr(self, field) > 0)
+        for field in ('lr', 'clip', 'slow_share'): self._require(field, 'above 0', getattr(self, field) > 0)
         self._require('until', 'above 0 and at most 1', 0 < self.until <= 1)
         self._require('patience', '0 where no score is named', not self.patience or bool(self.score))
         for field in ('batch', 'loss', 'start', 'after_step', 'check'):
             self._require(field, 'a function', callable(getattr(self, field)))
-        try: re.compile(self.learn)
-        except re.error as e:
-            raise UserError(f"phase {self.name!r}: learn must be a regular expression, "
-                            f"got {self.learn!r}: {e}") from None
+        for field in ('learn', 'slow'):
+            try: re.compile(getattr(self, field))
+            except re.error as e:
+                raise UserError(f"phase {self.name!r}: {field} must be a regular expression, "
+                                f"got {getattr(self, field)!r}: {e}") from None
 
     def _require(self, field: str, want: str, good: bool):
         "Raise `UserError` about a field unless it is good."

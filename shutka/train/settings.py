@@ -9,6 +9,7 @@ __all__ = ['OPTIMIZER_NAMES', 'TrainSettings', 'check_together', 'count_steps_pe
 import math
 import shlex
 from dataclasses import MISSING, asdict, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,16 +40,19 @@ class TrainSettings:
     resume_from: str = ''                 # folder with this run from an earlier session; it is copied to out first
     checkpoint_dir: str = ''              # folder for checkpoints; '' puts them into the run folder
     keep_checkpoints: int = 1             # number of checkpoints that stay once the run is finished
+    wandb: str = ''                       # project on wandb that gets the log as well; '' sends nothing
     out: str                              # run folder: settings, data, log, checkpoints, result and bundle
 
     # What most people set; a notebook shows it first.
     first: ClassVar[tuple[str, ...]] = ('minutes', 'out')
     # What a session offers; it may change when a run is resumed.
     session_fields: ClassVar[tuple[str, ...]] = (
-        'out', 'minutes', 'processes', 'shard', 'gradient_checkpointing', 'resume_from', 'keep_checkpoints')
+        'out', 'minutes', 'processes', 'shard', 'gradient_checkpointing', 'resume_from', 'keep_checkpoints',
+        'wandb')
 
     use_metal: ClassVar[bool] = False        # a product may offer it
     saves_learned: ClassVar[bool] = False    # a checkpoint has only what learns
+    process_per_core: ClassVar[bool] = False   # on a CPU; for tensors so small that threads only wait for each other
     chooses_epochs: ClassVar[bool] = False   # with 0 for all limits, a product may choose one by its data
     resumes: ClassVar[tuple[str, ...]] = ('bundle', 'text-jepa')   # kinds of models that `resume` may name
 
@@ -60,6 +64,8 @@ class TrainSettings:
         if not self.lr > 0: raise UserError(f"lr must be above 0, got {self.lr}")
         if not 0 <= self.ternary <= .3: raise UserError(f"ternary must be a share from 0 to .3, got {self.ternary}")
         if not self.out: raise UserError("out must be the run folder, got ''")
+        if self.wandb and not find_spec('wandb'):
+            raise UserError(f"wandb needs a package that is not installed: pip install wandb; got {self.wandb!r}")
         check_together(self)
 
     @property

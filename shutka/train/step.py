@@ -160,6 +160,6 @@ def update_weights(
     lr: float,             # learning rate of this step
 ):
     "Move the weights."
-    for group in optimizer.param_groups: group['lr'] = lr
+    for group in optimizer.param_groups: group['lr'] = lr * group.get('share', 1.)
     scaler.step(optimizer)
     scaler.update()
