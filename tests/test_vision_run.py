@@ -1,6 +1,7 @@
 """A vision model from its source to its weights: trained, stopped, resumed, started from another, and refused."""
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ from PIL import Image
 from shutka.core.errors import UserError
 from shutka.train.fit import fit
 from shutka.train.folder import prepare
-from shutka.train.recipe import load_recipe
+from shutka.train.launch import launch
+from shutka.train.log import read_log
+from shutka.train.machine import inspect_machine
+from shutka.train.recipe import check_processes, load_recipe
 from shutka.vision import VisionSettings, train
 from shutka.vision.manifest import VISION_FILE
 from shutka.vision.scene_files import split_scenes
@@ -70,7 +74,7 @@ def test_a_run_leaves_what_a_person_looks_for(trained):
     for title in ('Pictures and texts found', 'Questions answered', 'Answers written', 'Confusion noticed, AUROC',
                   'Knowledge used'):
         for part in ('held-out pictures', 'held-out groups'): assert f'{title}: {part}' in result.tables
-    assert {'said.png', 'gates.png', 'decodes.png'} == {path.name for path in (out/'pictures').iterdir()}
+    assert {'said.png', 'gates.png', 'decodes.png', 'found.png'} == {path.name for path in (out/'pictures').iterdir()}
     assert 'Questions answered' in (out/'report.html').read_text()
     assert sorted(path.name for path in (out/'weights').glob('*.safetensors')) == [
         f'{name}.safetensors' for name in ('angn', 'predictor', 'recursion', 'y_decoder', 'y_encoder')]
@@ -79,8 +83,8 @@ def test_the_weights_say_what_pictures_and_texts_go_through(trained):
     out, _ = trained
     about = json.loads((out/'weights'/'config.json').read_text())
     assert about['calibration'] == 'real data'
-    assert about['inputs'] == {'encoder': 'patches:10', 'encoder_digest': load_recipe(out).encoder.digest,
-                               'picture_size': 30, 'tokens': 9, 'text_encoder': ''}
+    assert about['inputs'] == {'encoder': 'efficientnet-middle', 'encoder_digest': load_recipe(out).encoder.digest,
+                               'picture_size': 48, 'tokens': 9, 'text_encoder': ''}
     assert (out/'weights'/'encoding.json').read_bytes() == (out/'encoding.json').read_bytes()
 
 def test_every_table_has_its_controls(trained):
@@ -103,11 +107,24 @@ def test_a_finished_run_is_not_done_again(trained):
 
 def test_a_run_that_was_stopped_in_each_phase_goes_on_bitwise(tmp_path):
     whole, model = train_here(make_recipe(tmp_path/'whole'))
-    assert [row['phase'] for row in whole] == ['see'] * 14 + ['say'] * 3 + ['doubt'] * 3
-    rows, again = train_here(make_recipe(tmp_path/'stopped'), stops=(6, 15, 19))
+    assert [row['phase'] for row in whole] == ['see'] * 12 + ['say'] * 3 + ['doubt'] * 5
+    rows, again = train_here(make_recipe(tmp_path/'stopped'), stops=(6, 14, 18))
     strip = lambda rows: [{key: row[key] for key in ('step', 'phase', 'loss')} for row in rows]
     assert strip(rows) == strip(whole)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
+
+def test_two_processes_learn_to_see_as_one(tmp_path):
+    recipes = [make_recipe(tmp_path/str(n), phase=1, steps=8, processes=n) for n in (1, 2)]
+    for recipe in recipes: launch(recipe)
+    one, two = ([row for row in read_log(recipe.out/'log.jsonl')[0] if 'loss' in row] for recipe in recipes)
+    assert len(one) == len(two) == 8
+    for a, b in zip(one, two): assert b['loss'] == pytest.approx(a['loss'], rel=1e-5), a['step']
+
+def test_drawn_scenes_take_a_process_for_each_core(tmp_path):
+    here = replace(inspect_machine(tmp_path), devices=(), cores=6)
+    count = lambda **more: check_processes(VisionSettings(**more), here)
+    assert (count(), count(batch_size=9), count(processes=1), count(source='emoji:')) == (2, 3, 1, 1)
+    assert check_processes(VisionSettings(), replace(here, cores=64)) == 8
 
 def test_a_phase_learns_its_part_and_leaves_the_others(tmp_path):
     recipe = make_recipe(tmp_path/'run')
@@ -119,6 +136,20 @@ def test_a_phase_learns_its_part_and_leaves_the_others(tmp_path):
         moved = {name.partition('.')[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])}
         assert moved == {*parts[phase.name]}
         before = {name: p.clone() for name, p in model.named_parameters()}
+
+
+def test_the_encoder_of_answers_may_learn_more_slowly(tmp_path):
+    moved = {}
+    for share in (1., .05):
+        recipe = make_recipe(tmp_path/str(share), phase=1, steps=1, text_lr=share)
+        before, _ = recipe.build_training()
+        _, after = train_here(recipe)
+        for part in ('predictor', 'y_encoder'):
+            change = [(a - b).abs().max().item() for a, b in zip(getattr(after, part).parameters(),
+                                                                 getattr(before, part).parameters())]
+            moved[part, share] = max(change)
+    assert moved['predictor', .05] == pytest.approx(moved['predictor', 1.], rel=1e-4)
+    assert moved['y_encoder', .05] == pytest.approx(.05 * moved['y_encoder', 1.], rel=.02)
 
 
 # --- one phase at a time --------------------------------------------------------------------------

@@ -50,7 +50,8 @@ ODD = VisionConfig(visual=5, vocabulary=23, width=15, depth=3, state=10, head=5,
                    writer_head=4, prefix=3, knowledge=7, inject_after=2)   # 6, 6 and 7 heads; 2, 1 and 1 angles
 FLOW = replace(ODD, gate='flow', inject_after=0)
 READ = replace(ODD, sentences=12)   # texts are vectors of a frozen encoder
-CONFIGS = {'tiny': TINY, 'odd': ODD, 'flow': FLOW, 'sentences': READ}
+FORWARD = replace(ODD, causal=True)
+CONFIGS = {'tiny': TINY, 'odd': ODD, 'flow': FLOW, 'sentences': READ, 'forward': FORWARD}
 FILES = ['predictor', 'angn', 'y_encoder', 'y_decoder', 'recursion']
 every_config = pytest.mark.parametrize('config', CONFIGS.values(), ids=CONFIGS)
 every_phase = pytest.mark.parametrize('phase', [1, 2, 3])
@@ -423,7 +424,7 @@ def test_the_reader_knows_groups_and_memories_that_hardly_fade(shape):
     past = None
     for token, wanted in zip(x[0].numpy(), want[0]):
         found, past = step_mamba(w, 'layer', token, past, NORM_EPS)
-        np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-10)
+        np.testing.assert_allclose(w['layer.out_proj.weight'] @ found, wanted.numpy(), rtol=0, atol=1e-10)
     np.testing.assert_allclose(past[1], cache.state[0].flatten(1).numpy(), rtol=0, atol=1e-10)
 
 
@@ -431,9 +432,12 @@ def test_the_reader_is_right_behind_three_hundred_tokens(exported):
     model, folder = exported
     w, about = open_weights(folder)
     layer, x = model.predictor.layers[0], torch.randn(1, 300, 15, generator=torch.Generator().manual_seed(0))
+    layer.causal = True   # both ways round, one behind the other
     with torch.no_grad(): want, cache = layer.step(x)
+    layer.causal = model.config.causal
     past = None
     for token in x[0].numpy(): found, past = step_mamba(w, 'predictor.layers.0', token, past, about['key_eps'])
+    found = w['predictor.layers.0.out_proj.weight'] @ found
     scale = want.abs().max().item()
     assert np.abs(found - want[0, -1].numpy()).max() < 1e-4 * scale
     turned = np.abs(past[0] - cache.angle[0].numpy())

@@ -53,9 +53,14 @@ class _Gate(nn.Module):
 # %% ../../nbs/75_vision/32_gates.ipynb #51e1d409
 class MambaStack(nn.Module):
     "Layers of Mamba-3 with norms; those who inherit say what goes in and what comes out."
-    def __init__(self, config: Mamba3Config, depth: int):
+    def __init__(
+        self,
+        config: Mamba3Config,
+        depth: int,            # layers
+        causal: bool = True,   # False: half of the heads read from the last token to the first
+    ):
         super().__init__()
-        self.layers = nn.ModuleList(Mamba3(config) for _ in range(depth))
+        self.layers = nn.ModuleList(Mamba3(config, causal) for _ in range(depth))
         self.norms = nn.ModuleList(nn.RMSNorm(config.width, eps=EPS) for _ in range(depth))
         self.final_norm = nn.RMSNorm(config.width, eps=EPS)
         with torch.no_grad():   # so that the sum of all layers starts as large as its first terms

@@ -79,7 +79,9 @@ class VisionJEPA(nn.Module):
     ) -> tuple:                     # predicted and true embeddings and the scale; nats; or `Doubt` and the true ones
         "What a phase of training needs; raises `UserError` for an unknown task."
         seen = batch['visual'], batch['query']
-        if task == 'see': return self.predict(*seen), self.y_encoder(batch['answer']), self.scale
+        if task == 'see':   # many questions have the same answer, which is read once
+            answers, place = batch['answer'].unique(dim=0, return_inverse=True)
+            return self.predict(*seen), self.y_encoder(answers)[place], self.scale
         if task == 'say':
             with torch.no_grad(): embedding = self.predict(*seen)
             return self.y_decoder(embedding, batch['written']),

@@ -20,7 +20,7 @@ from .vision_sizes import VisionConfig
 class VisionPredictor(MambaStack):
     "Layers of Mamba-3 over a picture and a question."
     def __init__(self, config: VisionConfig):
-        super().__init__(config.make_layer_config(''), config.depth)
+        super().__init__(config.make_layer_config(''), config.depth, config.causal)
         self.vision_proj = nn.Linear(config.visual, config.width)
         self.query_proj = nn.Linear(config.query, config.width)
         self.pred_head = nn.Linear(config.width, config.embedding)

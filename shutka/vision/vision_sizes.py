@@ -22,19 +22,20 @@ class VisionConfig:
     vocabulary: int           # tokens of texts, the special ones included
     sentences: int = 0        # width of a frozen encoder of sentences that reads all texts; 0: there is none
     width: int = 64           # d: of the predictor
-    depth: int = 3            # its layers
-    state: int = 16           # N of its layers
-    head: int = 16            # P of its layers
+    depth: int = 4            # its layers
+    state: int = 32           # N of its layers
+    head: int = 32            # P of its layers
     gate: str = 'input'       # of `GATES`
+    causal: bool = False      # all heads of the predictor read forward; if not, half of them read backward
     text_width: int = 64      # e: of the encoder of answers
     text_depth: int = 2
     text_state: int = 16
-    text_head: int = 16
+    text_head: int = 32
     embedding: int = 64       # m
     writer_width: int = 64    # of the decoder
     writer_depth: int = 3
     writer_state: int = 16
-    writer_head: int = 16
+    writer_head: int = 32
     prefix: int = 4           # vectors in front of a text that is written
     knowledge: int = 64       # numbers of what is injected, at most m
     inject_after: int = 1     # the layer behind which confusion is read and knowledge is added, from 0
@@ -50,7 +51,9 @@ class VisionConfig:
             raise UserError(f"inject_after must be below the depth of {self.depth}, got {self.inject_after}")
         if self.knowledge > self.embedding:
             raise UserError(f"knowledge must be at most the {self.embedding} of an embedding, got {self.knowledge}")
-        for part in ('', 'text_', 'writer_'): self.make_layer_config(part)   # refuses heads that do not fit
+        heads = [self.make_layer_config(part).heads for part in ('', 'text_', 'writer_')]   # refuses what does not fit
+        if not self.causal and heads[0] % 2:
+            raise UserError(f"the predictor must have an even number of heads if it is not causal, got {heads[0]}")
 
     @property
     def query(self) -> int:
@@ -65,14 +68,16 @@ class VisionConfig:
 # %% ../../nbs/75_vision/30_vision_sizes.ipynb #219e9155
 VISION_SIZES = {
     'tiny': {},
-    'mini': {'width': 256, 'depth': 2, 'text_width': 128, 'embedding': 256, 'writer_width': 128, 'knowledge': 128,
+    'mini': {'width': 256, 'depth': 2, 'state': 16, 'head': 16, 'causal': True, 'text_width': 128,
+             'text_head': 16, 'embedding': 256, 'writer_width': 128, 'writer_head': 16, 'knowledge': 128,
              'inject_after': 0},
     'small': {'width': 384, 'depth': 8, 'state': 64, 'head': 32, 'text_width': 384, 'text_depth': 4, 'text_state': 64,
               'text_head': 32, 'embedding': 512, 'writer_width': 384, 'writer_depth': 4, 'writer_state': 64,
               'writer_head': 32, 'prefix': 8, 'knowledge': 256, 'inject_after': 3},
     'xura': {'width': 1024, 'depth': 12, 'state': 128, 'head': 64, 'text_width': 768, 'text_depth': 12,
              'text_state': 64, 'text_head': 32, 'embedding': 1536, 'writer_width': 512, 'writer_depth': 6,
-             'writer_state': 64, 'writer_head': 32, 'prefix': 8, 'knowledge': 256, 'inject_after': 5}}
+             'writer_state': 64, 'writer_head': 32, 'prefix': 8, 'knowledge': 256, 'inject_after': 5,
+             'causal': True}}
 
 def make_vision_config(
     size: str,         # of `VISION_SIZES`

@@ -43,10 +43,10 @@ def step_mamba(
     x: np.ndarray,       # (d,) a token
     past: tuple | None,  # what the token before left behind; None: there is none
     eps: float,          # `key_eps`
-) -> tuple:              # (d,), and what this token leaves behind
+) -> tuple:              # (di,) what `out_proj` gets, and what this token leaves behind
     "One token through a layer of Mamba-3 (arXiv 2603.15569, rank 1)."
-    into, ext, out, D = (w[f'{name}.{key}'] for key in ('in_proj.weight', 'in_proj_ext.weight', 'out_proj.weight', 'D'))
-    H, di, N = len(D), out.shape[1], len(w[f'{name}.B_norm.weight'])
+    into, ext, D, norm = (w[f'{name}.{key}'] for key in ('in_proj.weight', 'in_proj_ext.weight', 'D', 'B_norm.weight'))
+    H, di, N = len(D), w[f'{name}.out_proj.weight'].shape[1], len(norm)
     GN = (len(into) - 2 * di - H) // 2
     z, v, B, C, dd_dt = np.split(into @ x, np.cumsum([di, di, GN, GN]))        # (di,) (di,) (GN,) (GN,) (H,)
     dd_A, trap, angle = np.split(ext @ x, [H, 2 * H])                          # (H,) (H,) (S,)
@@ -67,7 +67,7 @@ def step_mamba(
     k, q, v = make_key(B, 'B'), make_key(C, 'C'), v.reshape(H, -1)             # (H, N) (H, N) (H, P)
     h = a[:, None] * h + write((1 - lam) * dt * a, v_, k_) + write(lam * dt, v, k)
     y = (h.reshape(H, -1, N) @ q[:, :, None])[:, :, 0] + D[:, None] * v        # (H, P)
-    return out @ (y.ravel() * z * _sigmoid(z)), (theta, h, k, v)
+    return y.ravel() * z * _sigmoid(z), (theta, h, k, v)
 
 # %% ../../nbs/75_vision/66_weight_reader.ipynb #eba96d50
 def run_stack(
@@ -81,15 +81,19 @@ def run_stack(
     for i in range(sum(name.startswith(f'{part}.norms.') for name in w)):
         x = _norm(h, w[f'{part}.norms.{i}.weight'], about['norm_eps'])   # (l, d)
         if part == 'predictor':
-            closes_on = x if about['config']['gate'] == 'input' else h
-            gate = _sigmoid(w[f'angn.gates.{i}.weight'] * closes_on + w[f'angn.gates.{i}.bias'])
-            if closes_on is x: x = gate * x
-            else: h = gate * h
-        past, read = None, []
-        for token in x:
-            y, past = step_mamba(w, f'{part}.layers.{i}', token, past, about['key_eps'])
-            read.append(y)
-        h = h + np.stack(read)
+            weight, bias = w[f'angn.gates.{i}.weight'], w[f'angn.gates.{i}.bias']
+            if about['config']['gate'] == 'input': x = _sigmoid(weight * x + bias) * x
+            else: h = _sigmoid(weight * h + bias) * h
+        def walk(tokens, past=None, out=()):                             # (l, d) -> (l, di)
+            for token in tokens:
+                y, past = step_mamba(w, f'{part}.layers.{i}', token, past, about['key_eps'])
+                out = *out, y
+            return np.stack(out)
+
+        out = walk(x)
+        # The second half of the heads, which is the second half of di = 2 d.
+        if part == 'predictor' and not about['config']['causal']: out[:, h.shape[1]:] = walk(x[::-1])[::-1, h.shape[1]:]
+        h = h + out @ w[f'{part}.layers.{i}.out_proj.weight'].T
         if behind: h = behind(i, h)
     return _norm(h, w[f'{part}.final_norm.weight'], about['norm_eps'])
 
@@ -117,9 +121,8 @@ def predict_answer(
     states = []
 
     def tap(i, h):
-        if i != about['config']['inject_after']: return h
-        states.append(h.mean(0))
-        if knowledge is None: return h
+        if i == about['config']['inject_after']: states.append(h.mean(0))
+        if i != about['config']['inject_after'] or knowledge is None: return h
         return h + _linear(w, 'recursion.injector.projection', knowledge[:about['config']['knowledge']])
 
     seen = (visual - w['predictor.vision_center']) / w['predictor.vision_spread']              # (v, w)
