@@ -47,7 +47,8 @@ TOGETHER = {('memory', 'before'): {'after': '20'}, ('memory', 'after'): {'before
             ('vision', 'phase2_checkpoint'): {'phase': 3},
             ('typescript', 'processes'): {'batch_size': 40}, ('instructions', 'processes'): {'batch_size': 40},
             ('evaluate', 'n'): {'k': 1}, ('evaluate', 'k'): {'n': 10}}
-FREE_TEXT = {'size', 'optimizer', 'learn', 'suites', 'language', 'quantization'}   # a number is no name of these
+FREE_TEXT = {'size', 'optimizer', 'learn', 'suites', 'language', 'quantization',   # a number is no name of these
+             'wandb'}   # needs a package that is not here
 NOT_OFFERED = ({(name, field) for name in ADAPTED for field in ('ternary', 'shard')}
                | {(name, 'resume') for name in TUNED}
                | {('vision', field) for field in ('ternary', 'resume')})   # defaults only

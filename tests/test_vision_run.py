@@ -12,9 +12,9 @@ from shutka.core.errors import UserError
 from shutka.train.fit import fit
 from shutka.train.folder import prepare
 from shutka.train.launch import launch
-from shutka.train.log import read_log
 from shutka.train.machine import inspect_machine
 from shutka.train.recipe import check_processes, load_recipe
+from shutka.train.rows import read_log
 from shutka.vision import VisionSettings, train
 from shutka.vision.manifest import VISION_FILE
 from shutka.vision.scene_files import split_scenes
