@@ -29,7 +29,6 @@ HEADS, RATE, WARMUP = 4, 2e-3, 20
 
 def read_bytes(spec: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
     "The files of a source as bytes: those that are learned, and those that are held out."
-    files = sorted((file.path, file.text) for file in open_source(spec).files())
     files = sorted((record['package'], record['path'], record['text']) for record in open_source(spec))
     make_rng(0, 'held out').shuffle(files)
     found = [np.frombuffer(text.encode(), np.uint8) for *_, text in files if len(text) > 400]

@@ -215,8 +215,8 @@ def test_two_processes_train_as_one(small, children):
             assert b.get(key, 0) == expected, (a['step'], key)
 
 
-def test_wandb_is_told_each_step_once(small, children, tmp_path, monkeypatch):
-    "By a stand-in; a run that is stopped and resumed goes on in the same place."
+def test_wandb_is_told_each_step(small, children, tmp_path, monkeypatch):
+    "By a stand-in; a run that is complete is not told again."
     (tmp_path/'wandb.py').write_text(f'''
 import json
 class Run:
