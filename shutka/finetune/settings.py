@@ -62,12 +62,11 @@ class TuningSettings(AdapterSettings):
     packing: bool = True                  # put several examples into a row; none of them sees another
 
     chooses_epochs: ClassVar[bool] = True
+    resumes: ClassVar[tuple[str, ...]] = ('adapters',)
 
     def __post_init__(self):
         super().__post_init__()
         check_least(self, 16, 'max_length')
-        if self.resume:
-            raise UserError(f"resume must be '' for a fine-tuning, got {self.resume!r}: its start is the preset")
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(TuningSettings):

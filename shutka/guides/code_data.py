@@ -34,7 +34,8 @@ from shutka.guides.code_examination import (
     measure_held_out,
 )
 from .code_order import KIND_COLUMNS, PRIORITY_COLUMNS, summarize_kinds, summarize_priorities
-from .code_recipe import ScratchCode, TunedCode, choose_code_length, locate_weights, make_code_recipe
+from ..finetune.recipe import locate_weights
+from .code_recipe import ScratchCode, TunedCode, choose_code_length, make_code_recipe
 from .settings import ALL_AUGMENTATIONS, CodeDataSettings
 from ..models.bases import fetch_base, open_base_tokenizer
 from ..models.lm import CausalLM
