@@ -105,11 +105,13 @@ def _cut(node: Node, code: bytes, margin: str | None = None) -> str:
     margin = _read_margin(node, code) if margin is None else margin
     return '\n'.join([first, *(line.removeprefix(margin) for line in rest)])
 
+_MOST_COMMENTS = 500   # in a row, in front of a definition
+
 def _find_comment(node: Node, gap: int = 0) -> tuple[str, int]:
     "The comment in front of a node, and where it begins; '' and the node's place without one; a `/**` may be far away."
     lines, place, row = [], node.start_byte, node.start_point.row
     before = node.prev_named_sibling
-    while before and before.end_point.row >= row - 1 - gap:
+    while before and before.end_point.row >= row - 1 - gap and len(lines) < _MOST_COMMENTS:
         is_near = before.end_point.row >= row - 1
         if not is_near and (lines or before.type != 'comment' or not before.text.startswith(b'/**')): break
         if 'comment' in before.type: lines.insert(0, before.text.decode().rstrip())
@@ -365,7 +367,8 @@ def _handles_error(node: Node, language: str) -> bool:
     return True
 
 # %% ../../nbs/10_data/56_pattern_syntax.ipynb #f3e5eef2
-_DEEPEST = 50   # definitions around each other, each with the text of all inside; people write a dozen
+_DEEPEST = 50            # definitions around each other, each with the text of all inside; people write a dozen
+_DEEPEST_LEVEL = 1_000   # of the tree; a query that may begin anywhere takes a minute for 50,000 nested functions
 
 def _shorten_type(found: FoundType, node: Node, starts: list[int], functions: list[Node], code: bytes) -> FoundType:
     "A long type without its methods; `starts` says where the functions of the file begin."
@@ -384,7 +387,7 @@ def find_definitions(
 ) -> FoundPatterns:  # functions and types
     "The functions that are no tests, and the types of a file; raises `SyntaxError` naming the line that does not parse."
     code, grammar = text.encode(), 'tsx' if path.endswith('.tsx') else language
-    nodes = query_code(code, PATTERN_QUERIES[language] + _AROUND[language], grammar)
+    nodes = query_code(code, PATTERN_QUERIES[language] + _AROUND[language], grammar, _DEEPEST_LEVEL)
     found, places, functions = FoundPatterns(), find_places(nodes), nodes.get('function', [])
     starts = [node.start_byte for node in functions]
     gap = 1 if language == 'javascript' else 0   # many leave a line blank behind a comment

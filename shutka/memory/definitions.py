@@ -19,6 +19,7 @@ DEFINITION_LANGUAGES = {suffix: language for language, suffixes in PATTERN_SUFFI
                         if language != 'typescript' for suffix in suffixes}
 _TEST_FILE = re.compile(r'(?:conftest|test_.*|.*_tests?|tests?)\.py|.*_test\.go|(?:.*_)?tests?\.rs'
                         r'|.*Tests?\.java|Test[A-Z].*\.java|(?:.*[._-])?(?:test|spec)s?\.[cm]?jsx?', re.S)
+_TEST_FOLDER = re.compile(r'.+[-_]tests?|tests?-.+|test_?data', re.S)   # `explain_skip` knows `test` and others
 _TOOL_FILE = re.compile(r'.*\.config\.[cm]?js|(?:Gruntfile|Gulpfile|gulpfile|karma\.conf)\.[cm]?js', re.S)
 
 def is_definition_path(
@@ -27,7 +28,8 @@ def is_definition_path(
     "Whether a path is that of a file whose functions and types are worth remembering."
     parts = PurePosixPath(path).parts
     if PurePosixPath(path).suffix not in DEFINITION_LANGUAGES or any(part.startswith('.') for part in parts): return False
-    aside = _TEST_FILE.fullmatch(parts[-1]) or _TOOL_FILE.fullmatch(parts[-1])
+    aside = (_TEST_FILE.fullmatch(parts[-1]) or _TOOL_FILE.fullmatch(parts[-1])
+             or any(_TEST_FOLDER.fullmatch(part) for part in parts[:-1]))
     return not (aside or is_carried(path) or explain_skip(path, ''))
 
 # %% ../../nbs/40_memory/49_definitions.ipynb #e43d5618
