@@ -12,7 +12,7 @@ from shutka.data.documents import LARGEST_BYTES
 from shutka.data.pattern_syntax import find_definitions, find_patterns
 from shutka.data.sources import open_source
 from shutka.memory.bank import Bank
-from shutka.memory.definitions import find_memories, is_definition_path
+from shutka.memory.definitions import extract_definitions, is_definition_path
 from shutka.memory.descriptions import describe_snippet, split_snippet
 from shutka.memory.queries import make_queries
 from shutka.memory.snippets import collect_snippets
@@ -145,7 +145,7 @@ def test_a_question_in_words_finds_each(bank, tmp_path, scheme):
         assert hit.metadata['path'] in FILES and hit.metadata['kind'] in ('function', 'type')
 
 
-def find(path, name): return next(text for text, about in find_memories(path, FILES[path]) if about['name'] == name)
+def find(path, name): return {about['name']: text for text, about in extract_definitions(path, FILES[path])}[name]
 
 
 def test_what_the_texts_look_like():
@@ -170,7 +170,7 @@ public <T> Map<String, T> warm(int degrees) throws Cold {
 
 @pytest.mark.parametrize('path', FILES)
 def test_descriptions_know_name_and_doc(path):
-    for text, about in find_memories(path, FILES[path]):
+    for text, about in extract_definitions(path, FILES[path]):
         name, doc, code = split_snippet(text)
         assert name == about['name'] and code and doc.strip() == doc
         assert bool(doc) == (name != 'Stamp')
@@ -182,31 +182,33 @@ def test_a_docstring_is_described_once():
     made = describe_snippet(find('src/money.py', 'Purse.spend'))
     assert made == ("purse spend. Take coins out; raise `ValueError` if the purse is too light. "
                     "def spend(self, amount: int, of: dict = {'a': 1}) -> int:")
-    assert describe_snippet(find('src/money.py', 'Purse')).startswith('purse. Holds coins of one currency. class Purse:')
+    made = describe_snippet(find('src/money.py', 'Purse'))
+    assert made.startswith('purse. Holds coins of one currency. class Purse:')
 
 
 def test_questions_are_made_from_docs_of_every_language():
-    texts = [text for path in FILES for text, _ in find_memories(path, FILES[path])]
+    texts = [text for path in FILES for text, _ in extract_definitions(path, FILES[path])]
     asked = {query.answer for query in make_queries(texts)}
-    ends = {path for at, path in enumerate(path for path in FILES for _ in find_memories(path, FILES[path])) if at in asked}
-    assert {Path(path).suffix for path in ends} >= {'.py', '.go'}
+    paths = [path for path in FILES for _ in extract_definitions(path, FILES[path])]
+    assert {Path(paths[at]).suffix for at in asked} >= {'.py', '.go'}
 
 
 @pytest.mark.parametrize('doc', ['"""Ends */ here."""', "r'''Raw.'''", '"Plain: it is."', '"""A "quoted" word."""'])
 def test_docstrings_of_every_kind(doc):
     code = f'def f(a: str = ")",   # one of:\n      b=3):\n    {doc}\n    return a'
-    (text, about), = find_memories('a.py', code + '\n')
+    (text, about), = extract_definitions('a.py', code + '\n')
     assert text == code and split_snippet(text)[1] == doc.strip('r"\'').rstrip('"')
     assert split_snippet(text)[2] == code.replace(f'    {doc}\n', '')
 
 
 def test_a_long_class_is_remembered_without_its_methods():
     methods = ''.join(f'\n    /** Turns {i}. */\n    int turn{i}() {{ return {i}; }}\n' for i in range(60))
-    found = find_memories('Mill.java', f'/** Grinds. */\nclass Mill {{\n    int wheel;\n{methods}}}\n')
-    assert len(found) == 61 and found[-1] == ('/** Grinds. */\nclass Mill {\n    int wheel;', {'name': 'Mill', 'kind': 'type'})
+    found = extract_definitions('Mill.java', f'/** Grinds. */\nclass Mill {{\n    int wheel;\n{methods}}}\n')
+    assert len(found) == 61
+    assert found[-1] == ('/** Grinds. */\nclass Mill {\n    int wheel;', {'name': 'Mill', 'kind': 'type'})
     assert split_snippet(found[-1][0])[:2] == ('Mill', 'Grinds.')
     table = 'class Table:\n' + '    x = 1\n' * 500
-    assert find_memories('a.py', table)[0][0].count('\n') == 79
+    assert extract_definitions('a.py', table)[0][0].count('\n') == 79
 
 
 def test_patterns_say_what_they_said():
@@ -247,7 +249,7 @@ def test_tests_copies_and_results_stay_out(bank, tmp_path):
     assert names(bank) == ['a', 'gpl', 't', 'test_drive', 'u']
     commit(app)
     assert sorted(about['name'] for _, about in collect_snippets(f'git:{app}')) == names(bank)
-    with pytest.raises(UserError, match='TypeScript'): open_source(f'dir:{tmp_path}/app/tests')   # training reads no more
+    with pytest.raises(UserError, match='TypeScript'): open_source(f'dir:{app}/tests')   # training reads no more
 
 
 def test_an_empty_source_says_what_is_read(bank, tmp_path):
@@ -340,11 +342,15 @@ def test_hostile_files_stop_nothing(bank, tmp_path, scheme):
 
 N = 300_000
 DEEP = {
-    'classes.java': 'class A {\n' * (N // 12) + '}\n' * (N // 12), 'functions.js': 'function f() {\n' * (N // 18) + '}\n' * (N // 18),
-    'brackets.py': 'x = ' + '(\n' * (N // 4) + '1' + ')\n' * (N // 4), 'modules.rs': 'mod a {\n' * (N // 10) + '}\n' * (N // 10),
-    'comments.go': 'package a\n' + '// a\n' * (N // 5) + 'func F() { G() }\n', 'many.py': 'def f(): g()\n' * (N // 13),
+    'classes.java': 'class A {\n' * (N // 12) + '}\n' * (N // 12),
+    'functions.js': 'function f() {\n' * (N // 18) + '}\n' * (N // 18),
+    'brackets.py': 'x = ' + '(\n' * (N // 4) + '1' + ')\n' * (N // 4),
+    'modules.rs': 'mod a {\n' * (N // 10) + '}\n' * (N // 10),
+    'comments.go': 'package a\n' + '// a\n' * (N // 5) + 'func F() { G() }\n',
+    'many.py': 'def f(): g()\n' * (N // 13),
     'names.js': 'let a = 1,\n' + 'b = function () { c(); },\n' * (N // 26) + 'd = 2;\n',
-    'attributes.rs': '#[a]\n' * (N // 5) + 'fn f() { g(); }\n', 'types.go': 'package a\ntype (\n' + '\tA struct{}\n' * (N // 12) + ')\n',
+    'attributes.rs': '#[a]\n' * (N // 5) + 'fn f() { g(); }\n',
+    'types.go': 'package a\ntype (\n' + '\tA struct{}\n' * (N // 12) + ')\n',
     'doc.java': '/**' + '\n * {@a ' * (N // 8) + '*/\nclass A { }\n'}
 
 
@@ -352,7 +358,7 @@ DEEP = {
 def test_deep_and_wide_files_take_seconds(path):
     "A minute and more before; what a file gives is not larger than a few dozen times itself."
     began = time.process_time()
-    try: found = find_memories(path, DEEP[path])
+    try: found = extract_definitions(path, DEEP[path])
     except SyntaxError: found = []
     for text, _ in found[:500]: describe_snippet(text)
     assert time.process_time() - began < 8

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LARGEST_BYTES', 'LANGUAGES', 'DECLARATION_FILE', 'BUILD_FOLDERS', 'redact_record', 'Source', 'decode_text',
            'TooLarge', 'check_size', 'read_limited', 'count_skipped', 'read_documents', 'check_has_code',
-           'parse_package_name', 'find_package', 'walk_folder', 'list_code', 'list_typescript', 'open_folder',
+           'parse_package_name', 'find_package', 'walk_folder', 'list_source_files', 'list_typescript', 'open_folder',
            'open_bundled']
 
 # %% ../../nbs/10_data/12_documents.ipynb #8508f653
@@ -166,7 +166,7 @@ def walk_folder(
         yield inside, folders, [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
         waiting += [f'{inside}{name}/' for name in reversed(folders)]
 
-def list_code(
+def list_source_files(
     root: Path,                  # a folder
     suffixes: Container[str],    # of the files that are wanted, e.g. `LANGUAGES`
 ) -> Iterator[Path]:
@@ -178,7 +178,7 @@ def list_code(
             path = root/folder/entry.name
             if path.suffix in suffixes and entry.is_file(follow_symlinks=False): yield path
 
-def list_typescript(root: Path) -> Iterator[Path]: return list_code(root, LANGUAGES)
+def list_typescript(root: Path) -> Iterator[Path]: return list_source_files(root, LANGUAGES)
 
 # %% ../../nbs/10_data/12_documents.ipynb #91a8191d
 def open_folder(

@@ -282,7 +282,8 @@ def _is_assigned_function(declared: Node) -> bool:
     "Whether a name of a `const` or a `let` is given a function with a body."
     value = declared.child_by_field_name('value')
     body = value.child_by_field_name('body') if value else None
-    return body is not None and body.type == 'statement_block' and declared.child_by_field_name('name').type == 'identifier'
+    is_block = body is not None and body.type == 'statement_block'
+    return is_block and declared.child_by_field_name('name').type == 'identifier'
 
 def _find_name_and_body(function: Node) -> tuple[Node, Node]:
     "Where a function's name and its body stand; of one that is assigned, its name is on the left."

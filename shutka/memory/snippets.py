@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError, make_unknown_error
 from ..core.hashes import sha256
-from ..data.documents import LANGUAGES, check_size, decode_text, list_code, read_limited
+from ..data.documents import LANGUAGES, check_size, decode_text, list_source_files, read_limited
 from ..data.git import list_commit_files, read_blobs, resolve_commit
 from ..data.npm import fetch_tarball, parse_npm_spec, read_tarball
 from shutka.data.pairs import (
@@ -30,7 +30,7 @@ from ..data.records import Document, assemble_code
 from ..data.secrets import redact_secrets
 from ..data.sources import check_spec
 from ..data.syntax import cut_spans, query_code
-from .definitions import DEFINITION_LANGUAGES, find_memories, is_definition_path, list_origins
+from .definitions import DEFINITION_LANGUAGES, extract_definitions, is_definition_path, list_origins
 
 # %% ../../nbs/40_memory/50_snippets.ipynb #e21cbf97
 Snippet = tuple[str, dict]  # a text, and its metadata
@@ -154,7 +154,7 @@ def _open_dir(spec: str) -> SourceFiles:
     "A folder."
     root = Path(spec.removeprefix('dir:')).expanduser().resolve()
     if not root.is_dir(): raise UserError(f"{spec}: the folder does not exist")
-    listed = list_code(root, LANGUAGES.keys() | DEFINITION_LANGUAGES.keys())
+    listed = list_source_files(root, LANGUAGES.keys() | DEFINITION_LANGUAGES.keys())
     paths = _choose_all_files(p.relative_to(root).as_posix() for p in listed)
 
     def mark(path: Path) -> str:
@@ -209,7 +209,7 @@ def _file_snippets(source_files: SourceFiles, path: str, data: bytes) -> Iterato
     about = {'source': source_files.source}
     if source_files.version: about['version'] = source_files.version
     if PurePosixPath(path).suffix in DEFINITION_LANGUAGES:
-        for memory, more in find_memories(path, text): yield memory, about | {'path': path} | more
+        for memory, more in extract_definitions(path, text): yield memory, about | {'path': path} | more
         return
     is_declared = bool(_DECLARES.search(path))
     if len(text) > LARGEST_FILE or not is_declared and explain_skip(path, text): return
