@@ -265,8 +265,9 @@ def find_places(
         place = around[-1][1]
         places[node.id] = place._replace(owner=_name_receiver(node) or place.owner)
         owner = _name_owner(node) if what & {'type', 'owner'} else place.owner
-        around.append((node.end_byte, Surroundings('scope' in what or place.in_function, 'tests' in what or place.in_tests,
-                                            owner, place.depth + 1)))
+        inside = Surroundings('scope' in what or place.in_function, 'tests' in what or place.in_tests, owner,
+                              place.depth + 1)
+        around.append((node.end_byte, inside))
     return places
 
 # %% ../../nbs/10_data/56_pattern_syntax.ipynb #5a5284d3
