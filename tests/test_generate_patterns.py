@@ -7,9 +7,10 @@ import pytest
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl
 from shutka.data.examples import parse_example
+from shutka.data.omissions import explain_omission
+from shutka.data.pattern_syntax import PATTERN_QUERIES, PATTERN_SUFFIXES, find_patterns
 from shutka.faces.cli import run_command
-from shutka.generate.pattern_files import PATTERN_SUFFIXES, explain_omission, read_pattern_files
-from shutka.generate.pattern_syntax import PATTERN_QUERIES, find_patterns
+from shutka.generate.pattern_files import read_pattern_files
 from shutka.generate.patterns import generate_patterns
 from shutka.generate.validation import validate_rows
 

@@ -385,8 +385,8 @@ def test_memories_of_nobodys_source_are_not_marked(bank):
 def test_a_source_that_became_empty(bank, repo, tmp_path):
     "Its memories go, and that is said before; the next time there is nothing to say."
     put(tmp_path/'app/a.ts', f('a') + f('b'))
-    for spec, empty, n in ((f'dir:{tmp_path}/app', lambda: (tmp_path/'app/a.ts').rename(tmp_path/'app/a.py'), 2),
-                           (f'git:{repo}', lambda: [git(repo, 'rm', '-qr', '.'), put(repo/'x.py', ''), commit(repo)],
+    for spec, empty, n in ((f'dir:{tmp_path}/app', lambda: (tmp_path/'app/a.ts').rename(tmp_path/'app/a.txt'), 2),
+                           (f'git:{repo}', lambda: [git(repo, 'rm', '-qr', '.'), put(repo/'x.txt', ''), commit(repo)],
                             4)):
         bank.sync(spec, progress=quiet)
         empty()

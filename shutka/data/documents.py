@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['LARGEST_BYTES', 'LANGUAGES', 'DECLARATION_FILE', 'BUILD_FOLDERS', 'redact_record', 'Source', 'decode_text',
            'TooLarge', 'check_size', 'read_limited', 'count_skipped', 'read_documents', 'check_has_code',
-           'parse_package_name', 'find_package', 'walk_folder', 'list_typescript', 'open_folder', 'open_bundled']
+           'parse_package_name', 'find_package', 'walk_folder', 'list_source_files', 'list_typescript', 'open_folder',
+           'open_bundled']
 
 # %% ../../nbs/10_data/12_documents.ipynb #8508f653
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.resources import files
@@ -165,16 +166,19 @@ def walk_folder(
         yield inside, folders, [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
         waiting += [f'{inside}{name}/' for name in reversed(folders)]
 
-def list_typescript(
-    root: Path,        # a folder
+def list_source_files(
+    root: Path,                  # a folder
+    suffixes: Container[str],    # of the files that are wanted, e.g. `LANGUAGES`
 ) -> Iterator[Path]:
-    "The TypeScript files below a folder, sorted, without links; raises `UserError` for a folder that cannot be listed."
+    "The files below a folder, sorted, without links and build folders; raises `UserError` for one that cannot be listed."
     def stop(e: OSError): raise UserError(f"{e.filename} cannot be read: {e.strerror}")
     for folder, folders, entries in walk_folder(root, stop):
         folders[:] = [name for name in folders if name not in BUILD_FOLDERS]
         for entry in entries:
             path = root/folder/entry.name
-            if path.suffix in LANGUAGES and entry.is_file(follow_symlinks=False): yield path
+            if path.suffix in suffixes and entry.is_file(follow_symlinks=False): yield path
+
+def list_typescript(root: Path) -> Iterator[Path]: return list_source_files(root, LANGUAGES)
 
 # %% ../../nbs/10_data/12_documents.ipynb #91a8191d
 def open_folder(

@@ -65,9 +65,12 @@ def query_tree(
     tree: Tree,                     # of a file
     pattern: str,                   # e.g. '(comment) @comment'
     language: str = 'typescript',   # one of `GRAMMARS`
+    deepest: int | None = None,     # levels of the tree in which a capture may begin; all by default
 ) -> dict[str, list[Node]]:         # nodes by capture name, in order of position
     "The nodes of a tree that a query captures."
-    found = QueryCursor(_compile_query(language, pattern)).captures(tree.root_node)
+    cursor = QueryCursor(_compile_query(language, pattern))
+    if deepest is not None: cursor.set_max_start_depth(deepest)
+    found = cursor.captures(tree.root_node)
     return {name: sorted(nodes, key=lambda n: (n.start_byte, -n.end_byte)) for name, nodes in found.items()}
 
 # %% ../../nbs/10_data/40_syntax.ipynb #f8e4ef1c
@@ -169,14 +172,15 @@ def parse_code(
 def query_code(
     code: bytes,                    # UTF-8, of a whole file
     pattern: str,                   # what to capture
-    language: str = 'typescript',   # or 'tsx'
+    language: str = 'typescript',   # one of `GRAMMARS`
+    deepest: int | None = None,     # levels of the tree in which a capture may begin; all by default
 ) -> dict[str, list[Node]]:         # nodes by capture name, in order of position
     "The captures of a file; raises `SyntaxError` naming the first line that does not parse."
     tree = parse_code(code, language)
     if tree.root_node.has_error:
         broken = next(node for node in walk_tree(tree) if node.is_error or node.is_missing)
         raise SyntaxError(f"line {broken.start_point[0] + 1} does not parse")
-    return query_tree(tree, pattern, language)
+    return query_tree(tree, pattern, language, deepest)
 
 # %% ../../nbs/10_data/40_syntax.ipynb #229f4e34
 def cut_spans(

@@ -245,6 +245,7 @@ def sync(spec, dry, overwrite, folder, model):
     """Follow libraries and code. What is gone there is deleted; what people corrected or deleted stays so.
 
     SPEC is npm:NAME[@RANGE], git:REPO[@REV], dir:PATH or the path of a package-lock.json, pnpm-lock.yaml or yarn.lock.
+    Of packages, TypeScript is read; of repositories and folders Python, Go, Java, Rust and JavaScript, too.
     """
     from shutka.memory.sync import follow_source
     there = (Path(folder)/'bank.sqlite').exists()

@@ -19,10 +19,10 @@ from ..data.clusters import find_clusters
 from ..data.examples import parse_example
 from ..data.git import Repository, decode_any
 from ..data.omissions import is_repository
+from ..data.pattern_syntax import PATTERN_SUFFIXES, FoundFunction, FoundPatterns, FoundType, find_patterns
 from ..evaluate.decontamination import find_task_copies, read_suite_texts
 from .faults import can_parse, check_code, check_texts, list_code
-from .pattern_files import PATTERN_SUFFIXES, PatternFile, read_pattern_files
-from .pattern_syntax import FoundFunction, FoundPatterns, FoundType, find_patterns
+from .pattern_files import PatternFile, read_pattern_files
 from .rows import make_generated_row, normalize_text
 from ..memory.descriptions import spell_name
 

@@ -11,12 +11,12 @@ from typing import ClassVar
 
 from ..core.errors import UserError, make_unknown_error
 from ..core.settings import check_least
+from ..data.pattern_syntax import PATTERN_SUFFIXES
 from ..dataset.sampling import STAGES, count_stage, find_stage
 from ..dataset.settings import DatasetSettings
 from ..export.quantize import check_quant
 from ..finetune.settings import AdapterSettings, TuningSettings
 from ..generate.mixing import count_general
-from ..generate.pattern_files import PATTERN_SUFFIXES
 
 # %% ../../nbs/85_guides/10_settings.ipynb #5054be8a
 @dataclass(frozen=True, kw_only=True)

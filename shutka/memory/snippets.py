@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError, make_unknown_error
 from ..core.hashes import sha256
-from ..data.documents import LANGUAGES, check_size, decode_text, list_typescript, read_limited
+from ..data.documents import LANGUAGES, check_size, decode_text, list_source_files, read_limited
 from ..data.git import list_commit_files, read_blobs, resolve_commit
 from ..data.npm import fetch_tarball, parse_npm_spec, read_tarball
 from shutka.data.pairs import (
@@ -30,6 +30,7 @@ from ..data.records import Document, assemble_code
 from ..data.secrets import redact_secrets
 from ..data.sources import check_spec
 from ..data.syntax import cut_spans, query_code
+from .definitions import DEFINITION_LANGUAGES, extract_definitions, is_definition_path, list_origins
 
 # %% ../../nbs/40_memory/50_snippets.ipynb #e21cbf97
 Snippet = tuple[str, dict]  # a text, and its metadata
@@ -106,7 +107,17 @@ def _choose_files(
     if declared and all(_ASIDE.search(p) for p in code): return sorted(declared.values())
     return code
 
+def _choose_all_files(
+    paths: Iterable[str],  # all files of a repository or a folder
+) -> list[str]:            # sorted
+    "The files of `_choose_files`, and those in other languages; no JavaScript that is made of TypeScript."
+    paths = set(paths)
+    others = {p for p in paths if is_definition_path(p) and _is_text(p) and paths.isdisjoint(list_origins(p))}
+    return sorted(others.union(_choose_files(paths)))
+
 # %% ../../nbs/40_memory/50_snippets.ipynb #86c79ca5
+_READ_LANGUAGES = 'TypeScript, Python, Go, Java, Rust or JavaScript'
+
 @dataclass(frozen=True)
 class SourceFiles:
     "A source, opened: which files it holds, and how to read them."
@@ -125,8 +136,9 @@ class SourceFiles:
 
     def refuse_empty(self):
         "Raise `UserError` if there is no file worth reading."
-        if not self.files:
-            raise UserError(f"{self.state} holds no TypeScript and no declarations, build results aside")
+        if self.files: return
+        what = 'TypeScript and no declarations' if self.version else f'code in {_READ_LANGUAGES}'
+        raise UserError(f"{self.state} holds no {what}, build results{'' if self.version else ' and tests'} aside")
 
 def _open_npm(spec: str) -> SourceFiles:
     "A published package."
@@ -142,7 +154,8 @@ def _open_dir(spec: str) -> SourceFiles:
     "A folder."
     root = Path(spec.removeprefix('dir:')).expanduser().resolve()
     if not root.is_dir(): raise UserError(f"{spec}: the folder does not exist")
-    paths = _choose_files(p.relative_to(root).as_posix() for p in list_typescript(root))
+    listed = list_source_files(root, LANGUAGES.keys() | DEFINITION_LANGUAGES.keys())
+    paths = _choose_all_files(p.relative_to(root).as_posix() for p in listed)
 
     def mark(path: Path) -> str:
         try:
@@ -159,7 +172,7 @@ def _open_git(spec: str) -> SourceFiles:
     "A commit of a repository on this machine."
     _, root, commit = resolve_commit(spec)
     blobs = list_commit_files(root, commit)  # path -> git's id of the content
-    paths = _choose_files(blobs)
+    paths = _choose_all_files(blobs)
 
     def read(wanted):
         wanted = sorted(wanted)
@@ -193,12 +206,15 @@ def open_source_files(
 def _file_snippets(source_files: SourceFiles, path: str, data: bytes) -> Iterator[Snippet]:
     "One file's snippets; raises `UnicodeError` or `SyntaxError` if it cannot be read."
     text = redact_secrets(decode_text(data), source_files.redacted)
+    about = {'source': source_files.source}
+    if source_files.version: about['version'] = source_files.version
+    if PurePosixPath(path).suffix in DEFINITION_LANGUAGES:
+        for memory, more in extract_definitions(path, text): yield memory, about | {'path': path} | more
+        return
     is_declared = bool(_DECLARES.search(path))
     if len(text) > LARGEST_FILE or not is_declared and explain_skip(path, text): return
     document = Document(kind='document', text=text, path=path, package='', source=source_files.source,
                         language=LANGUAGES[PurePosixPath(path).suffix])
-    about = {'source': source_files.source}
-    if source_files.version: about['version'] = source_files.version
     cut_up = _declaration_snippets if is_declared else _pair_snippets
     for text, more in cut_up(document): yield text, about | more
 
