@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from . import finetune, history, instructions, typescript
+    from . import assistant, finetune, history, instructions, typescript
     from .models.opening import Opened
     from .models.text_jepa import TextJEPA
 
-PRODUCTS = ('typescript', 'instructions', 'history', 'finetune')
+PRODUCTS = ('typescript', 'instructions', 'history', 'finetune', 'assistant')
 
 __all__ = ['load', *PRODUCTS]
 

@@ -31,7 +31,7 @@ WRONG_VALUES = {str: [None, 1.5, True, math.nan, ['a']], int: [None, 1.5, math.n
 # Right texts, and what they mean.
 TEXTS = {int: [('1e1', 10), ('8', 8)], float: [('1e-1', .1), ('.2', .2)],
          bool: [('false', False), ('True', True), ('no', False), ('1', True)], str: [('20', '20')]}
-TUNED = 'finetune', 'cypher', 'patterns'   # notebooks that tune a pretrained model on examples
+TUNED = 'finetune', 'cypher', 'patterns', 'assistant'   # notebooks that tune a pretrained model on examples
 ADAPTED = (*TUNED, 'code_dataset')   # notebooks whose adapters learn
 # Values out of range, where there is a range; a number may be below zero in none of them.
 OUT_OF_RANGE = {'lr': [0, -1], 'ternary': [.5, -.1], 'fim': [1.5, -.5], 'batch_size': [1, 0], 'tokens': [0],
@@ -50,7 +50,6 @@ TOGETHER = {('memory', 'before'): {'after': '20'}, ('memory', 'after'): {'before
 FREE_TEXT = {'size', 'optimizer', 'learn', 'suites', 'language', 'quantization',   # a number is no name of these
              'wandb'}   # needs a package that is not here
 NOT_OFFERED = ({(name, field) for name in ADAPTED for field in ('ternary', 'shard')}
-               | {(name, 'resume') for name in TUNED}
                | {('vision', field) for field in ('ternary', 'resume')})   # defaults only
 SMALL = {**{(name, 'max_length'): [('2e1', 20)] for name in TUNED}, ('code_dataset', 'length'): [('2e1', 20)],
          **{('code_dataset', name): [(text, text)] for name, text in (

@@ -170,7 +170,7 @@ def list_source_files(
     root: Path,                  # a folder
     suffixes: Container[str],    # of the files that are wanted, e.g. `LANGUAGES`
 ) -> Iterator[Path]:
-    "The files below a folder, sorted, without links and build folders; raises `UserError` for one that cannot be listed."
+    "The files below a folder, sorted, without links and build folders; raises `UserError` if it cannot be listed."
     def stop(e: OSError): raise UserError(f"{e.filename} cannot be read: {e.strerror}")
     for folder, folders, entries in walk_folder(root, stop):
         folders[:] = [name for name in folders if name not in BUILD_FOLDERS]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
 from tree_sitter import Node, Tree
 
 from .syntax import parse_code, query_code, query_tree
@@ -142,6 +143,9 @@ class FoundFunction:
     errors: tuple[str, ...] = ()   # statements in it that handle an error, as they stand in `code`
     calls: tuple[tuple[str, str], ...] = ()   # what is called, and the statement in which it is
     owner: str = ''   # the type that a method belongs to; '' of a function
+    start: int = 0    # characters of the file in front of it
+    body: int = 0     # up to what follows signature and docstring; with the indent in Python
+    end: int = 0      # up to its end
 
 @dataclass(frozen=True)
 class FoundType:
@@ -331,6 +335,11 @@ def _is_within(inner: Node, outer: Node) -> bool:
     "Whether a node stands inside another one."
     return outer.start_byte <= inner.start_byte and inner.end_byte <= outer.end_byte
 
+def _count_characters(code: bytes) -> np.ndarray:
+    "How many characters end in front of each byte of UTF-8, and of the end."
+    begins = (np.frombuffer(code, np.uint8) & 0xC0) != 0x80
+    return np.concatenate([[0], np.cumsum(begins)])
+
 def find_patterns(
     text: str,       # of a file
     path: str,       # of the file, which says what is a test
@@ -339,7 +348,7 @@ def find_patterns(
     "Functions, types, handled errors and uses of packages; raises `SyntaxError` if parsing takes too long."
     tree, code, grammar = _parse(text, path, language)
     nodes = query_tree(tree, PATTERN_QUERIES[language] + _AROUND[language], grammar)
-    found, places = FoundPatterns(), find_places(nodes)
+    found, places, before = FoundPatterns(), find_places(nodes), _count_characters(code)
     if language in ('javascript', 'typescript'): found.imports = _read_script_imports(tree, grammar)
     else: found.imports = {name for node in nodes.get('import', ())
                            for name in _name_package(node.text.decode(), language)}
@@ -351,7 +360,11 @@ def find_patterns(
                   if _is_within(one, body) and _handles_error(one, language)]
         calls = [(one.text.decode(), _cut(_find_statement(one), code)) for one in nodes.get('call', ())
                  if _is_within(one, body)]
-        found.functions.append(replace(function, errors=tuple(errors), calls=tuple(calls)))
+        begin = body.named_children[0].end_byte if function.docstring else body.start_byte
+        start, opened, end = (int(before[at]) for at in (_find_outer(node).start_byte, begin, body.end_byte))
+        if language == 'python': opened = len(text[:opened].rstrip())   # an indent belongs to what follows
+        found.functions.append(replace(function, errors=tuple(errors), calls=tuple(calls), start=start, body=opened,
+                                       end=end))
     for node in nodes.get('test', ()):
         if node.has_error or node.end_point.row - node.start_point.row >= _MOST_LINES: continue
         title = node.named_children[0].child_by_field_name('arguments').named_children[0].text.decode()[1:-1]
@@ -387,7 +400,7 @@ def find_definitions(
     path: str,       # of the file, which says what is a test
     language: str,   # one of `PATTERN_QUERIES`
 ) -> FoundPatterns:  # functions and types
-    "The functions that are no tests, and the types of a file; raises `SyntaxError` naming the line that does not parse."
+    "The functions that are no tests, and the types of a file; raises `SyntaxError` naming a line that does not parse."
     code, grammar = text.encode(), 'tsx' if path.endswith('.tsx') else language
     nodes = query_code(code, PATTERN_QUERIES[language] + _AROUND[language], grammar, _DEEPEST_LEVEL)
     found, places, functions = FoundPatterns(), find_places(nodes), nodes.get('function', [])

@@ -119,6 +119,7 @@ SETTINGS_CLASSES = {   # by the notebook's name: module and class
     'cypher': ('shutka.guides.settings', 'CypherSettings'),
     'patterns': ('shutka.guides.settings', 'PatternSettings'),
     'code_dataset': ('shutka.guides.settings', 'CodeDataSettings'),
+    'assistant': ('shutka.assistant.settings', 'AssistantSettings'),
     'vision': ('shutka.vision.vision_settings', 'VisionSettings'),
     'evaluate': ('shutka.evaluate.settings', 'EvaluateSettings'),
     'memory': ('shutka.memory.settings', 'MemorySettings')}

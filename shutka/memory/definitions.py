@@ -7,7 +7,6 @@ __all__ = ['DEFINITION_LANGUAGES', 'is_definition_path', 'is_compiled', 'list_or
 
 # %% ../../nbs/40_memory/49_definitions.ipynb #63ef9ac3
 import re
-from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from ..data.omissions import explain_omission, is_carried
@@ -27,13 +26,15 @@ def is_definition_path(
 ) -> bool:
     "Whether a path is that of a file whose functions and types are worth remembering."
     parts = PurePosixPath(path).parts
-    if PurePosixPath(path).suffix not in DEFINITION_LANGUAGES or any(part.startswith('.') for part in parts): return False
+    if PurePosixPath(path).suffix not in DEFINITION_LANGUAGES: return False
+    if any(part.startswith('.') for part in parts): return False
     aside = (_TEST_FILE.fullmatch(parts[-1]) or _TOOL_FILE.fullmatch(parts[-1])
              or any(_TEST_FOLDER.fullmatch(part) for part in parts[:-1]))
     return not (aside or is_carried(path) or explain_skip(path, ''))
 
 # %% ../../nbs/40_memory/49_definitions.ipynb #e43d5618
-_COMPILED = re.compile(r'//# sourceMappingURL=|Object\.defineProperty\(exports, ["\']__esModule["\']|__webpack_require__')
+_COMPILED = re.compile(r'//# sourceMappingURL=|Object\.defineProperty\(exports, ["\']__esModule["\']|'
+                       r'__webpack_require__')
 _SCRIPT_SUFFIX = re.compile(r'\.([cm]?)jsx?$')
 
 def is_compiled(

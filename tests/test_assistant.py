@@ -1,0 +1,275 @@
+"An assistant, from a repository to its page, with a tiny model: what is asked was not learned, and nothing is lost."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from tuning import make_base
+
+import shutka
+from shutka.assistant.answers import AnswerFile
+from shutka.assistant.building import build
+from shutka.assistant.files import RepoFile, read_parts
+from shutka.assistant.finding import COMMIT_TASK, SEARCH_TASK, examine_commits, rank_first
+from shutka.assistant.own_tests import run_tests
+from shutka.assistant.parts import NOTES_FILE
+from shutka.assistant.questions import CodeQuestion, choose_questions, cut_answer
+from shutka.assistant.remembering import MEMORY_FOLDER, KnownBank
+from shutka.assistant.settings import AssistantSettings
+from shutka.assistant.state import read_state
+from shutka.core.errors import UserError
+from shutka.core.files import read_json, read_jsonl
+from shutka.faces import cli
+from shutka.history.example import import_stream, write_stream_commit
+from shutka.memory.bank import Bank
+
+WORDS = 'edge corner angle face area border centre colour mark name point line'.split()
+FUNCTION = '''def {0}_of(shape, factor):
+    """Return every {0} of a shape, with {1} counted {2} times."""
+    found = shape.{0}s({2})
+    best = max(found, key=lambda part: part.{1})
+    rest = [part for part in found if part is not best]
+    return [part.{0} * factor + {2} for part in rest]
+
+
+def drop_{0}(shape):
+    """Take each {0} away that lies {2} steps from the {1}."""
+    for part in list(shape.{0}s({2})):
+        if part.{1} > {2}:
+            shape.remove_{0}(part, {2})
+    return shape
+'''
+
+
+def write_code(day: int) -> str: return FUNCTION.format(WORDS[day % 12], WORDS[(day * 5 + 1) % 12] + f'{day}', day)
+
+def write_commit(day: int, files: dict | None = None) -> str:
+    name = WORDS[day % 12]
+    return write_stream_commit('main', 'Ada', '+0000', day, f'Add the {name} number {day} to shapes\n',
+                               files or {f'src/{name}_{day}.py': write_code(day)})
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory): return make_base(tmp_path_factory.mktemp('base')/'tiny', max_position_embeddings=2048)
+
+
+@pytest.fixture(scope='module')
+def repo(tmp_path_factory):
+    "A repository of 30 commits, each with a file; the last one adds a function to an old file."
+    folder = tmp_path_factory.mktemp('repo')/'shapes'
+    new = write_code(0) + '\n\n' + FUNCTION.format('newest', 'latest', 77)
+    return import_stream(folder, ''.join(write_commit(day) for day in range(30))
+                         + write_commit(30, {'src/edge_0.py': new}))
+
+
+def settle(base, repo, out, **more) -> AssistantSettings:
+    given = dict(preset=str(base), repo=str(repo), out=str(out), voice='', minutes=0, steps=2, asked=6, answer_tokens=8,
+                 quantization='', max_length=512, commits=3)
+    return AssistantSettings(**given | more)
+
+
+@pytest.fixture(scope='module')
+def built(base, repo, tmp_path_factory):
+    out, said = tmp_path_factory.mktemp('built')/'out', []
+    return out, build(repo, settle(base, repo, out), said.append), said
+
+
+# --- what comes out -------------------------------------------------------------------------------
+
+def test_there_are_five_ways_a_verdict_and_a_page(built):
+    out, result, said = built
+    value = result.value
+    assert value['status'] == 'ok' and 'orth it' in value['verdict'] and value['verdict'] in said[-1]
+    assert {row['method'] for row in value['ways']} == {'base', 'memory', 'tuned', 'both', 'retrieval'}
+    assert {row['task'] for row in value['ranks']} == {COMMIT_TASK, SEARCH_TASK}
+    page = (out/'report.html').read_text(encoding='utf-8')
+    assert value['verdict'] in page and 'shutka serve' in page
+    assert set(value['minutes']) == {'read', 'remember', 'teach', 'prove', 'ship'}
+
+def test_the_bundle_has_model_and_memory_of_today(base, built, monkeypatch):
+    out, result, _ = built
+    monkeypatch.setenv('SHUTKA_MODELS', str(base.parent))
+    opened = shutka.load(out/result.value['bundle']['file'], bank=None)
+    assert opened.kind == 'causal'
+    with Bank(out/MEMORY_FOLDER, readonly=True) as bank:
+        # it was held out, and is known by now
+        assert 'newest_of' in {hit.metadata['name'] for hit in bank.search('newest of a shape', 10)}
+
+def test_the_card_says_what_was_not_learned(built):
+    out, result, _ = built
+    with ZipFile(out/result.value['bundle']['file']) as bundle: card = bundle.read('README.md').decode()
+    assert 'It has not learned the others' in card and 'tuned, with memory' in card
+
+
+# --- nothing that is asked was learned ------------------------------------------------------------
+
+def test_held_out_files_and_commits_are_in_no_lesson(built):
+    out, _, _ = built
+    parts = read_parts(out)
+    held = {path for path, learned in parts.items() if not learned}
+    assert held and len(held) < len(parts)
+    lessons = (out/'lessons.jsonl').read_text(encoding='utf-8')
+    assert not any(path in lessons for path in held) and 'newest' not in lessons
+    assert {path.relative_to(out/'tree').as_posix() for path in (out/'tree').rglob('*.py')} == set(parts) - held
+
+def test_no_answer_stands_in_what_was_learned(built):
+    out, _, _ = built
+    learned = ''.join(path.read_text(encoding='utf-8') for path in (out/'tree').rglob('*.py'))
+    questions = list(read_jsonl(out/'questions.jsonl'))
+    assert {row['origin'] for row in questions} == {'file', 'commit'}
+    assert {row['kind'] for row in questions} == {'body', 'lines'}
+    assert not any(row['expected'].strip() in learned for row in questions)
+
+def test_the_examination_finds_nothing_that_was_held_out(built):
+    out, _, _ = built
+    held = {path for path, learned in read_parts(out).items() if not learned}
+    with Bank(out/MEMORY_FOLDER, readonly=True) as bank:
+        source = bank.stats()['sources'][0]['source']
+        known = KnownBank(bank, source, f"dir:{out/'tree'}")
+        hits = known.search('shape', len(bank))
+        assert hits and not held & {hit.metadata['path'] for hit in hits}
+        assert not any('newest' in hit.text for hit in hits)
+
+
+# --- nothing is lost, nothing is done twice -------------------------------------------------------
+
+def test_a_second_call_does_nothing_again(built, base, repo):
+    out, result, _ = built
+    before = {name: (out/name).read_bytes() for name in ('answers.jsonl', 'proof.json', 'lessons.jsonl')}
+    weights = (out/'writer'/'model'/'adapter_model.safetensors').stat().st_mtime_ns
+    build(repo, settle(base, repo, out, minutes=9), lambda line: None)
+    assert before == {name: (out/name).read_bytes() for name in before}
+    assert weights == (out/'writer'/'model'/'adapter_model.safetensors').stat().st_mtime_ns
+
+def test_answers_that_were_torn_are_asked_again(tmp_path):
+    file = AnswerFile(tmp_path/'answers.jsonl')
+    file.add([{'key': 'a', 'text': 'x'}, {'key': 'b', 'text': 'y'}])
+    whole = file.path.read_bytes()
+    file.path.write_bytes(whole[:-5])
+    torn = AnswerFile(file.path)
+    assert list(torn.known) == ['a']
+    torn.add([{'key': 'b', 'text': 'y'}])
+    assert file.path.read_bytes() == whole
+
+@pytest.mark.faults
+def test_killed_at_ten_moments_it_ends_with_the_same(base, repo, built, tmp_path):
+    whole, _, _ = built
+    code = ('import json, sys; from shutka.assistant import AssistantSettings, build\n'
+            'given = json.loads(sys.argv[1]); build(given["repo"], AssistantSettings(**given))')
+    out, kills = tmp_path/'out', 0
+    given = json.dumps(asdict(settle(base, repo, out)))
+    env = os.environ | {'PYTHONPATH': str(Path(__file__).parents[1])}
+    for n in range(40):
+        running = subprocess.Popen([sys.executable, '-c', code, given], env=env, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            assert running.wait(4 + 2.7 * n if kills < 10 else 600) == 0
+            if kills >= 10 or (out/'result.json').exists(): break
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+            time.sleep(1)
+            kills += 1
+    assert kills >= 3
+    killed, value = read_json(out/'result.json'), read_json(whole/'result.json')
+    assert all(killed[name] == value[name] for name in ('ways', 'ranks', 'verdict', 'samples', 'read'))
+
+
+# --- next week ------------------------------------------------------------------------------------
+
+def follow(repo: Path, commits: list[str]) -> str:
+    "The commits of a stream, the first one on top of what the repository has."
+    head = subprocess.run(['git', '-C', str(repo), 'rev-parse', 'main'], check=True, capture_output=True,
+                          text=True).stdout.strip()
+    first, *rest = commits
+    at = first.index('\nM 644')
+    return first[:at] + f'\nfrom {head}' + first[at:] + ''.join(rest)
+
+def test_next_week_it_reads_what_is_new_and_says_what_changed(base, repo, built, tmp_path):
+    out, result, _ = built
+    copy, said = tmp_path/'later', []
+    subprocess.run(['git', 'clone', '-q', '--bare', str(repo), str(copy)], check=True)
+    import_stream(copy, follow(copy, [write_commit(day) for day in range(31, 41)]))
+    later = build(copy, settle(base, copy, tmp_path/'next', resume=str(out)), said.append)
+    value = later.value
+    assert value['changes'] and value['read']['commits read'] > result.value['read']['commits read']
+    before, now = read_parts(out), read_parts(tmp_path/'next')
+    assert all(now[path] == learned for path, learned in before.items() if path in now) and len(now) > len(before)
+    lessons = list(read_jsonl(tmp_path/'next'/'new_lessons.jsonl'))
+    assert 0 < len(lessons) < len(list(read_jsonl(tmp_path/'next'/'lessons.jsonl')))
+
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+def test_what_cannot_be_is_refused_before_anything_is_made(base, repo, built, tmp_path):
+    out, _, _ = built
+    with pytest.raises(UserError, match='repo must be a folder'):
+        build(tmp_path/'none', settle(base, repo, tmp_path/'a'))
+    with pytest.raises(UserError, match='resume must be the folder of a finished assistant'):
+        build(repo, settle(base, repo, tmp_path/'b', resume=str(tmp_path)))
+    with pytest.raises(UserError, match='holds an assistant with seed 0'): build(repo, settle(base, repo, out, seed=1))
+    with pytest.raises(UserError, match='settings or their fields'): build(repo, settle(base, repo, out), seed=1)
+    (tmp_path/'words').mkdir()
+    (tmp_path/'words'/'a.md').write_text('# Words\n')
+    with pytest.raises(UserError, match='must hold code'):
+        build(tmp_path/'words', settle(base, tmp_path/'words', tmp_path/'c'))
+
+def test_without_time_nothing_is_tuned_and_it_is_said(base, repo, tmp_path):
+    said = []
+    result = build(repo, settle(base, repo, tmp_path/'out', minutes=1, asked=2), said.append)
+    assert any('teach nothing' in line for line in said)
+    assert {row['method'] for row in result.value['ways']} == {'base', 'memory', 'retrieval'}
+    assert result.value['bundle'] is None and '--bank' in result.value['use']
+
+@pytest.mark.faults   # a minute
+def test_the_command_runs_it(base, repo, tmp_path):
+    given = dict(preset=base, repo=repo, out=tmp_path/'out', voice='', steps=1, asked=2, answer_tokens=4,
+                 quantization='F16', minutes=0, commits=3)
+    assert cli.run_command(['run', 'assistant', *(w for k, v in given.items() for w in ('-p', k, str(v)))]) == 0
+    assert (tmp_path/'out'/'model-f16.gguf').exists() and (tmp_path/'out'/NOTES_FILE).exists()
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+def test_a_command_that_tests_gets_no_secrets_and_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv('API_KEY', 'secret')
+    (tmp_path/'check.py').write_text('import os, sys; sys.exit("API_KEY" in os.environ)')
+    assert run_tests(f'{sys.executable} check.py', tmp_path)
+    (tmp_path/'hang.py').write_text('import subprocess, time; subprocess.Popen(["sleep", "60"]); time.sleep(60)')
+    begun = time.monotonic()
+    assert not run_tests(f'{sys.executable} hang.py', tmp_path, seconds=2) and time.monotonic() - begun < 20
+
+@pytest.mark.parametrize('language, head, text, kept', [
+    ('python', '    def f(self):', '\n        return 1\n\n    def g(self):\n        pass', '\n        return 1'),
+    ('go', 'func f() int ', '{\n\treturn 1\n}\n\nfunc g() {}\n', '{\n\treturn 1\n}'),
+    ('typescript', 'export function f(): number ', '{\n  return 1;\n}\nexport const a = 1;', '{\n  return 1;\n}'),
+    ('java', '    int f() ', '{\n        return 1;\n    }\n\n    int g() { return 2; }', '{\n        return 1;\n    }'),
+    ('rust', 'fn f() -> i32 ', '{\n    1\n}\n\nfn g() {}', '{\n    1\n}')])
+def test_an_answer_ends_where_the_function_ends(language, head, text, kept):
+    question = CodeQuestion('body', 'file', f'a.{language}', language, 'f', '', head, head, '', kept)
+    assert cut_answer(question, text).rstrip() == kept
+
+def test_equal_scores_are_worth_no_more_than_chance():
+    assert rank_first(np.zeros((1, 9)), [{4}])[0] == 5
+    assert rank_first(np.zeros((1, 9)), [set(range(9))])[0] == 1
+
+def test_of_a_known_answer_nobody_is_asked(built):
+    out, _, _ = built
+    rows = [{key: value for key, value in row.items() if key != 'id'} for row in read_jsonl(out/'questions.jsonl')]
+    questions = [CodeQuestion(**row) for row in rows]
+    known = RepoFile('a.py', 'python', 'high', True, '\n'.join(one.expected for one in questions))
+    assert choose_questions(questions, [known], 9) == []
+
+def test_commits_that_touch_no_code_ask_nothing(tmp_path):
+    repo = import_stream(tmp_path/'repo', ''.join(write_stream_commit('main', 'Ada', '+0000', day, f'Words {day}\n', {
+        'README.md': f'{day}\n'}) for day in range(20)))
+    state = read_state(AssistantSettings(repo=str(repo), out=str(tmp_path/'out')))
+    assert len(state.newest) == 2 and examine_commits(state, [], None) == []
