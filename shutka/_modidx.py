@@ -5334,6 +5334,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'shutka/models/lm_streams.py'),
                                           'shutka.models.lm_streams.StreamingLM.begin': ( '30_models/lm_streams.html#streaminglm.begin',
                                                                                           'shutka/models/lm_streams.py'),
+                                          'shutka.models.lm_streams.StreamingLM.measure': ( '30_models/lm_streams.html#streaminglm.measure',
+                                                                                            'shutka/models/lm_streams.py'),
                                           'shutka.models.lm_streams.StreamingLM.proceed': ( '30_models/lm_streams.html#streaminglm.proceed',
                                                                                             'shutka/models/lm_streams.py'),
                                           'shutka.models.lm_streams._OneStream': ( '30_models/lm_streams.html#_onestream',

@@ -1,7 +1,7 @@
 """Ask a model for code, over HTTP as an editor does: start the server, ask, print the answer, and stop the server.
 
     python tools/ask.py demo/shutka.zip 'shortest path between two nodes'
-    python tools/ask.py demo/finetune --bank demo/memory 'shortest path between two nodes'
+    python tools/ask.py runs/finetune --bank memory 'shortest path between two nodes'
 """
 import json
 import subprocess

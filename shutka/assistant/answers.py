@@ -18,12 +18,10 @@ from ..core.files import read_jsonl
 from ..core.hashes import sha256
 from ..data.pattern_syntax import find_patterns
 from ..evaluate.code_match import measure_match
-from ..finetune.encoding import Encoded
-from ..finetune.examination import measure_examples
 from ..generate.faults import can_parse
 from ..models.decoder import Sampling
 from ..models.lm_memories import MOST_MEMORIES, place_before_code
-from ..models.lm_streams import StreamingLM, write_streams
+from ..models.lm_streams import PrefixCache, StreamingLM, write_streams
 from ..models.lora import AdaptedLM
 
 # %% ../../nbs/79_assistant/44_answers.ipynb #d03de8a8
@@ -80,7 +78,8 @@ class AnswerFile:
         self.known |= {row['key']: row for row in rows}
 
 # %% ../../nbs/79_assistant/44_answers.ipynb #79a5a64a
-_AT_ONCE = 16   # questions
+_AT_ONCE = 16          # questions
+_REMEMBERED = 2**31    # bytes of what was read of them
 
 def fit_prompt(
     tokenizer,
@@ -115,14 +114,18 @@ def answer_way(
     for at in range(0, len(new), _AT_ONCE):
         some = new[at:at + _AT_ONCE]
         asked = [prompts[i] for i in some]
-        written = write_streams(StreamingLM(model.lm), asked, [0] * len(some), most, {tokenizer.eos_token_id},
-                                Sampling(temperature=0.))
         expected = [tokenizer.encode(questions[i].expected, add_special_tokens=False)[:most] for i in some]
-        known = measure_examples(model, [Encoded(ids + wanted, [-100] * len(ids) + wanted)
-                                         for ids, wanted in zip(asked, expected)])
+        # what is read to measure what is expected, is not read again to write
+        lm, prefixes, nats = StreamingLM(model.lm), PrefixCache(_REMEMBERED), []
+        for ids, wanted in zip(asked, expected):
+            surprise, cache = lm.measure(ids + wanted, len(wanted))
+            nats.append(surprise)
+            if lm.shared: prefixes.add(cache)
+        written = write_streams(lm, asked, [0] * len(some), most, {tokenizer.eos_token_id}, Sampling(temperature=0.),
+                                prefixes=prefixes)
         file.add([{'key': keys[i], 'text': cut_answer(questions[i], tokenizer.decode(ids, skip_special_tokens=True)),
-                   'nats': float(nats), 'tokens': int(tokens)}
-                  for i, ids, (nats, tokens, _) in zip(some, written, known)])
+                   'nats': surprise, 'tokens': len(wanted)}
+                  for i, ids, surprise, wanted in zip(some, written, nats, expected)])
         progress(len(some))
     return [file.known[key] for key in keys]
 

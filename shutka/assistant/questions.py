@@ -22,8 +22,8 @@ from ..evaluate.code_match import normalize_lines
 
 # %% ../../nbs/79_assistant/34_questions.ipynb #e05ec56e
 CODE_QUESTION_KINDS = ('body', 'lines')
-SHOWN_BEFORE, SHOWN_AFTER = 1_200, 400   # characters around a cursor
-_ANSWER = range(20, 400)                 # characters of an answer
+SHOWN_BEFORE, SHOWN_AFTER = 1_000, 400   # characters around a cursor
+_ANSWER = range(20, 280)                 # characters of an answer
 _SOME_LINES = 3                          # to go on with, at most
 
 @dataclass(frozen=True)
@@ -142,6 +142,10 @@ def cut_answer(
     margin = question.head[:len(question.head) - len(question.head.lstrip(' \t'))]
     whole = '\n'.join(line.removeprefix(margin) for line in (question.head + text).split('\n'))
     found = [one for one in _list_functions(whole, question.path, question.language) if not one.start]
-    if not found: return text   # nobody can parse it
-    lines = whole[:found[0].end].count('\n') - question.head.count('\n')
-    return '\n'.join(text.split('\n')[:max(0, lines) + 1])
+    rows = text.split('\n')
+    if found: end = max(0, whole[:found[0].end].count('\n') - question.head.count('\n')) + 1
+    else:   # nobody can parse it: in Python a body ends with its indent
+        inside = (margin + ' ', margin + '\t')
+        outside = (n for n, row in enumerate(rows) if n and row.strip() and not row.startswith(inside))
+        end = next(outside, len(rows)) if question.language == 'python' else len(rows)
+    return '\n'.join(rows[:end]).rstrip()

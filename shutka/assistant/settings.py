@@ -23,8 +23,8 @@ class AssistantSettings(TuningSettings):
     lockfile: str = ''           # lockfile whose libraries are remembered, too, for which npm is asked; '' for none
     voice: str = 'minilm'        # sentence encoder that finds code by meaning: minilm, a folder, org/name; '' for none
     general: float = .1          # share of general examples in what is learned, so that less is forgotten
-    asked: int = 40              # number of questions of each kind in the examination
-    answer_tokens: int = 96      # number of tokens of an answer, at most
+    asked: int = 32              # number of questions of each kind in the examination
+    answer_tokens: int = 72      # number of tokens of an answer, at most
     test_command: str = ''       # command that tests the repository, to run on answers in a copy; '' runs nothing
     tested: int = 8              # number of answers that test_command judges, of each kind of assistant
     quantization: str = 'Q8_0'   # numbers of the GGUF file, e.g. Q4_K_M; '' writes no such file

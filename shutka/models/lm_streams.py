@@ -137,7 +137,19 @@ class StreamingLM:
     ) -> tuple[Tensor, StreamCache]:        # (v,) float32 on the CPU, of the token that follows
         "Read many tokens of one stream."
         cache = cache or (StreamCache() if self.shared else _OneStream())
-        return self._read([ids], [cache])[0], cache
+        return self._read([ids], [cache])[0, -1], cache
+
+    @torch.inference_mode()
+    def measure(
+        self,
+        ids: Sequence[int],   # a prompt, and what is expected behind it
+        n: int,               # tokens that are expected, at least one token stands before them
+    ) -> tuple[float, StreamCache]:
+        "How much the last tokens surprise the model, in nats, and what is remembered of all."
+        cache = StreamCache() if self.shared else _OneStream()
+        logits = self._read([ids], [cache], keep=n + 1)[0, :-1]
+        wanted = torch.tensor(list(ids[len(ids) - n:]))
+        return float(torch.nn.functional.cross_entropy(logits, wanted, reduction='sum')), cache
 
     @torch.inference_mode()
     def proceed(
@@ -146,11 +158,11 @@ class StreamingLM:
         caches: Sequence[StreamCache],
     ) -> Tensor:                          # (b, v) float32 on the CPU
         "Read one token of each stream."
-        if self.shared: return self._read([[token] for token in tokens], caches)
-        return torch.cat([self._read([[token]], [cache]) for token, cache in zip(tokens, caches)])
+        if self.shared: return self._read([[token] for token in tokens], caches)[:, -1]
+        return torch.cat([self._read([[token]], [cache])[:, -1] for token, cache in zip(tokens, caches)])
 
-    def _read(self, rows: Sequence[Sequence[int]], caches: Sequence) -> Tensor:
-        "Read as many tokens of each stream; (b, v) of those that follow."
+    def _read(self, rows: Sequence[Sequence[int]], caches: Sequence, keep: int = 1) -> Tensor:
+        "Read as many tokens of each stream; (b, keep, v) of those that follow the last ones."
         device, config = self.lm.device, self.lm.config
         asked = {'input_ids': torch.tensor(rows, device=device), 'use_cache': True}
         if not self.shared:
@@ -159,10 +171,10 @@ class StreamingLM:
         else:
             places = torch.tensor([range(len(c), len(c) + len(row)) for c, row in zip(caches, rows)], device=device)
             before, config._attn_implementation = config._attn_implementation, _ATTENTION
-            try: out = self.lm(**asked, position_ids=places, past_key_values=_SideBySide(caches), logits_to_keep=1)
+            try: out = self.lm(**asked, position_ids=places, past_key_values=_SideBySide(caches), logits_to_keep=keep)
             finally: config._attn_implementation = before
         for cache, row in zip(caches, rows): cache.ids += row
-        return out.logits[:, -1].float().cpu()
+        return out.logits[:, -keep:].float().cpu()
 
 # %% ../../nbs/30_models/67_lm_streams.ipynb #552b53cc
 PREFIX_BYTES = 2**28   # of memories that are kept
@@ -233,9 +245,10 @@ def write_streams(
     sampling: Sampling = Sampling(),
     slots: int = 16,                 # streams that take their steps together
     progress: Callable[[int], None] | None = None,   # is told how many texts are done
+    prefixes: PrefixCache | None = None,   # of what was read before; None: nothing was
 ) -> list[list[int]]:                # tokens of each text, without the end
     "Write a text for each prompt; none where a prompt leaves no room for one."
-    texts, prefixes = [[] for _ in prompts], PrefixCache()
+    texts, prefixes = [[] for _ in prompts], prefixes or PrefixCache()
     rooms = [count_room(lm, prompt, most) for prompt in prompts]
     waiting = [i for i, room in enumerate(rooms) if room]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
