@@ -202,6 +202,8 @@ def test_next_week_it_reads_what_is_new_and_says_what_changed(base, repo, built,
     assert value['changes'] and value['read']['commits read'] > result.value['read']['commits read']
     before, now = read_parts(out), read_parts(tmp_path/'next')
     assert all(now[path] == learned for path, learned in before.items() if path in now) and len(now) > len(before)
+    with Bank(tmp_path/'next'/MEMORY_FOLDER, readonly=True) as bank:   # and not once more under the old path
+        assert [known['source'] for known in bank.stats()['sources']] == [f'git:{copy}']
     lessons = list(read_jsonl(tmp_path/'next'/'new_lessons.jsonl'))
     assert 0 < len(lessons) < len(list(read_jsonl(tmp_path/'next'/'lessons.jsonl')))
 

@@ -13,18 +13,13 @@ from serving import make_model, make_seat, save_gpt, serve_app
 
 from shutka.core.errors import UserError
 from shutka.memory.bank import Bank
+from shutka.models.lm_memories import select_cursor_lines
 from shutka.serve import bodies
 from shutka.serve.api import make_app
 from shutka.serve.connections import MAX_HEAD_BYTES, BoundedProtocol
 from shutka.serve.engine import StopFilter
 from shutka.serve.guard import check_request
-from shutka.serve.prompts import (
-    PromptTooLong,
-    collect_fenced_code,
-    extract_question,
-    select_cursor_lines,
-    split_at_gap,
-)
+from shutka.serve.prompts import PromptTooLong, collect_fenced_code, extract_question, split_at_gap
 from shutka.serve.requests import MAX_STOP_LENGTH, MAX_STOPS, ApiError
 from shutka.serve.seats import open_seat
 from shutka.serve.service import Service

@@ -13,14 +13,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from .questions import CodeQuestion, cut_answer
-from .remembering import KnownBank, write_lookup
+from .remembering import KnownBank
 from ..core.files import read_jsonl
 from ..core.hashes import sha256
 from ..data.pattern_syntax import find_patterns
 from ..evaluate.code_match import measure_match
 from ..generate.faults import can_parse
 from ..models.decoder import Sampling
-from ..models.lm_memories import MOST_MEMORIES, place_before_code
+from ..models.lm_memories import MOST_MEMORIES, place_before_code, select_cursor_lines
 from ..models.lm_streams import PrefixCache, StreamingLM, write_streams
 from ..models.lora import AdaptedLM
 
@@ -44,8 +44,9 @@ def look_up(
     bank: KnownBank,
     question: CodeQuestion,
 ) -> list[str]:
-    "The code that the memory has for a question."
-    return [hit.text for hit in bank.search(write_lookup(question.words, question.head), MOST_MEMORIES)]
+    "The code that the memory has for a question, asked as the server asks."
+    around = select_cursor_lines(question.before, question.after)
+    return [hit.text for hit in bank.search(around, MOST_MEMORIES)]
 
 def take_body(
     question: CodeQuestion,

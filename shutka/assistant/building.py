@@ -199,7 +199,9 @@ _KNOWS = ("The memory holds the whole repository, as of commit {head}. The model
           "that parts.jsonl lists as learned. It has not learned the others, nor later commits: they are what the "
           "tables are about.")
 _USE = ("shutka serve {bundle}\n\nAn editor that speaks to OpenAI's API takes the address that it prints: Continue "
-        "with provider: openai,\napiBase: http://localhost:8000/v1. {gguf}Next week, with what is new:\n\n"
+        "with provider: openai,\napiBase: http://localhost:8000/v1. {gguf}On another machine the bundle is enough: "
+        "its memory is searched by words\nuntil it gets a voice with shutka memory voice add. Next week, with what is "
+        "new:\n\n"
         "shutka run assistant -p repo {repo} -p resume {out} -p out {out}-next")
 
 def ship(
@@ -220,7 +222,7 @@ def ship(
         if settings.quantization:
             path = out/f'model-{settings.quantization.lower()}.gguf'
             gguf = export_gguf(writer, path, settings.quantization, merge=True)
-    served = bundle or f'{settings.preset} --bank {out/MEMORY_FOLDER}'
+    served = f'{bundle or settings.preset} --bank {out/MEMORY_FOLDER}'
     use = _USE.format(bundle=served, repo=settings.repo, out=settings.out,
                       gguf=f'{gguf} is the same model for llama.cpp and Ollama. ' if gguf else '')
     return {'knows': knows, 'use': use, 'gguf': gguf and gguf.name,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEMORY_WAYS', 'MEMORY_WAY', 'SNIPPET_LENGTH', 'MOST_MEMORIES', 'check_memory_way', 'limit_memories', 'write_comments',
-           'place_memories', 'place_before_code', 'render_with_memories', 'encode_chat']
+           'place_memories', 'place_before_code', 'render_with_memories', 'encode_chat', 'select_cursor_lines']
 
 # %% ../../nbs/30_models/68_lm_memories.ipynb #5fc76744
 from collections.abc import Callable, Sequence
@@ -87,3 +87,11 @@ def encode_chat(
     "The tokens after which an answer begins; raises `UserError` if the template refuses the conversation."
     text = render_with_memories(partial(render_chat, tokenizer, answer=True), turns, memories, way)
     return tokenizer.encode(text, add_special_tokens=not tokenizer.chat_template)
+
+# %% ../../nbs/30_models/68_lm_memories.ipynb #d61362c1
+def select_cursor_lines(
+    before: str,  # the code before the cursor
+    after: str,   # the code after it
+) -> str:
+    "Return the lines around a cursor: twelve that end at it, and three that begin there."
+    return '\n'.join([*before.splitlines()[-12:], *after.splitlines()[:3]])

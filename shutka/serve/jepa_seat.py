@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..core.errors import UserError
 from ..models.decoder import read_context, read_token
+from ..models.lm_memories import select_cursor_lines
 from ..models.text_jepa import TextJEPA
 from .engine import Utf8Decoder
 from shutka.serve.prompts import (
@@ -26,7 +27,6 @@ from shutka.serve.prompts import (
     collect_fenced_code,
     extract_question,
     find_user_text,
-    select_cursor_lines,
     split_at_gap,
 )
 from ..text.passages import Layout, encode_gap, encode_memories

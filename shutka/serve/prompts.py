@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_LENGTH', 'MAX_QUESTION_LENGTH', 'Prompt', 'PromptTooLong', 'check_length', 'check_text_length',
-           'catch_panics', 'find_user_text', 'extract_question', 'collect_fenced_code', 'select_cursor_lines',
-           'split_at_gap', 'fill_prompt', 'write_code_prompt']
+           'catch_panics', 'find_user_text', 'extract_question', 'collect_fenced_code', 'split_at_gap', 'fill_prompt',
+           'write_code_prompt']
 
 # %% ../../nbs/80_serve/15_prompts.ipynb #4544ceb4
 from collections.abc import Callable, Iterator, Sequence
@@ -87,14 +87,6 @@ def collect_fenced_code(
             code = (code if line_end else info).strip('\n')
             if code.strip(): blocks.append(code)
     return blocks
-
-# %% ../../nbs/80_serve/15_prompts.ipynb #d61362c1
-def select_cursor_lines(
-    before: str,  # the code before the cursor
-    after: str,   # the code after it
-) -> str:
-    "Return the lines around a cursor: twelve that end at it, and three that begin there."
-    return '\n'.join([*before.splitlines()[-12:], *after.splitlines()[:3]])
 
 # %% ../../nbs/80_serve/15_prompts.ipynb #09dc61b8
 def split_at_gap(

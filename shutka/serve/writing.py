@@ -17,7 +17,8 @@ from fastapi.responses import JSONResponse, Response
 from .bodies import BodyRoute
 from .delivery import EventStreamResponse, PieceQueue, gather_choices, stream_events
 from .items import ItemFormatter, ResponseRequest
-from .prompts import Prompt, extract_question, find_user_text, select_cursor_lines
+from ..models.lm_memories import select_cursor_lines
+from .prompts import Prompt, extract_question, find_user_text
 from shutka.serve.requests import (
     ApiError,
     ChatRequest,
