@@ -195,6 +195,19 @@ def test_both_models_answer_the_same_questions(tuned):
     assert told[-1] == ('tuned', 3) and ('untouched', 3) in told
 
 
+def test_a_tuning_goes_on_from_the_adapters_of_an_earlier_run(tuned, tmp_path):
+    folder, _ = tuned
+    later = Finetune(make_settings(folder, out=str(tmp_path/'later'), resume=str(folder/'run'), epochs=1))
+    prepare(later, quiet)
+    begins, ended = later.build_training()[0], open_tuned(Finetune(make_settings(folder, epochs=6)))
+    for name, weights in lora.list_adapters(ended).items():
+        assert_close(lora.list_adapters(begins)[name].cpu(), weights.cpu(), rtol=0, atol=0)
+    with pytest.raises(UserError, match='adapters of the same shape'):
+        prepare(Finetune(make_settings(folder, out=str(tmp_path/'b'), resume=str(folder/'run'), lora_rank=2)), quiet)
+    with pytest.raises(UserError, match='the folder of a run or a model'):
+        plan_finetune(make_settings(folder, out=str(tmp_path/'c'), resume=str(tmp_path/'none')))
+
+
 def test_the_bundle_opens_with_its_base_and_says_what_it_is(tuned, monkeypatch):
     folder, result = tuned
     assert result.status == 'ok'

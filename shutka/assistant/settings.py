@@ -31,7 +31,7 @@ class AssistantSettings(TuningSettings):
     minutes: float = 40.         # minutes for everything; 0 sets 690 on Kaggle, else no limit
     lr: float = 4e-4             # learning rate at the peak
     batch_size: int = 1          # rows in the model at a time
-    gradient_accumulation: int = 4   # times batch_size rows make a step, over all processes
+    gradient_accumulation: int = 2   # times batch_size rows make a step, over all processes
     resume: str = ''             # folder of an earlier assistant of this repository, to go on from
     out: str = 'runs/assistant'  # folder for all that is made
 
