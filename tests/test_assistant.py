@@ -159,7 +159,7 @@ def test_answers_that_were_torn_are_asked_again(tmp_path):
     assert file.path.read_bytes() == whole
 
 @pytest.mark.faults
-def test_killed_at_ten_moments_it_ends_with_the_same(base, repo, built, tmp_path):
+def test_killed_again_and_again_it_ends_with_the_same(base, repo, built, tmp_path):
     whole, _, _ = built
     code = ('import json, sys; from shutka.assistant import AssistantSettings, build\n'
             'given = json.loads(sys.argv[1]); build(given["repo"], AssistantSettings(**given))')

@@ -31,7 +31,6 @@ def plot_ways(
         ax.set_yticks(range(len(ways)), [WAY_NAMES[way] if measure == 'edit_similarity' else '' for way in ways])
         ax.set_title(title, fontsize=9)
         ax.set_xlim(0, None)
-    figure.tight_layout()
     return figure
 
 # %% ../../nbs/79_assistant/52_page.ipynb #f5f20bd3
