@@ -74,7 +74,7 @@ def write_verdict(
     return f"{word}: {WAY_NAMES[way]}, it changes {said} on {found[0]['answers']} questions; {why}."
 
 # %% ../../nbs/79_assistant/50_proof.ipynb #9efa2052
-WAY_COLUMNS = ['way', 'exact match', 'edit similarity', 'identifier F1', 'parses', 'nats per token']
+WAY_COLUMNS = ['way', 'exact match', 'edit similarity', 'identifier F1', 'bodies that parse', 'nats per token']
 RANK_COLUMNS = ['question', 'method', 'asked', 'MRR, 95 %', 'among the first 5']
 _MEASURES = ('exact', 'edit_similarity', 'identifier_f1', 'parses', 'nats_per_token')
 
@@ -84,7 +84,7 @@ def list_ways(
 ) -> list[list[str]]:       # by `WAY_COLUMNS`
     "A line for each way: means, and in brackets the interval of the difference to the model as it came."
     def cell(way: str, measure: str) -> str:
-        row = find_row(rows, way, measure, pool)
+        row = find_row(rows, way, measure, pool) or find_row(rows, way, measure, 'body')   # lines alone do not parse
         if row is None: return '–'
         change = f" [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]" if 'difference' in row else ''
         return f"{row['mean']:.3f}{change}"

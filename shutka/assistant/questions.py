@@ -79,8 +79,9 @@ def ask_about(
         draw = random.Random(f'{seed}\0{path}\0{function.name}')
         first = draw.randrange(2, last)
         some = lines[first:min(first + _SOME_LINES, last)]
-        start = function.body + sum(len(line) + 1 for line in lines[:first])
-        question = make('lines', start, start + len('\n'.join(some)))
+        # the line end belongs to the answer: a tokenizer joins it with the indent, and never sees it alone
+        start = function.body + len('\n'.join(lines[:first]))
+        question = make('lines', start, start + 1 + len('\n'.join(some)))
         if len(question.expected.strip()) in _ANSWER: found.append(question)
     return found
 
