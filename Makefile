@@ -38,8 +38,8 @@ demo: $(READY)  ## offline, in minutes: train, fill a memory, build an assistant
 
 # The bundled code becomes an assistant: SmolLM2 learns it for a minute, is examined, and answers with the memory in front.
 demo_pretrained:
-	shutka run assistant -p repo shutka/bundled/typescript -p minutes 3 -p asked 6 -p answer_tokens 48 -p quantization '' \
-		-p out demo/assistant
+	shutka run assistant -p repo shutka/bundled/typescript -p minutes 3 -p asked 4 -p answer_tokens 48 -p voice '' \
+		-p quantization '' -p out demo/assistant
 	python tools/ask.py demo/assistant/shutka-assistant.zip \
 		'Write a TypeScript function that finds the shortest path between two nodes'
 

@@ -31,6 +31,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'shutka/assistant/building.py'),
                                            'shutka.assistant.building.compare_results': ( '79_assistant/building.html#compare_results',
                                                                                           'shutka/assistant/building.py'),
+                                           'shutka.assistant.building.fit_lessons': ( '79_assistant/building.html#fit_lessons',
+                                                                                      'shutka/assistant/building.py'),
                                            'shutka.assistant.building.follow_teaching': ( '79_assistant/building.html#follow_teaching',
                                                                                           'shutka/assistant/building.py'),
                                            'shutka.assistant.building.know_tree': ( '79_assistant/building.html#know_tree',
