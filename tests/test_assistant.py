@@ -25,7 +25,7 @@ from shutka.assistant.remembering import MEMORY_FOLDER, KnownBank
 from shutka.assistant.settings import AssistantSettings
 from shutka.assistant.state import read_state
 from shutka.core.errors import UserError
-from shutka.core.files import read_json, read_jsonl
+from shutka.core.files import read_json, read_jsonl, write_json
 from shutka.faces import cli
 from shutka.history.example import import_stream, write_stream_commit
 from shutka.memory.bank import Bank
@@ -147,6 +147,14 @@ def test_a_second_call_does_nothing_again(built, base, repo):
     build(repo, settle(base, repo, out, minutes=9), lambda line: None)
     assert before == {name: (out/name).read_bytes() for name in before}
     assert weights == (out/'writer'/'model'/'adapter_model.safetensors').stat().st_mtime_ns
+
+def test_a_training_that_was_begun_goes_on_with_its_lessons(base, repo, tmp_path):
+    given = dict(steps=0, epochs=1, asked=2, minutes=30)
+    build(repo, settle(base, repo, tmp_path/'out', **given), lambda line: None)
+    notes = read_json(tmp_path/'out'/NOTES_FILE)
+    write_json(tmp_path/'out'/NOTES_FILE, notes | {'done': ['read', 'remember']})   # as if it had been killed
+    result = build(repo, settle(base, repo, tmp_path/'out', **given | {'minutes': 2}), lambda line: None)
+    assert result.status == 'ok'   # fewer minutes would have drawn fewer lessons, which is another data set
 
 def test_answers_that_were_torn_are_asked_again(tmp_path):
     file = AnswerFile(tmp_path/'answers.jsonl')

@@ -155,7 +155,10 @@ def teach_writer(
     minutes = plan_teaching(planned, new)
     tell(describe_parts(planned, minutes))
     if minutes is None: return None
-    lessons, out = fit_lessons(lessons, minutes, inspect_machine(folder), tell), folder/'writer'
+    out = folder/'writer'
+    begun = (out/'run.json').is_file()   # then it goes on with what it began with, whatever the minutes are now
+    if begun: lessons = Path(read_json(out/'run.json')['settings']['dataset'])
+    else: lessons = fit_lessons(lessons, minutes, inspect_machine(folder), tell)
     # a run counts its minutes from the start of the command, and some of them are over
     spent = (time.time() - float(os.environ.get('SHUTKA_BEGAN', time.time()))) / 60 if minutes else 0.
     given = make_writer_settings(settings, str(lessons), str(out), minutes + spent,
