@@ -20,7 +20,7 @@ from .answers import AnswerFile, answer_all_ways
 from .files import RepoFile, build_parts, divide_files, write_tree
 from .finding import examine_commits, examine_search
 from .lessons import collect_lessons, write_lessons
-from .own_tests import test_answers
+from .own_tests import judge_by_tests
 from .page import write_assistant_page
 from .parts import NOTES_FILE, Notes, PartsBar, describe_parts, plan_teaching
 from shutka.assistant.proof import (
@@ -210,7 +210,7 @@ def prove(
     bodies = [i for i, one in enumerate(questions) if one.kind == 'body'][:settings.tested]
     if settings.test_command and reading.state.base and bodies:
         some = {way: [rows[i]['text'] for i in bodies] for way, rows in answers.items()}
-        found['own_tests'] = test_answers(settings.test_command, reading.state, [questions[i] for i in bodies], some)
+        found['own_tests'] = judge_by_tests(settings.test_command, reading.state, [questions[i] for i in bodies], some)
     return found
 
 def choose_samples(
