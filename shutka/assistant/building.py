@@ -228,9 +228,9 @@ def choose_samples(
 CLOSENESS_TITLE = 'How close its answers come to what people wrote'
 PLACES_TITLE = 'Where things are'
 CHANGES_TITLE = 'Since the last time'
-_KNOWS = ("The memory holds the whole repository, as of commit {head}. The model learned the files of commit {base} "
-          "that parts.jsonl lists as learned. It has not learned the others, nor later commits: they are what the "
-          "tables are about.")
+_KNOWS = ("The memory holds the whole repository, as of commit {head}. The model learned from the files of commit "
+          "{base} that parts.jsonl lists as learned, as far as its time went. It has not learned the others, nor later "
+          "commits: they are what the tables are about.")
 _USE = ("shutka serve {bundle}\n\nAn editor that speaks to OpenAI's API takes the address that it prints: Continue "
         "with provider: openai,\napiBase: http://localhost:8000/v1. {gguf}On another machine the bundle is enough: "
         "its memory is searched by words\nuntil it gets a voice with shutka memory voice add. Next week, with what is "
