@@ -8,6 +8,7 @@ __all__ = ['ANSWER_WAYS', 'RETRIEVAL', 'write_prompt', 'look_up', 'take_body', '
 
 # %% ../../nbs/79_assistant/44_answers.ipynb #352f6d29
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -52,11 +53,13 @@ def take_body(
     question: CodeQuestion,
     memories: Sequence[str],   # the best first
 ) -> str:
-    "The answer of the memory alone: the body of the best hit, or as many lines of it as are asked for."
+    "The answer of the memory alone: the body of the best hit with the indent of the question, or lines of it."
     text = memories[0] if memories else ''
     try: found = find_patterns(text, question.path, question.language).functions
     except SyntaxError: found = []
-    return cut_answer(question, text[found[0].body:found[0].end].lstrip('\n') if found else text)
+    if found: text = text[found[0].body:found[0].end]
+    margin = question.head[:len(question.head) - len(question.head.lstrip(' \t'))]
+    return cut_answer(question, re.sub(r'\n(?=[^\n])', f'\n{margin}', text))   # memories have no margin
 
 # %% ../../nbs/79_assistant/44_answers.ipynb #4d4703a5
 class AnswerFile:

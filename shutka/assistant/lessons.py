@@ -21,7 +21,6 @@ from ..core.files import write_jsonl
 from ..core.hashes import sha256
 from ..data.pairs import Report
 from ..data.pattern_syntax import PATTERN_SUFFIXES
-from ..evaluate.decontamination import find_task_copies, read_suite_texts
 from ..generate.coding import generate_coding
 from ..generate.mixing import count_general, mix_rows
 from ..generate.patterns import generate_patterns
@@ -84,12 +83,6 @@ def _make_commit_rows(state: State, learned: set[str]) -> list[dict]:
     pairs = (dict(pair) for pair in open_commits(f'{state.repo}@{state.base}', Report()) if pair['path'] in learned)
     return list(islice(pairs, _MOST_COMMITS))
 
-def _leave_out_asked(rows: list[dict]) -> list[dict]:
-    "Rows without what the suites ask for."
-    texts = [row.get('text') or f"{row.get('doc', '')}\n{row.get('signature', '')}\n{row.get('body', '')}"
-             for row in rows]
-    return [row for row, copy in zip(rows, find_task_copies(texts, read_suite_texts())) if not copy]
-
 def collect_lessons(
     settings: AssistantSettings,
     state: State,
@@ -107,7 +100,6 @@ def collect_lessons(
         try: parts['patterns'] += generate_patterns(tree, language, seed=settings.seed, any_licence=True)[0]
         except UserError as e: tell(f'no patterns in {language}: {e}')
     if 'typescript' in languages: parts['commits'] = _make_commit_rows(state, {file.path for file in learned})
-    parts |= {name: _leave_out_asked(some) for name, some in parts.items() if name != 'patterns'}
     rows = [row for some in parts.values() for row in some]
     general = generate_coding(count_general(len(rows), settings.general), 'python', settings.seed)
     tell('rows to learn: ' + ', '.join(f'{len(some):,} {name}' for name, some in parts.items())
