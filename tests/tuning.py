@@ -28,13 +28,14 @@ def make_tokenizer():
     return train_tokenizer([CODE.format(name, 1) for name in NAMES] * 5, size=400)
 
 
-def make_base(folder: Path, seed: int = 0, **more) -> Path:
+def make_base(folder: Path, seed: int = 0, marks: tuple[str, ...] = (), **more) -> Path:
     "The folder of a small Llama with random weights."
     import torch
     import transformers
 
     from shutka.models.lm_tokenizers import save_tokenizer
     tokenizer = make_tokenizer()
+    tokenizer.add_tokens(list(marks), special_tokens=True)
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, pad_token_id=None,
                                       **LLAMA | more)

@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from .questions import CodeQuestion, cut_answer
+from .questions import CodeQuestion, cut_answer, has_answered, list_functions
 from .remembering import KnownBank
 from ..core.files import read_jsonl
 from ..core.hashes import sha256
-from ..data.pattern_syntax import find_patterns
 from ..evaluate.code_match import measure_match
 from ..generate.faults import can_parse
 from ..models.decoder import Sampling
@@ -55,8 +54,7 @@ def take_body(
 ) -> str:
     "The answer of the memory alone: the body of the best hit with the indent of the question, or lines of it."
     text = memories[0] if memories else ''
-    try: found = find_patterns(text, question.path, question.language).functions
-    except SyntaxError: found = []
+    found = list_functions(text, question.path, question.language)
     if found: text = text[found[0].body:found[0].end]
     margin = question.head[:len(question.head) - len(question.head.lstrip(' \t'))]
     return cut_answer(question, re.sub(r'\n(?=[^\n])', f'\n{margin}', text))   # memories have no margin
@@ -125,8 +123,12 @@ def answer_way(
             surprise, cache = lm.measure(ids + wanted, len(wanted))
             nats.append(surprise)
             if lm.shared: prefixes.add(cache)
+
+        def is_enough(i: int, ids: list[int]) -> bool:   # a look now and then is cheaper than one at each token
+            return len(ids) % 4 == 0 and has_answered(questions[some[i]], tokenizer.decode(ids))
+
         written = write_streams(lm, asked, [0] * len(some), most, {tokenizer.eos_token_id}, Sampling(temperature=0.),
-                                prefixes=prefixes)
+                                prefixes=prefixes, is_enough=is_enough)
         file.add([{'key': keys[i], 'text': cut_answer(questions[i], tokenizer.decode(ids, skip_special_tokens=True)),
                    'nats': surprise, 'tokens': len(wanted)}
                   for i, ids, surprise, wanted in zip(some, written, nats, expected)])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLOSENESS_TITLE', 'PLACES_TITLE', 'CHANGES_TITLE', 'RepoReading', 'read_repository', 'choose_lessons', 'fit_lessons',
            'follow_teaching', 'know_tree', 'teach_writer', 'open_writer', 'prove', 'choose_samples', 'ship',
-           'compare_results', 'build', 'show_assistant']
+           'compare_folders', 'build', 'show_assistant']
 
 # %% ../../nbs/79_assistant/60_building.ipynb #632379fb
 import math
@@ -24,7 +24,8 @@ from .own_tests import judge_by_tests
 from .page import write_assistant_page
 from .parts import NOTES_FILE, Notes, PartsBar, describe_parts, plan_teaching
 from shutka.assistant.proof import (
-    RANK_COLUMNS, WAY_COLUMNS, compare_ways, find_row, list_rank_rows, list_ways, measure_ways, write_verdict,
+    CHANGE_COLUMNS, RANK_COLUMNS, SCORES_FILE, WAY_COLUMNS, compare_ways, compare_with_earlier, list_rank_rows,
+    list_scores, list_ways, measure_ways, write_verdict,
 )
 from .questions import CodeQuestion, ask_about_commits, ask_about_files, choose_questions
 from .remembering import MEMORY_FOLDER, KnownBank, remember
@@ -80,7 +81,8 @@ def read_repository(
     share(.7)
     held = [file for file in files if not file.learned]
     asked = [*ask_about_commits(state, files, settings.seed), *ask_about_files(files, settings.seed)]
-    questions = choose_questions(asked, files, settings.asked, settings.seed)
+    most = -(-settings.asked // 2) if settings.resume else settings.asked   # see `compare_with_earlier`
+    questions = choose_questions(asked, files, most, settings.seed)
     tell(f'files: {len(files) - len(held):,} to learn from, {len(held):,} held out; questions: {len(questions):,}')
     if len(questions) < 2:
         raise UserError(f"{settings.repo} must have functions in its held-out files to ask about, in Python, Go, Java, "
@@ -150,7 +152,9 @@ def teach_writer(
 ) -> Path | None:   # the run folder; None if nothing was learned
     "Tune the model on the lessons, or go on with that."
     folder = Path(settings.out)
-    rows = collect_lessons(settings, reading.state, reading.files, reading.tree, know_tree(reading, bank), tell)
+    tokenizer = open_base_tokenizer(fetch_base(find_base(settings.preset), tell))
+    rows = collect_lessons(settings, reading.state, reading.files, reading.tree, know_tree(reading, bank),
+                           find_fim_marks(tokenizer) is not None, tell)
     lessons, new = choose_lessons(settings, write_lessons(rows, folder/'lessons.jsonl'))
     minutes = plan_teaching(planned, new)
     tell(describe_parts(planned, minutes))
@@ -201,7 +205,9 @@ def prove(
     answers = answer_all_ways(model, tokenizer, questions, know_tree(reading, bank), weights,
                               AnswerFile(out/'answers.jsonl', before), find_fim_marks(tokenizer),
                               settings.answer_tokens, count)
-    ways = compare_ways(questions, measure_ways(questions, answers))
+    scores = measure_ways(questions, answers)
+    write_jsonl(out/SCORES_FILE, list_scores(questions, scores))
+    ways = compare_ways(questions, scores)
     whole = KnownBank(bank, source, reading.state.source)
     ranks = [*examine_commits(reading.state, reading.files, whole),
              *examine_search(whole, source, settings.asked, settings.seed)]
@@ -261,19 +267,18 @@ def ship(
     return {'knows': knows, 'use': use, 'gguf': gguf and gguf.name,
             'bundle': bundle and {'file': bundle.name, 'sha256': sha256(bundle)}}
 
-def compare_results(
-    before: dict,   # result.json of the earlier assistant
-    now: dict,
-) -> list[list[str]]:
-    "What became of the numbers that both have."
-    lines = []
-    for way in ('base', 'both'):
-        for measure in ('edit_similarity', 'identifier_f1'):
-            rows = [find_row(found['ways'], way, measure) for found in (before, now)]
-            if all(rows): lines.append([f"{way}: {measure.replace('_', ' ')}", *(f"{row['mean']:.3f}" for row in rows)])
-    old = {(row['task'], row['method']): row['mrr'] for row in before['ranks']}
-    return lines + [[f"{row['task']}: {row['method']}", f"{old[row['task'], row['method']]:.3f}", f"{row['mrr']:.3f}"]
-                    for row in now['ranks'] if (row['task'], row['method']) in old]
+def compare_folders(
+    before: Path,   # of an earlier assistant
+    now: Path,
+) -> list[list[str]]:   # by `CHANGE_COLUMNS`
+    "What became of the answers, and of the ranks."
+    lines = compare_with_earlier(*(read_jsonl(folder/SCORES_FILE) for folder in (before, now)))
+    old = {(row['task'], row['method']): row for row in read_json(before/'proof.json')['ranks']}
+    for row in read_json(now/'proof.json')['ranks']:
+        if earlier := old.get((row['task'], row['method'])):
+            asked = f"{earlier['questions']}, {row['questions']}"   # they are not the same questions
+            lines.append([f"{row['task']}: {row['method']}", asked, f"{earlier['mrr']:.3f}", f"{row['mrr']:.3f}"])
+    return lines
 
 # %% ../../nbs/79_assistant/60_building.ipynb #c82ec80f
 def build(
@@ -323,7 +328,7 @@ def build(
         read = {'files learned': len(reading.files) - held, 'files held out': held,
                 'commits read': len(reading.state.older), 'commits held out': len(reading.state.newest),
                 'questions': len(reading.questions), 'memories': memories}
-        changes = compare_results(read_result(settings.resume), found) if settings.resume else []
+        changes = compare_folders(Path(settings.resume), out) if settings.resume else []
         value = shipped | found | {'status': 'ok', 'read': read, 'minutes': notes.value['minutes'], 'changes': changes}
         write_json(out/'result.json', value)
         page = write_assistant_page(out, name_repository(reading.state.repo), value)
@@ -335,5 +340,5 @@ def show_assistant(out: str | Path) -> Result:
     found = read_result(out)
     tables = {CLOSENESS_TITLE: markdown_table(WAY_COLUMNS, list_ways(found['ways'])),
               PLACES_TITLE: markdown_table(RANK_COLUMNS, list_rank_rows(found['ranks']))}
-    if found.get('changes'): tables[CHANGES_TITLE] = markdown_table(['number', 'before', 'now'], found['changes'])
+    if found.get('changes'): tables[CHANGES_TITLE] = markdown_table(CHANGE_COLUMNS, found['changes'])
     return Result(Path(out), tables)

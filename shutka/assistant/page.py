@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from .proof import RANK_COLUMNS, WAY_COLUMNS, WAY_NAMES, find_row, list_rank_rows, list_ways
+from shutka.assistant.proof import (
+    CHANGE_COLUMNS, RANK_COLUMNS, WAY_COLUMNS, WAY_NAMES, find_row, list_rank_rows, list_ways,
+)
 from ..core.files import write_atomic
 from ..core.page import html_figure, html_page, html_table
 from ..core.plots import ACCENT, INK, PALE, make_panels
@@ -60,7 +62,7 @@ def make_assistant_page(
         parts += ["<h2>The repository's own tests</h2>", html_table(['way', 'passed', 'tested'], [
             [WAY_NAMES[row['method']], row['passed'], row['tested']] for row in found['own_tests']])]
     if found.get('changes'):
-        parts += ['<h2>Since the last time</h2>', html_table(['number', 'before', 'now'], found['changes'])]
+        parts += ['<h2>Since the last time</h2>', html_table(CHANGE_COLUMNS, found['changes'])]
     parts += ['<h2>Before and after</h2>', *map(_show_sample, found['samples']),
               '<h2>What it may know</h2>', f"<p>{escape(found['knows'])}</p>",
               '<h2>Minutes</h2>', html_table(['part', 'minutes'], spent),

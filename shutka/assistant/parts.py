@@ -27,7 +27,7 @@ def plan_teaching(
 ) -> float | None:    # None: too few to learn anything; 0: no limit
     "Minutes for the model to learn."
     if not minutes: return 0.
-    planned = minutes * NIGHT_SHARES['teach'] * max(.1, share)
+    planned = minutes * NIGHT_SHARES['teach'] * max(.05, share)
     return planned if planned >= LEAST_TEACHING or share < 1 else None
 
 def describe_parts(minutes: float, teaching: float | None) -> str:

@@ -23,13 +23,14 @@ class AssistantSettings(TuningSettings):
     lockfile: str = ''           # lockfile whose libraries are remembered, too, for which npm is asked; '' for none
     voice: str = 'minilm'        # sentence encoder that finds code by meaning: minilm, a folder, org/name; '' for none
     general: float = .1          # share of general examples in what is learned, so that less is forgotten
-    asked: int = 32              # number of questions of each kind in the examination
+    asked: int = 64              # number of questions of each kind in the examination; half of it with resume
     answer_tokens: int = 72      # number of tokens of an answer, at most
     test_command: str = ''       # command that tests the repository, to run on answers in a copy; '' runs nothing
     tested: int = 8              # number of answers that test_command judges, of each kind of assistant
     quantization: str = 'Q8_0'   # numbers of the GGUF file, e.g. Q4_K_M; '' writes no such file
     minutes: float = 40.         # minutes for everything; 0 sets 690 on Kaggle, else no limit
-    lr: float = 4e-4             # learning rate at the peak
+    lr: float = 1e-3             # learning rate at the peak
+    lora_dropout: float = 0.     # share of an adapter's input that is left out by chance; costs a third of the time
     batch_size: int = 1          # rows in the model at a time
     gradient_accumulation: int = 2   # times batch_size rows make a step, over all processes
     resume: str = ''             # folder of an earlier assistant of this repository, to go on from

@@ -41,6 +41,11 @@ class Example:
         return '\n'.join(f"{m['role']}: {m['content'] or m.get('tool_calls')}" for m in self.messages[:-1])
 
     @property
+    def key(self) -> tuple[bool, str]:
+        "What is said once in a data set: the question, or the text, whatever its blanks are."
+        return bool(self.text), ' '.join((self.question or self.text).split())
+
+    @property
     def answer(self) -> str:
         "What is to be learned: the last answer, the text, or the code in the gap."
         if self.gap: return self.gap[2]
@@ -155,15 +160,15 @@ def read_examples(
         row = parse_json(line, where)
         if not isinstance(row, dict): raise UserError(f"{where}: a line must be a JSON object, got {row!r:.60}")
         example = parse_example(row, where)
-        key = ' '.join((example.question or example.text).split())
-        before = first.setdefault(key, example)
+        before = first.setdefault(example.key, example)
         if before is not example:
-            if before.answer == example.answer:
+            if before.answer == example.answer or example.text:   # a text contradicts nothing
                 counts['said before'] += 1
                 continue
             if row.get('kind') != 'pair':
                 raise UserError(f"{where}: a question must have one answer, and {before.where} answers "
-                                f"{key!r:.60} with {before.answer!r:.60}, this line with {example.answer!r:.60}")
+                                f"{example.key[1]!r:.60} with {before.answer!r:.60}, this line with "
+                                f"{example.answer!r:.60}")
             counts['another answer to a question'] += 1
             continue
         found.append(example)

@@ -246,6 +246,7 @@ def write_streams(
     slots: int = 16,                 # streams that take their steps together
     progress: Callable[[int], None] | None = None,   # is told how many texts are done
     prefixes: PrefixCache | None = None,   # of what was read before; None: nothing was
+    is_enough: Callable[[int, list[int]], bool] | None = None,   # whether a prompt's text may end here, by its number
 ) -> list[list[int]]:                # tokens of each text, without the end
     "Write a text for each prompt; none where a prompt leaves no room for one."
     texts, prefixes = [[] for _ in prompts], prefixes or PrefixCache()
@@ -259,7 +260,7 @@ def write_streams(
         token = draw_token(logits, sampling, generators[i])
         if token in ends: return False
         texts[i].append(token)
-        return len(texts[i]) < rooms[i]
+        return len(texts[i]) < rooms[i] and not (is_enough and is_enough(i, texts[i]))
 
     while waiting or active:
         while waiting and len(active) < slots:
