@@ -220,7 +220,13 @@ def test_next_week_it_reads_what_is_new_and_says_what_changed(base, repo, built,
     import_stream(copy, follow(copy, [write_commit(day) for day in range(31, 41)]))
     later = build(copy, settle(base, copy, tmp_path/'next', resume=str(out)), said.append)
     value = later.value
-    assert value['changes'] and value['read']['commits read'] > result.value['read']['commits read']
+    assert value['read']['commits read'] > result.value['read']['commits read']
+    # half as many questions, and those that both were asked are compared one by one
+    asked = {row['id'] for row in read_jsonl(out/'questions.jsonl')}
+    again = {row['id'] for row in read_jsonl(tmp_path/'next'/'questions.jsonl')}
+    assert asked & again and len(again) <= len(asked) / 2 + 1
+    line = next(line for line in value['changes'] if line[0] == 'tuned, with memory: edit similarity')
+    assert int(line[1]) == len(asked & again)
     before, now = read_parts(out), read_parts(tmp_path/'next')
     assert all(now[path] == learned for path, learned in before.items() if path in now) and len(now) > len(before)
     with Bank(tmp_path/'next'/MEMORY_FOLDER, readonly=True) as bank:   # and not once more under the old path

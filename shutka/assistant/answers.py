@@ -56,8 +56,7 @@ def take_body(
     text = memories[0] if memories else ''
     found = list_functions(text, question.path, question.language)
     if found: text = text[found[0].body:found[0].end]
-    margin = question.head[:len(question.head) - len(question.head.lstrip(' \t'))]
-    return cut_answer(question, re.sub(r'\n(?=[^\n])', f'\n{margin}', text))   # memories have no margin
+    return cut_answer(question, re.sub(r'\n(?=[^\n])', f'\n{question.margin}', text))   # memories have no margin
 
 # %% ../../nbs/79_assistant/44_answers.ipynb #4d4703a5
 class AnswerFile:
@@ -165,6 +164,4 @@ def score_answer(
     "How close an answer comes to what people wrote."
     found = measure_match(text, question.expected, question.language)
     if question.kind != 'body': return found
-    margin = question.head[:len(question.head) - len(question.head.lstrip(' \t'))]
-    whole = '\n'.join(line.removeprefix(margin) for line in (question.head + text).split('\n'))
-    return found | {'parses': float(can_parse(whole, question.language))}
+    return found | {'parses': float(can_parse(question.complete(text), question.language))}

@@ -22,7 +22,7 @@ from .finding import examine_commits, examine_search
 from .lessons import collect_lessons, write_lessons
 from .own_tests import judge_by_tests
 from .page import write_assistant_page
-from .parts import NOTES_FILE, Notes, PartsBar, describe_parts, plan_teaching
+from .parts import NOTES_FILE, Notes, PartsBar, describe_parts, plan_questions, plan_teaching
 from shutka.assistant.proof import (
     CHANGE_COLUMNS, RANK_COLUMNS, SCORES_FILE, WAY_COLUMNS, compare_ways, compare_with_earlier, list_rank_rows,
     list_scores, list_ways, measure_ways, write_verdict,
@@ -66,6 +66,7 @@ class RepoReading:
 def read_repository(
     settings: AssistantSettings,
     notes: Notes,
+    planned: float,                   # minutes for everything; 0: no limit
     tell: Callable[[str], None],
     share: Callable[[float], None],   # is told how much is done
 ) -> RepoReading:
@@ -74,15 +75,16 @@ def read_repository(
     if before and not (out/COMMITS_FILE).exists() and (before/COMMITS_FILE).exists():
         shutil.copy2(before/COMMITS_FILE, out/COMMITS_FILE)
     state = read_state(settings, head=notes.value.get('head', ''))
-    notes.write(head=state.head, base=state.base)
+    most = plan_questions(settings.asked, planned, inspect_machine(settings.out))
+    if settings.resume: most = -(-most // 2)   # see `compare_with_earlier`
+    notes.write(head=state.head, base=state.base, asked=notes.value.get('asked', most))
     if state.base: tell(f'learned: commit {state.base[:12]}; held out: the {len(state.newest)} commits after it')
     share(.4)
     files = divide_files(settings, state, build_parts(settings, state, lambda line: None))
     share(.7)
     held = [file for file in files if not file.learned]
     asked = [*ask_about_commits(state, files, settings.seed), *ask_about_files(files, settings.seed)]
-    most = -(-settings.asked // 2) if settings.resume else settings.asked   # see `compare_with_earlier`
-    questions = choose_questions(asked, files, most, settings.seed)
+    questions = choose_questions(asked, files, notes.value['asked'], settings.seed)
     tell(f'files: {len(files) - len(held):,} to learn from, {len(held):,} held out; questions: {len(questions):,}')
     if len(questions) < 2:
         raise UserError(f"{settings.repo} must have functions in its held-out files to ask about, in Python, Go, Java, "
@@ -100,11 +102,12 @@ def choose_lessons(
 ) -> tuple[Path, float]:   # file, and the share of lessons that are new
     "What is learned this time."
     if not settings.resume: return lessons, 1.
+    draw = lambda rows: sorted(rows, key=lambda row: sha256(f'{settings.seed}\0{row}'))
     rows, old = list(read_jsonl(lessons)), {str(row) for row in read_jsonl(Path(settings.resume)/'lessons.jsonl')}
     new = [row for row in rows if str(row) not in old]
-    known = sorted((row for row in rows if str(row) in old), key=lambda row: sha256(f'{settings.seed}\0{row}'))
-    chosen = [*new, *known[:max(len(new), _FEWEST_LESSONS - len(new))]]
-    return write_lessons(chosen, lessons.with_name('new_lessons.jsonl')), len(new) / max(1, len(rows))
+    known = draw(row for row in rows if str(row) in old)[:max(len(new), _FEWEST_LESSONS - len(new))]
+    mixed = draw([*new, *known])   # whoever has time for a part of them meets both
+    return write_lessons(mixed, lessons.with_name('new_lessons.jsonl')), len(new) / max(1, len(rows))
 
 _PACE, _LESSON = 200, 250   # tokens a second that a small model learns on a processor, and of a lesson
 
@@ -300,7 +303,7 @@ def build(
         adopt_folder(settings.resume_from, out, NOTES_FILE, tell)
         notes, bar = Notes(settings), PartsBar()
         with notes.part('read'):
-            reading = read_repository(settings, notes, tell, bar.begin('read'))
+            reading = read_repository(settings, notes, planned, tell, bar.begin('read'))
         bar.end('read')
         with notes.part('remember'):
             if settings.resume and not (out/MEMORY_FOLDER).exists():

@@ -95,7 +95,6 @@ def judge_by_tests(
 
 def _passes(command: str, folder: Path, file: Path, before: str, question: CodeQuestion, answer: str, after: str):
     "Whether the tests pass with an answer; none at all leaves a function that raises an error."
-    margin = question.head[:len(question.head) - len(question.head.lstrip(' \t'))]
-    nothing = f'\n{margin}    raise RuntimeError' if question.language == 'python' else '{'
+    nothing = f'\n{question.margin}    raise RuntimeError' if question.language == 'python' else '{'
     file.write_text(before + question.head + (answer or nothing) + after, encoding='utf-8')
     return run_tests(command, folder)

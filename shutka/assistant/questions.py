@@ -48,6 +48,15 @@ class CodeQuestion:
     @property
     def row(self) -> dict: return {'id': self.id} | asdict(self)
 
+    @property
+    def margin(self) -> str:
+        "The indent of the function."
+        return self.head[:len(self.head) - len(self.head.lstrip(' \t'))]
+
+    def complete(self, text: str) -> str:
+        "The function with an answer, as if it had no indent."
+        return '\n'.join(line.removeprefix(self.margin) for line in (self.head + text).split('\n'))
+
 def cut_before(
     text: str,
     at: int,   # the cursor
@@ -143,8 +152,7 @@ def _count_rows(
 ) -> int | None:    # None: nobody can parse it
     "How many lines of a text are the answer."
     if question.kind == 'lines': return question.expected.count('\n') + 1
-    margin = question.head[:len(question.head) - len(question.head.lstrip(' \t'))]
-    whole = '\n'.join(line.removeprefix(margin) for line in (question.head + text).split('\n'))
+    whole = question.complete(text)
     found = [one for one in list_functions(whole, question.path, question.language) if not one.start]
     return max(0, whole[:found[0].end].count('\n') - question.head.count('\n')) + 1 if found else None
 
@@ -156,8 +164,7 @@ def cut_answer(
     rows, end = text.split('\n'), _count_rows(question, text)
     if question.kind == 'lines': return '\n'.join(rows[:end])
     if end is None and question.language == 'python':   # then a body ends with its indent
-        margin = question.head[:len(question.head) - len(question.head.lstrip(' \t'))]
-        inside = (margin + ' ', margin + '\t')
+        inside = (question.margin + ' ', question.margin + '\t')
         end = next((n for n, row in enumerate(rows) if n and row.strip() and not row.startswith(inside)), None)
     return '\n'.join(rows[:end]).rstrip()
 

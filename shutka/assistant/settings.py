@@ -23,7 +23,7 @@ class AssistantSettings(TuningSettings):
     lockfile: str = ''           # lockfile whose libraries are remembered, too, for which npm is asked; '' for none
     voice: str = 'minilm'        # sentence encoder that finds code by meaning: minilm, a folder, org/name; '' for none
     general: float = .1          # share of general examples in what is learned, so that less is forgotten
-    asked: int = 64              # number of questions of each kind in the examination; half of it with resume
+    asked: int = 64              # number of questions of each kind, at most; a processor may have time for fewer
     answer_tokens: int = 72      # number of tokens of an answer, at most
     test_command: str = ''       # command that tests the repository, to run on answers in a copy; '' runs nothing
     tested: int = 8              # number of answers that test_command judges, of each kind of assistant
@@ -47,6 +47,8 @@ class AssistantSettings(TuningSettings):
         if self.quantization: check_quant(self.quantization)
 
 # %% ../../nbs/79_assistant/10_settings.ipynb #003a2abd
+_LATER_STEPS = .25   # of the learning rate, for adapters that have learned before
+
 def make_writer_settings(
     settings: AssistantSettings,
     dataset: str,      # file of what is learned
@@ -56,4 +58,5 @@ def make_writer_settings(
 ) -> FinetuneSettings:
     "How the model of an assistant learns."
     given = {f.name: getattr(settings, f.name) for f in fields(TuningSettings)}
+    if resume: given['lr'] = settings.lr * _LATER_STEPS
     return FinetuneSettings(**given | {'dataset': dataset, 'out': out, 'minutes': minutes, 'resume': resume})
