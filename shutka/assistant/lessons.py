@@ -9,7 +9,6 @@ __all__ = ['PIECE_LENGTH', 'split_code', 'make_piece_rows', 'make_shown_rows', '
 # %% ../../nbs/79_assistant/42_lessons.ipynb #ad463126
 from collections import Counter
 from collections.abc import Callable, Iterable
-from itertools import islice
 from pathlib import Path
 
 from .files import RepoFile
@@ -92,13 +91,13 @@ def make_gap_rows(
     return rows
 
 # %% ../../nbs/79_assistant/42_lessons.ipynb #1ce48048
-_MOST_COMMITS = 1_000   # functions with the message of their commit, the newest first
+_MOST_COMMITS = 200   # that change TypeScript, the newest: each means to parse all that it touched, before and after
 
 def _make_commit_rows(state: State, learned: set[str]) -> list[dict]:
     "Changed functions of learned files with what their commits say, up to the base."
     if not state.base: return []
-    pairs = (dict(pair) for pair in open_commits(f'{state.repo}@{state.base}', Report()) if pair['path'] in learned)
-    return list(islice(pairs, _MOST_COMMITS))
+    pairs = open_commits(f'{state.repo}@{state.base}', Report(), _MOST_COMMITS)
+    return [dict(pair) for pair in pairs if pair['path'] in learned]
 
 def collect_lessons(
     settings: AssistantSettings,

@@ -12,6 +12,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import UserError
@@ -178,6 +179,7 @@ def make_commit_pairs(
 def open_commits(
     place: str,       # REPO[@REV]
     report: Report,   # counts are added here
+    most: int | None = None,   # commits that are read, the newest; None: all
 ) -> Iterator[Pair]:  # newest first; the source of each says which commit
     "Changed functions with their commits' messages; raises `UserError` at once if there is no such commit."
     written, repository, commit = resolve_commit(f'git:{place}')
@@ -190,7 +192,7 @@ def open_commits(
             asked.append(blob)
             return next(blobs)()
 
-        commits = stream_code_commits(repository, commit)
+        commits = islice(stream_code_commits(repository, commit), most)
         yield from make_pairs(commits, lambda found: make_commit_pairs(found, read, written), report)
         blobs.close()
 
