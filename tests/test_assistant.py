@@ -178,7 +178,7 @@ def test_answers_that_were_torn_are_asked_again(tmp_path):
     torn.add([{'key': 'b', 'text': 'y'}])
     assert file.path.read_bytes() == whole
 
-@pytest.mark.faults   # two minutes
+@pytest.mark.faults   # three minutes
 def test_killed_at_ten_moments_it_ends_with_the_same(base, repo, built, tmp_path):
     value, draw = read_json(built[0]/'result.json'), random.Random(0)
     code = ('import json, sys; from shutka.assistant import AssistantSettings, build\n'
@@ -200,7 +200,7 @@ def test_killed_at_ten_moments_it_ends_with_the_same(base, repo, built, tmp_path
         killed = read_json(out/'result.json')
         assert all(killed[name] == value[name] for name in ('ways', 'ranks', 'verdict', 'samples', 'read'))
         if kills >= 10: break
-    assert len(parts) >= 3   # moments of several parts
+    assert len(parts) >= 2   # most of the time goes into reading and teaching
 
 
 # --- next week ------------------------------------------------------------------------------------
