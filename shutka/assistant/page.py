@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from shutka.assistant.proof import (
-    CHANGE_COLUMNS, RANK_COLUMNS, WAY_COLUMNS, WAY_NAMES, find_row, list_rank_rows, list_ways,
+    CHANGE_COLUMNS, DECIDING, MEASURE_NAMES, RANK_COLUMNS, WAY_COLUMNS, WAY_NAMES, find_row, list_rank_rows, list_ways,
 )
 from ..core.files import write_atomic
 from ..core.page import html_figure, html_page, html_table
@@ -22,16 +22,15 @@ def plot_ways(
     rows: Sequence[dict],   # of `compare_ways`
 ):                          # a figure
     "Edit similarity and F1 of identifiers of every way."
-    names = {'edit_similarity': 'edit similarity', 'identifier_f1': 'F1 of identifiers'}
     figure, [panels] = make_panels(across=2, width=6, height=2.2)
     ways = [way for way in WAY_NAMES if find_row(rows, way, 'exact')][::-1]
-    for ax, (measure, title) in zip(panels, names.items()):
+    for ax, measure in zip(panels, DECIDING):
         for y, way in enumerate(ways):
             row = find_row(rows, way, measure)
             ax.barh(y, row['mean'], color=ACCENT if way == 'both' else PALE, height=.6)
             ax.plot([row['low'], row['high']], [y, y], color=INK, linewidth=1)
-        ax.set_yticks(range(len(ways)), [WAY_NAMES[way] if measure == 'edit_similarity' else '' for way in ways])
-        ax.set_title(title, fontsize=9)
+        ax.set_yticks(range(len(ways)), [WAY_NAMES[way] if ax is panels[0] else '' for way in ways])
+        ax.set_title(MEASURE_NAMES[measure], fontsize=9)
         ax.set_xlim(0, None)
     return figure
 
@@ -42,7 +41,7 @@ def _show_sample(sample: Mapping) -> str:
                     for name, text in (('people', sample['expected']), (WAY_NAMES['base'], sample['base']),
                                        (WAY_NAMES[sample['way']], sample['answer'])))
     return (f'<p class=quiet>{escape(sample["path"])}</p><pre>{escape(sample["shown"])}</pre>'
-            f'<div class=wide><table><tr>{cells}</tr></table></div>')
+            f'<div class=wide><table style="table-layout:fixed;width:100%"><tr>{cells}</tr></table></div>')
 
 def make_assistant_page(
     name: str,      # of the repository

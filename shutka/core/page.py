@@ -84,8 +84,8 @@ summary { cursor: pointer }
   font-size: .8rem; line-height: 1.3; max-width: 9.5rem }
 .tiles b { display: block; font-size: 1.35rem; color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums }
 figure { margin: 1rem 0 } figure svg { max-width: 100%; height: auto; display: block }
-.wide { overflow-x: auto; margin: .8rem 0 } table { border-collapse: collapse; font-size: .85rem; min-width: 50% }
-th, td { text-align: left; padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line);
+.wide { overflow-x: auto; margin: .8rem 0 } table { border-collapse: collapse; font-size: .82rem; min-width: 50% }
+th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; overflow-wrap: anywhere }
 th { color: var(--quiet); font-weight: 500; overflow-wrap: normal }
 td.n, td:first-child, thead + tbody td { white-space: nowrap; font-variant-numeric: tabular-nums }
