@@ -275,7 +275,9 @@ def compare_folders(
     now: Path,
 ) -> list[list[str]]:   # by `CHANGE_COLUMNS`
     "What became of the answers, and of the ranks."
-    lines = compare_with_earlier(*(read_jsonl(folder/SCORES_FILE) for folder in (before, now)))
+    lines = []
+    if (before/SCORES_FILE).is_file():   # the first assistants had none
+        lines += compare_with_earlier(*(read_jsonl(folder/SCORES_FILE) for folder in (before, now)))
     old = {(row['task'], row['method']): row for row in read_json(before/'proof.json')['ranks']}
     for row in read_json(now/'proof.json')['ranks']:
         if earlier := old.get((row['task'], row['method'])):
