@@ -102,11 +102,11 @@ def choose_lessons(
 ) -> tuple[Path, float]:   # file, and the share of lessons that are new
     "What is learned this time."
     if not settings.resume: return lessons, 1.
-    draw = lambda rows: sorted(rows, key=lambda row: sha256(f'{settings.seed}\0{row}'))
+    shuffle = lambda rows, why: sorted(rows, key=lambda row: sha256(f'{settings.seed}\0{why}\0{row}'))
     rows, old = list(read_jsonl(lessons)), {str(row) for row in read_jsonl(Path(settings.resume)/'lessons.jsonl')}
     new = [row for row in rows if str(row) not in old]
-    known = draw(row for row in rows if str(row) in old)[:max(len(new), _FEWEST_LESSONS - len(new))]
-    mixed = draw([*new, *known])   # whoever has time for a part of them meets both
+    known = shuffle((row for row in rows if str(row) in old), 'known')[:max(len(new), _FEWEST_LESSONS - len(new))]
+    mixed = shuffle([*new, *known], 'mixed')   # whoever has time for a part of them meets both
     return write_lessons(mixed, lessons.with_name('new_lessons.jsonl')), len(new) / max(1, len(rows))
 
 _PACE, _LESSON = 200, 250   # tokens a second that a small model learns on a processor, and of a lesson

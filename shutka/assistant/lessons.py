@@ -8,7 +8,7 @@ __all__ = ['PIECE_LENGTH', 'split_code', 'make_piece_rows', 'make_shown_rows', '
 
 # %% ../../nbs/79_assistant/42_lessons.ipynb #ad463126
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .files import RepoFile
@@ -20,6 +20,7 @@ from ..core.errors import UserError
 from ..core.files import write_jsonl
 from ..core.hashes import sha256
 from ..data.examples import parse_example
+from ..data.pattern_syntax import FoundFunction
 from ..data.pairs import Report
 from ..generate.coding import generate_coding
 from ..generate.mixing import count_general, mix_rows
@@ -53,17 +54,21 @@ def make_piece_rows(files: Iterable[RepoFile]) -> list[dict]:
 # %% ../../nbs/79_assistant/42_lessons.ipynb #ede2141d
 _MOST_SHOWN = 1_000   # functions with a memory in front
 
+def _list_learned(files: Iterable[RepoFile]) -> Iterator[tuple[RepoFile, FoundFunction]]:
+    "The functions that are learned, each with its file."
+    for file in files:
+        if not file.learned or file.priority == 'low': continue
+        for function in list_functions(file.text, file.path, file.language): yield file, function
+
 def make_shown_rows(
     files: Iterable[RepoFile],
     bank: KnownBank,   # of learned files
     seed: int = 0,
 ) -> list[dict]:
     "Rows of a memory and a function that it may help with; as long as a piece at most."
-    asked = [(file, function) for file in files if file.learned and file.priority != 'low'
-             for function in list_functions(file.text, file.path, file.language)]
-    asked.sort(key=lambda pair: sha256(f'{seed}\0{pair[0].path}\0{pair[1].start}'))
+    order = lambda pair: sha256(f'{seed}\0{pair[0].path}\0{pair[1].start}')
     rows = []
-    for file, function in asked[:_MOST_SHOWN]:
+    for file, function in sorted(_list_learned(files), key=order)[:_MOST_SHOWN]:
         before, body = cut_before(file.text, function.body), file.text[function.body:function.end]
         found = [hit.text for hit in bank.search(select_cursor_lines(before, body), 4)
                  if (hit.metadata['path'], hit.metadata['name'].split('.')[-1]) != (file.path, function.name)]
@@ -81,13 +86,11 @@ def make_gap_rows(
 ) -> list[dict]:   # prefix, suffix and middle
     "Rows of gaps in learned functions; about as long as a piece at most."
     rows = []
-    for file in files:
-        if not file.learned or file.priority == 'low': continue
-        for function in list_functions(file.text, file.path, file.language):
-            for question in ask_about(file.text, file.path, file.language, function, 'file', seed):
-                room = PIECE_LENGTH - len(question.after) - len(question.expected)
-                rows.append({'prefix': question.before[-room:], 'suffix': question.after, 'middle': question.expected,
-                             'path': file.path})
+    for file, function in _list_learned(files):
+        for question in ask_about(file.text, file.path, file.language, function, 'file', seed):
+            room = PIECE_LENGTH - len(question.after) - len(question.expected)
+            rows.append({'prefix': question.before[-room:], 'suffix': question.after, 'middle': question.expected,
+                         'path': file.path})
     return rows
 
 # %% ../../nbs/79_assistant/42_lessons.ipynb #1ce48048

@@ -30,7 +30,7 @@ class AssistantSettings(TuningSettings):
     quantization: str = 'Q8_0'   # numbers of the GGUF file, e.g. Q4_K_M; '' writes no such file
     minutes: float = 40.         # minutes for everything; 0 sets 690 on Kaggle, else no limit
     lr: float = 1e-3             # learning rate at the peak
-    lora_dropout: float = 0.     # share of an adapter's input that is left out by chance; costs a third of the time
+    lora_dropout: float = 0.     # share of an adapter's input that is left out by chance; slow on a processor
     batch_size: int = 1          # rows in the model at a time
     gradient_accumulation: int = 2   # times batch_size rows make a step, over all processes
     resume: str = ''             # folder of an earlier assistant of this repository, to go on from
