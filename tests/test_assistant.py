@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,14 @@ import shutka
 from shutka.assistant.answers import AnswerFile
 from shutka.assistant.building import build
 from shutka.assistant.files import RepoFile, read_parts
-from shutka.assistant.finding import COMMIT_TASK, SEARCH_TASK, examine_commits, rank_first
+from shutka.assistant.finding import (
+    COMMIT_TASK,
+    SEARCH_TASK,
+    examine_commits,
+    examine_search,
+    rank_first,
+    recall_learned,
+)
 from shutka.assistant.own_tests import run_tests
 from shutka.assistant.parts import NOTES_FILE
 from shutka.assistant.questions import CodeQuestion, choose_questions, cut_answer
@@ -28,9 +36,12 @@ from shutka.assistant.settings import AssistantSettings
 from shutka.assistant.state import read_state
 from shutka.core.errors import UserError
 from shutka.core.files import read_json, read_jsonl, write_json
+from shutka.data.same_code import SEEN_FILE
 from shutka.faces import cli
 from shutka.history.example import import_stream, write_stream_commit
 from shutka.memory.bank import Bank
+from shutka.memory.queries import make_queries
+from shutka.memory.snippets import name_source
 from shutka.models.chat import FIM_MARKS
 
 WORDS = 'edge corner angle face area border centre colour mark name point line'.split()
@@ -296,6 +307,38 @@ def test_of_a_known_answer_nobody_is_asked(built):
     questions = [CodeQuestion(**row) for row in rows]
     known = RepoFile('a.py', 'python', 'high', True, '\n'.join(one.expected for one in questions))
     assert choose_questions(questions, [known], 9) == []
+
+def test_what_a_voice_has_learned_is_not_asked_of_it(phase1, tmp_path):
+    (tmp_path/'code').mkdir()
+    for part in ('train', 'packages'):
+        rows = read_jsonl(Path(phase1)/'data'/f'{part}.jsonl')
+        rows = [row for row in rows if row['doc'] and row['form'] == 'function']
+        code = '\n'.join(f"/** {' '.join(row['doc'].split())} */\n{row['signature']} {row['body']}\n" for row in rows)
+        (tmp_path/'code'/f'{part}.ts').write_text(code, encoding='utf-8')
+    with Bank(tmp_path/'bank') as bank:
+        bank.sync(f"dir:{tmp_path/'code'}")
+        source = name_source(f"dir:{tmp_path/'code'}")
+        known = KnownBank(bank, source, f"dir:{tmp_path/'code'}")
+        with bank.store.reading(): items = bank.store.get(bank.store.live())
+        items = [item for item in items if item.metadata['path'] == 'packages.ts']
+        unseen = len(make_queries([item.text for item in items]))
+        def count_asked(): return {row['method']: row['questions'] for row in examine_search(known, source, 999)}
+        before = count_asked()['words']
+        voice = bank.voices.add(str(phase1), name='tuned')
+        for part in ('train', 'packages'):
+            rows = list(read_jsonl(Path(phase1)/'data'/f'{part}.jsonl'))
+            texts = [f"/** {' '.join(row['doc'].split())} */\n{row['signature']} {row['body']}" for row in rows]
+            assert recall_learned(voice, texts) == [part == 'train'] * len(rows)
+        after = count_asked()
+        assert set(after) == {'words', 'tuned', 'memory'}
+        assert 0 < after['words'] <= unseen < before
+        # weights of a run that has noted nothing: it is said, and nothing can be left out
+        shutil.copytree(phase1, tmp_path/'unknown')
+        (tmp_path/'unknown'/SEEN_FILE).unlink()
+        bank.voices.remove('tuned')
+        bank.voices.add(str(tmp_path/'unknown'), name='unknown')
+        assert count_asked() == {'words': before, 'unknown, may have learned the answers': before,
+                           'memory, may have learned the answers': before}
 
 def test_commits_that_touch_no_code_ask_nothing(tmp_path):
     repo = import_stream(tmp_path/'repo', ''.join(write_stream_commit('main', 'Ada', '+0000', day, f'Words {day}\n', {

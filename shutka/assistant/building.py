@@ -237,8 +237,8 @@ def choose_samples(
 CLOSENESS_TITLE = 'How close its answers come to what people wrote'
 PLACES_TITLE = 'Where things are'
 CHANGES_TITLE = 'Since the last time'
-_KNOWS = ("The memory holds the whole repository, as of commit {head}. The model learned from the files of commit "
-          "{base} that parts.jsonl lists as learned, as far as its time went. It has not learned the others, nor later "
+_KNOWS = ("The memory holds the whole repository, as of {head}. The model learned from the files of {base} "
+          "that parts.jsonl lists as learned, as far as its time went. It has not learned the others, nor later "
           "commits: they are what the tables are about.")
 _USE = ("shutka serve {bundle}\n\nAn editor that speaks to OpenAI's API takes the address that it prints: Continue "
         "with provider: openai,\napiBase: http://localhost:8000/v1. {gguf}On another machine the bundle is enough: "
@@ -254,7 +254,8 @@ def ship(
 ) -> dict:                  # with where things are
     "Write bundle and GGUF file; without tuning there is nothing of the model's own to write."
     out, state = Path(settings.out), reading.state
-    knows = _KNOWS.format(head=state.head[:12] or 'today', base=state.base[:12] or 'today')
+    head, base = (f'commit {name[:12]}' if name else 'today' for name in (state.head, state.base))
+    knows = _KNOWS.format(head=head, base=base)
     bundle, gguf = None, None
     if writer:
         tables = {CLOSENESS_TITLE: [WAY_COLUMNS, *list_ways(found['ways'])],

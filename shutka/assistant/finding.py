@@ -4,10 +4,13 @@
 
 # %% auto #0
 __all__ = ['COMMIT_TASK', 'SEARCH_TASK', 'score_older', 'score_paths', 'score_memory', 'rank_first', 'list_ranks',
-           'examine_commits', 'examine_search']
+           'examine_commits', 'recall_learned', 'examine_search']
 
 # %% ../../nbs/79_assistant/46_finding.ipynb #f55fe365
+import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +20,11 @@ from .state import CommitWords, State
 from ..core.hashes import sha256
 from ..core.metrics import bootstrap_mean
 from ..evaluate.retrieval import fuse_scores, score_bm25
+from ..memory.descriptions import split_snippet
 from ..memory.queries import make_queries
+from ..memory.voices import Voice
+from ..models.opening import open_model
+from ..models.sentences import INT8_MARK
 from ..text.words import split_words
 
 # %% ../../nbs/79_assistant/46_finding.ipynb #1cc581e6
@@ -105,6 +112,26 @@ def examine_commits(
     ranks['chance'] = rank_first(np.zeros((len(asked), len(paths))), right)
     return list_ranks(COMMIT_TASK, ranks)
 
+_STARTS = re.compile(r'(?=\{)|(?<==>)')
+_MOST_STARTS = 8   # the types of a signature have braces and arrows, too
+
+def _list_bodies(text: str) -> list[str]:
+    "What may be the body of a function: pairs are learned without the signature."
+    code = split_snippet(text)[2]
+    return [code[found.start():] for found in islice(_STARTS.finditer(code), _MOST_STARTS)]
+
+def recall_learned(
+    voice: Voice,
+    texts: Sequence[str],   # of memories
+) -> list[bool] | None:     # None if a run has tuned its weights, and nobody knows on what
+    "Which memories a voice has learned from; none of them for an encoder that was not tuned here."
+    if not voice.model or not Path(voice.model.removesuffix(INT8_MARK)).exists(): return [False] * len(texts)
+    opened = open_model(voice.model, hub='sentences')
+    if opened.seen is not None: return [any(opened.seen.find([text, *_list_bodies(text)])) for text in texts]
+    return None if opened.run else [False] * len(texts)
+
+_UNSURE = '{}, may have learned the answers'
+
 def examine_search(
     bank: KnownBank,   # of the whole base
     source: str,       # of the repository, as the bank calls it
@@ -116,10 +143,13 @@ def examine_search(
     store = bank.bank.store
     with store.reading(): items = store.get(store.live({'source': source}))
     items = [item for item in items if item.id not in bank.left_out]
-    queries = sorted(make_queries([item.text for item in items], seed), key=lambda one: sha256(f'{seed}\0{one.text}'))
-    queries = queries[:asked]
-    ways = {'words': 'words'} | {voice.name: voice.name for voice in bank.bank.voices}
-    if len(ways) > 1: ways['memory'] = 'hybrid'
+    texts = [item.text for item in items]
+    known = {voice.name: recall_learned(voice, texts) for voice in bank.bank.voices}
+    ways = {'words': 'words'} | {_UNSURE.format(name) if some is None else name: name for name, some in known.items()}
+    if known: ways[_UNSURE.format('memory') if None in known.values() else 'memory'] = 'hybrid'
+    learned = np.any([some for some in known.values() if some] or [[False] * len(texts)], axis=0)
+    queries = [query for query in make_queries(texts, seed) if not learned[query.answer]]
+    queries = sorted(queries, key=lambda one: sha256(f'{seed}\0{one.text}'))[:asked]
     if not queries: return []
     ranks = {name: [] for name in ways}
     for query in queries:
