@@ -41,7 +41,7 @@ demo_pretrained:
 	shutka run assistant -p repo shutka/bundled/typescript -p minutes 3 -p asked 4 -p answer_tokens 48 -p voice '' \
 		-p quantization '' -p out demo/assistant
 	python tools/ask.py demo/assistant/shutka-assistant.zip \
-		'Write a TypeScript function that finds the shortest path between two nodes'
+		'Write a TypeScript function that groups the items of an array by a key'
 
 # A decoder from nothing learns to write on the demo's own model.
 demo_own:
