@@ -32,7 +32,9 @@ def run_tests(
 ) -> bool:
     "Whether a command ends well; raises `UserError` if there is no such program."
     with tempfile.TemporaryDirectory() as home:
-        env = {'PATH': os.environ.get('PATH', ''), 'HOME': home, 'TMPDIR': home, 'LANG': 'C.UTF-8'}
+        # bytecode is known by second and size of its file, and two answers may share both
+        env = {'PATH': os.environ.get('PATH', ''), 'HOME': home, 'TMPDIR': home, 'LANG': 'C.UTF-8',
+               'PYTHONDONTWRITEBYTECODE': '1'}
         try:
             running = subprocess.Popen(shlex.split(command), cwd=folder, env=env, start_new_session=True,
                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
