@@ -8,6 +8,7 @@ import pytest
 
 from shutka.core.errors import UserError
 from shutka.core.files import read_jsonl
+from shutka.core.metrics import resample_groups
 from shutka.vision.answer_scores import measure_answers, score_exact, score_token_f1
 from shutka.vision.confusion_scores import (
     bootstrap_auroc,
@@ -19,7 +20,7 @@ from shutka.vision.confusion_scores import (
 )
 from shutka.vision.manifest import VISION_FILE, open_picture, read_vision_manifest
 from shutka.vision.retrieval_baselines import fit_ridge, fit_text_vectors, rank_partners
-from shutka.vision.retrieval_controls import describe_controls, draw_strangers, measure_controls, resample_groups
+from shutka.vision.retrieval_controls import describe_controls, draw_strangers, measure_controls
 from shutka.vision.scene_files import (
     CONFUSIONS,
     FRAMES_FILE,

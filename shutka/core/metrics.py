@@ -4,11 +4,15 @@
 
 # %% auto #0
 __all__ = ['normalize_rows', 'cosine_matrix', 'rank_targets', 'measure_retrieval', 'score_chance', 'bootstrap_mean',
-           'bootstrap_interval', 'effective_rank', 'mean_cosine', 'dead_dimensions', 'measure_alignment',
-           'measure_uniformity', 'measure_space']
+           'bootstrap_interval', 'resample_groups', 'bootstrap_groups', 'effective_rank', 'mean_cosine',
+           'dead_dimensions', 'measure_alignment', 'measure_uniformity', 'measure_space']
 
 # %% ../../nbs/00_core/50_metrics.ipynb #f74d6879
+from collections.abc import Hashable, Sequence
+
 import numpy as np
+
+from .errors import UserError
 
 # %% ../../nbs/00_core/50_metrics.ipynb #086f7ffd
 def normalize_rows(
@@ -76,6 +80,33 @@ def bootstrap_interval(
 ) -> tuple[float, float]:   # (low, high)
     "The 95 % bootstrap interval of the mean reciprocal rank."
     return bootstrap_mean(ranks @ (1 / np.arange(1, ranks.shape[1] + 1)), draws, seed)
+
+# %% ../../nbs/00_core/50_metrics.ipynb #46d8bccb
+def resample_groups(
+    groups: Sequence[Hashable],   # of each row
+    draws: int = 1_000,           # resamples
+    seed: int = 0,
+) -> np.ndarray:                  # (draws, n) how often each row is drawn
+    "Resamples of whole groups (the cluster bootstrap)."
+    numbers = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    if not numbers: raise UserError("groups must have at least one row, got none")
+    count = len(numbers)
+    times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws)
+    return times[:, [numbers[group] for group in groups]]
+
+def bootstrap_groups(
+    values: np.ndarray,   # (n,)
+    groups: Sequence[Hashable] | None = None,   # of each row; None: each stands for itself
+    draws: int = 1_000,   # resamples
+    seed: int = 0,
+) -> tuple[float, float]:   # (low, high)
+    "The 95 % bootstrap interval of a mean, groups drawn as a whole."
+    values = np.asarray(values, float)
+    if groups is None: return bootstrap_mean(values, draws, seed)
+    if len(groups) != len(values): raise ValueError(f"groups must have length {len(values)}, got {len(groups)}")
+    times = resample_groups(groups, draws, seed)
+    low, high = np.quantile(times @ values / times.sum(1), [.025, .975])
+    return float(low), float(high)
 
 # %% ../../nbs/00_core/50_metrics.ipynb #220a5b9c
 def effective_rank(

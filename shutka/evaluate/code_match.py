@@ -7,12 +7,12 @@ __all__ = ['MATCH_MEASURES', 'MATCH_COLUMNS', 'list_identifiers', 'normalize_lin
            'list_matches']
 
 # %% ../../nbs/60_evaluate/22_code_match.ipynb #b1dab28a
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from rapidfuzz.fuzz import ratio
 
-from ..core.metrics import bootstrap_mean
+from ..core.metrics import bootstrap_groups
 from ..data.syntax import parse_code, walk_tree
 
 # %% ../../nbs/60_evaluate/22_code_match.ipynb #60cc2a16
@@ -49,19 +49,21 @@ def measure_match(
 # %% ../../nbs/60_evaluate/22_code_match.ipynb #8ba762da
 def compare_matches(
     found: Mapping[str, Sequence[Mapping[str, float]]],   # by method: numbers of each answer, all in one order
+    groups: Sequence[Hashable] | None = None,   # of each answer, e.g. its function; None: each stands for itself
 ) -> list[dict]:   # a row for each method and measure
     "Mean, interval and change of every measure."
     rows, first = [], next(iter(found))
     for method, answers in found.items():
         for measure in answers[0]:
             values, before = (np.array([float(answer[measure]) for answer in found[name]]) for name in (method, first))
-            low, high = bootstrap_mean(values)
+            low, high = bootstrap_groups(values, groups)
             row = {'method': method, 'measure': measure, 'answers': len(values), 'mean': float(values.mean()),
                    'low': low, 'high': high}
+            if groups is not None: row['groups'] = len(set(groups))
             if method != first:
                 difference = values - before
                 row['difference'] = float(difference.mean())
-                row['difference_low'], row['difference_high'] = bootstrap_mean(difference)
+                row['difference_low'], row['difference_high'] = bootstrap_groups(difference, groups)
             rows.append(row)
     return rows
 

@@ -14,8 +14,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from ..core.metrics import bootstrap_groups
 from ..evaluate.scores import wilson_interval
-from .retrieval_controls import bootstrap_groups
 
 # %% ../../nbs/75_vision/52_answer_scores.ipynb #0c342911
 _PUNCTUATION = str.maketrans('', '', string.punctuation)

@@ -12,10 +12,9 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from ..core.metrics import normalize_rows
+from ..core.metrics import bootstrap_groups, normalize_rows, resample_groups
 from ..evaluate.scores import wilson_interval
 from .answer_scores import ALL_KINDS
-from .retrieval_controls import bootstrap_groups, resample_groups
 from .scene_files import CLEAN
 
 # %% ../../nbs/75_vision/54_confusion_scores.ipynb #9365ee4d

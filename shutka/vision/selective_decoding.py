@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.metrics import normalize_rows
+from ..core.metrics import normalize_rows, resample_groups
 from ..core.plots import ACCENT, GREY, INK, SERIES_COLOURS, WARN, make_panels
 from .answer_scores import normalize_answer
-from .retrieval_controls import resample_groups
 
 # %% ../../nbs/75_vision/56_selective_decoding.ipynb #e309ac60
 def follow_changes(
