@@ -4,13 +4,17 @@
 
 # %% auto #0
 __all__ = ['CODE_QUESTION_KINDS', 'SHOWN_BEFORE', 'SHOWN_AFTER', 'PATTERN_LANGUAGES', 'CodeQuestion', 'cut_before', 'ask_about',
-           'list_functions', 'ask_about_files', 'ask_about_commits', 'choose_questions', 'cut_answer', 'has_answered']
+           'list_functions', 'squeeze_code', 'ask_about_files', 'ask_about_commits', 'choose_questions', 'choose_shell',
+           'wrap_answer', 'find_end', 'cut_answer', 'has_answered']
 
 # %% ../../nbs/79_assistant/34_questions.ipynb #55e339d4
+import math
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from .files import RepoFile
 from .state import State
@@ -35,7 +39,7 @@ class CodeQuestion:
     language: str
     name: str        # of the function
     words: str       # that say what it is for; '' if there are none
-    head: str        # of the function, from its first line up to the cursor
+    head: str        # of the function, with the indent of its first line, up to the cursor
     before: str      # what is shown, up to the cursor
     after: str       # behind what is to be written
     expected: str
@@ -49,13 +53,12 @@ class CodeQuestion:
     def row(self) -> dict: return {'id': self.id} | asdict(self)
 
     @property
+    def function(self) -> str: return f'{self.path}:{self.name}'
+
+    @property
     def margin(self) -> str:
         "The indent of the function."
         return self.head[:len(self.head) - len(self.head.lstrip(' \t'))]
-
-    def complete(self, text: str) -> str:
-        "The function with an answer, as if it had no indent."
-        return '\n'.join(line.removeprefix(self.margin) for line in (self.head + text).split('\n'))
 
 def cut_before(
     text: str,
@@ -75,8 +78,11 @@ def ask_about(
     seed: int = 0,
 ) -> list[CodeQuestion]:      # at most one of each kind
     "The questions that a function answers."
+    line = text[text.rfind('\n', 0, function.start) + 1:function.start]   # what stands in front of the function
+    margin = line[:len(line) - len(line.lstrip(' \t'))]
+
     def make(kind: str, start: int, end: int) -> CodeQuestion:
-        head = text[text.rfind('\n', 0, function.start) + 1:start]
+        head = margin + text[function.start:start]
         return CodeQuestion(kind, origin, path, language, function.name, function.doc, head, cut_before(text, start),
                             text[end:end + SHOWN_AFTER], text[start:end])
 
@@ -103,7 +109,9 @@ def list_functions(text: str, path: str, language: str) -> list[FoundFunction]:
     try: return [one for one in find_patterns(text, path, PATTERN_LANGUAGES[language]).functions if not one.is_test]
     except SyntaxError: return []
 
-def _squeeze(text: str) -> str: return ' '.join(normalize_lines(text).split())
+def squeeze_code(text: str) -> str:
+    "Code on one line, without what only its layout needs."
+    return ' '.join(normalize_lines(text).split())
 
 def ask_about_files(
     files: Iterable[RepoFile],
@@ -138,40 +146,86 @@ def choose_questions(
     files: Iterable[RepoFile],
     most: int,      # of each kind
     seed: int = 0,
+    before: Iterable[str] = (),   # what an earlier assistant may have learned
 ) -> list[CodeQuestion]:
     "Questions whose answers were not learned, those from commits first, the others drawn."
-    learned = '\n'.join(_squeeze(file.text) for file in files if file.learned)
-    new = {question.id: question for question in questions if _squeeze(question.expected) not in learned}
+    texts = [*(file.text for file in files if file.learned), *before]
+    learned = '\n'.join(map(squeeze_code, texts))
+    new = {question.id: question for question in questions if squeeze_code(question.expected) not in learned}
     order = sorted(new.values(), key=lambda one: (one.origin != 'commit', sha256(f'{seed}\0{one.id}')))
     return [question for kind in CODE_QUESTION_KINDS for question in [one for one in order if one.kind == kind][:most]]
 
-# %% ../../nbs/79_assistant/34_questions.ipynb #76fb22f4
-def _count_rows(
-    question: CodeQuestion,
-    text: str,      # that a model wrote
-) -> int | None:    # None: nobody can parse it
-    "How many lines of a text are the answer."
-    if question.kind == 'lines': return question.expected.count('\n') + 1
-    whole = question.complete(text)
-    found = [one for one in list_functions(whole, question.path, question.language) if not one.start]
-    return max(0, whole[:found[0].end].count('\n') - question.head.count('\n')) + 1 if found else None
+# %% ../../nbs/79_assistant/34_questions.ipynb #86ff4ca6
+_CLASS = ('class _ {\n', '\n}')   # around a method
 
+@lru_cache(1_000)
+def choose_shell(
+    code: str,          # a function or a method, without what stands around it
+    path: str,
+    language: str,
+) -> tuple[str, str]:   # what is put before and behind
+    "What makes code a file: a class around a method of JavaScript or TypeScript, and nothing around all else."
+    def find_start(shell: tuple[str, str]) -> float:
+        found = list_functions(code.join(shell), path, language)
+        return found[0].start - len(shell[0]) if found else math.inf
+
+    is_script = PATTERN_LANGUAGES.get(language) in ('javascript', 'typescript')
+    return min([('', ''), _CLASS] if is_script else [('', '')], key=find_start)
+
+def wrap_answer(
+    question: CodeQuestion,
+    text: str,   # that a model wrote
+) -> str:
+    "The function with an answer, as a file."
+    shell = choose_shell(question.head + question.expected, question.path, question.language)
+    return (question.head + text).join(shell)
+
+# %% ../../nbs/79_assistant/34_questions.ipynb #05c3fef7
+_LONGEST = 4_000   # characters of an answer that are looked at
+_MOST_ENDS = 50    # places that are tried
+
+def _list_ends(question: CodeQuestion, text: str) -> list[int]:
+    "Where an answer may end: behind a brace; in Python in front of code that is not inside, or where the text ends."
+    if question.language != 'python': return [brace.end() for brace in re.finditer('}', text)]
+    return [line.start() for line in re.finditer(rf'\n(?!{question.margin}[ \t])(?=[ \t]*[^\s#])', text)] + [len(text)]
+
+@lru_cache(10_000)   # while a model writes, the same beginnings come again and again
+def _parse_answer(question: CodeQuestion, text: str) -> int | None:
+    "Where the function ends in an answer; none if there is no function."
+    whole = wrap_answer(question, text)
+    start = whole.index(question.head)
+    cursor = start + len(question.head)
+    found = [one for one in list_functions(whole, question.path, question.language)
+             if one.start == start + len(question.margin) and one.end <= cursor + len(text)]   # else the class ends it
+    return found[0].end - cursor if found else None
+
+def find_end(
+    question: CodeQuestion,   # for a body
+    text: str,                # that a model wrote
+) -> int | None:              # characters of the text; None: nobody can parse it
+    "Where the function ends in an answer."
+    ends = (_parse_answer(question, text[:at]) for at in _list_ends(question, text[:_LONGEST])[:_MOST_ENDS])
+    return next((end for end in ends if end is not None), None)
+
+# %% ../../nbs/79_assistant/34_questions.ipynb #76fb22f4
 def cut_answer(
     question: CodeQuestion,
     text: str,   # that a model wrote
 ) -> str:
     "What of a text is the answer."
-    rows, end = text.split('\n'), _count_rows(question, text)
-    if question.kind == 'lines': return '\n'.join(rows[:end])
-    if end is None and question.language == 'python':   # then a body ends with its indent
-        inside = (question.margin + ' ', question.margin + '\t')
-        end = next((n for n, row in enumerate(rows) if n and row.strip() and not row.startswith(inside)), None)
-    return '\n'.join(rows[:end]).rstrip()
+    if question.kind == 'lines': return '\n'.join(text.split('\n')[:question.expected.count('\n') + 1])
+    end = find_end(question, text)
+    if end is None and question.language == 'python': end = _list_ends(question, text)[0]   # it ends with its indent
+    return text[:end].rstrip()
 
 def has_answered(
     question: CodeQuestion,
     text: str,   # that a model has written so far
 ) -> bool:
     "Whether something stands behind the answer."
-    end = _count_rows(question, text)
-    return end is not None and any(row.strip() for row in text.split('\n')[end:])
+    if question.kind == 'lines': return bool(''.join(text.split('\n')[question.expected.count('\n') + 1:]).strip())
+    end = find_end(question, text)
+    if end is None: return False
+    rows = text[end:].split('\n')
+    if question.language == 'python': rows = [row for row in rows if not row.lstrip().startswith('#')]
+    return any(row.strip() for row in rows)
