@@ -18,7 +18,7 @@ from .files import RepoFile
 from .remembering import KnownBank
 from .state import CommitWords, State
 from ..core.hashes import sha256
-from ..core.metrics import bootstrap_mean
+from ..core.metrics import bootstrap_interval, measure_retrieval
 from ..evaluate.retrieval import fuse_scores, score_bm25
 from ..memory.descriptions import split_snippet
 from ..memory.queries import make_queries
@@ -68,25 +68,30 @@ def score_memory(
 def rank_first(
     scores: np.ndarray,            # (n, m)
     right: Sequence[set[int]],     # candidates that are right, of each question
-) -> np.ndarray:                   # (n,) from 1; the expected place among equal scores
-    "The place of the best right candidate."
-    found = []
-    for row, good in zip(scores, right):
+) -> np.ndarray:                   # (n, m) how likely the first right one stands first, second, ...; rows sum to 1
+    "The place of the best right candidate, if equal scores stand in any order."
+    found = np.zeros(np.shape(scores))
+    for row, good, places in zip(scores, right, found):
         best = max(row[list(good)])
-        equal = row == best
-        found.append((row > best).sum() + (equal.sum() + 1) / (sum(equal[i] for i in good) + 1))
-    return np.array(found)
+        above, equal = int((row > best).sum()), int((row == best).sum())
+        wanted = sum(row[i] == best for i in good)
+        left = 1.   # how likely none has come yet
+        for k in range(equal - wanted + 1):
+            places[above + k] = left * wanted / (equal - k)
+            left -= places[above + k]
+    return found
 
 def list_ranks(
     task: str,
-    ranks: Mapping[str, np.ndarray],   # by method
+    ranks: Mapping[str, np.ndarray],   # by method, as of `rank_first`
 ) -> list[dict]:
     "Rows with mean reciprocal rank, its 95 % interval, and how often the first five have the right one."
     rows = []
     for method, found in ranks.items():
-        low, high = bootstrap_mean(1 / found)
-        rows.append({'task': task, 'method': method, 'questions': len(found), 'mrr': float((1 / found).mean()),
-                     'low': low, 'high': high, 'recall_5': float((found <= 5).mean())})
+        low, high = bootstrap_interval(found)
+        about = measure_retrieval(found)
+        rows.append({'task': task, 'method': method, 'questions': len(found), 'mrr': about['mrr'], 'low': low,
+                     'high': high, 'recall_5': about['r@5']})
     return rows
 
 # %% ../../nbs/79_assistant/46_finding.ipynb #c4ecaaba
@@ -101,7 +106,7 @@ def examine_commits(
     paths = [file.path for file in files]
     place = {path: i for i, path in enumerate(paths)}
     asked = [(one.message, {place[path] for path in one.files if path in place}) for one in state.newest]
-    asked = [(message, right) for message, right in asked if right]
+    asked = [(message, right) for message, right in asked if right and message.strip()]
     if not asked: return []
     messages, right = [message for message, _ in asked], [good for _, good in asked]
     scores = {'words of paths': score_paths(messages, paths), 'memory': score_memory(messages, bank, paths)}
@@ -130,6 +135,12 @@ def recall_learned(
     if opened.seen is not None: return [any(opened.seen.find([text, *_list_bodies(text)])) for text in texts]
     return None if opened.run else [False] * len(texts)
 
+def _mark_places(places: Sequence[int], most: int) -> np.ndarray:
+    "Places from 0 as of `rank_first`."
+    found = np.zeros((len(places), most))
+    found[np.arange(len(places)), places] = 1
+    return found
+
 _UNSURE = '{}, may have learned the answers'
 
 def examine_search(
@@ -156,6 +167,6 @@ def examine_search(
         for name, how in ways.items():
             hits = [hit.id for hit in bank.search(query.text, _HITS, how)]
             answer = items[query.answer].id
-            ranks[name].append(1 + hits.index(answer) if answer in hits else len(items))
+            ranks[name].append(hits.index(answer) if answer in hits else len(items) - 1)
         progress(1)
-    return list_ranks(SEARCH_TASK, {name: np.array(found, float) for name, found in ranks.items()})
+    return list_ranks(SEARCH_TASK, {name: _mark_places(places, len(items)) for name, places in ranks.items()})

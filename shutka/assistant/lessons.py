@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['PIECE_LENGTH', 'split_code', 'make_piece_rows', 'make_shown_rows', 'make_gap_rows', 'collect_lessons',
-           'write_lessons']
+           'leave_out_answers', 'write_lessons']
 
 # %% ../../nbs/79_assistant/42_lessons.ipynb #ad463126
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from .files import RepoFile
-from .questions import PATTERN_LANGUAGES, ask_about, cut_before, list_functions
+from .files import RepoFile, list_strings
+from shutka.assistant.questions import (
+    PATTERN_LANGUAGES, CodeQuestion, ask_about, cut_before, list_functions, squeeze_code,
+)
 from .remembering import KnownBank
 from .settings import AssistantSettings
 from .state import State
@@ -125,6 +127,15 @@ def collect_lessons(
     tell('rows to learn: ' + ', '.join(f'{len(some):,} {name}' for name, some in parts.items())
          + f', {len(general):,} general')
     return mix_rows(rows, general, settings.general, settings.seed)
+
+def leave_out_answers(
+    rows: Iterable[dict],
+    questions: Iterable[CodeQuestion],
+) -> list[dict]:
+    "Rows in which no answer to a question stands, wherever they are from."
+    answers = [squeeze_code(question.expected) for question in questions]
+    texts = ((row, squeeze_code('\n'.join(list_strings(row)))) for row in rows)
+    return [row for row, text in texts if not any(answer in text for answer in answers)]
 
 def write_lessons(
     rows: list[dict],

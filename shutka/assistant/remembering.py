@@ -22,14 +22,15 @@ MEMORY_FOLDER = 'memory'   # in the folder of the assistant, and in its bundle
 def remember(
     settings: AssistantSettings,
     state: State,
+    follows: str,   # `state.source` until all was asked, then `state.follows`
     tell: Callable[[str], None] = print,                      # gets what changed
     progress: Callable[[int, int], None] = ignore_progress,   # is told how many of how many the voice has read
 ) -> Bank:   # open for writing
     "Bring the bank of an assistant into step with its repository and its libraries; raises `UserError`."
     bank = Bank(Path(settings.out)/MEMORY_FOLDER)
-    bank.sync(state.follows, progress=tell)
+    bank.sync(follows, progress=tell)
     for source in [known['source'] for known in bank.stats()['sources']]:
-        if source.startswith(('git:', 'dir:')) and source != name_source(state.follows): bank.forget(source)
+        if (source or '').startswith(('git:', 'dir:')) and source != name_source(follows): bank.forget(source)
     if settings.lockfile: bank.sync(str(state.repo/settings.lockfile), progress=tell)
     if settings.voice and settings.voice not in [voice.name for voice in bank.voices]:
         bank.voices.add(settings.voice, progress=progress)
@@ -47,8 +48,12 @@ class KnownBank:
         known = {(about['path'], text) for text, about in collect_snippets(spec)}
         with bank.store.reading(): items = bank.store.get(bank.store.live())
         self.bank = bank
-        self.left_out = {item.id for item in items if item.metadata.get('source') == source
-                         and (item.metadata['path'], item.text) not in known}
+        self.left_out = {item.id for item in items if not self._is_known(item, source, known)}
+
+    def _is_known(self, item, source: str, known: set[tuple[str, str]]) -> bool:
+        "Whether a memory is one of these, or of a library."
+        kept = item.metadata.get('source')
+        return (item.metadata['path'], item.text) in known if kept == source else (kept or '').startswith('npm:')
 
     def __len__(self) -> int: return len(self.bank) - len(self.left_out)
 
