@@ -5367,6 +5367,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'shutka/models/lm_memories.py'),
                                            'shutka.models.lm_memories.check_memory_way': ( '30_models/lm_memories.html#check_memory_way',
                                                                                            'shutka/models/lm_memories.py'),
+                                           'shutka.models.lm_memories.cut_memory': ( '30_models/lm_memories.html#cut_memory',
+                                                                                     'shutka/models/lm_memories.py'),
                                            'shutka.models.lm_memories.encode_chat': ( '30_models/lm_memories.html#encode_chat',
                                                                                       'shutka/models/lm_memories.py'),
                                            'shutka.models.lm_memories.limit_memories': ( '30_models/lm_memories.html#limit_memories',

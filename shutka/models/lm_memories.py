@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['MEMORY_WAYS', 'MEMORY_WAY', 'SNIPPET_LENGTH', 'MOST_MEMORIES', 'check_memory_way', 'limit_memories', 'write_comments',
-           'place_memories', 'place_before_code', 'render_with_memories', 'encode_chat', 'select_cursor_lines']
+           'cut_memory', 'place_memories', 'place_before_code', 'render_with_memories', 'encode_chat',
+           'select_cursor_lines']
 
 # %% ../../nbs/30_models/68_lm_memories.ipynb #5fc76744
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -31,6 +33,12 @@ def write_comments(code: str) -> str:
     "Code as comments, line by line."
     return ''.join(f'// {line}'.rstrip() + '\n' for line in code.splitlines())
 
+_MARK = re.compile(r'<(?=[|｜]|/?s>|/?fim[_-]|/?(?:start|end)_of_turn|/?file_sep|<SYS|</SYS|repo_name)|\[(?=/?INST\])')
+
+def cut_memory(memory: str) -> str:
+    "A memory as a prompt shows it: not too long, and without a mark that a tokenizer obeys."
+    return _MARK.sub(lambda found: f'{found[0]} ', memory[:SNIPPET_LENGTH])
+
 _INTRODUCTION = 'Code that may help:'
 
 def _write_fences(memories: Sequence[str]) -> str:
@@ -46,7 +54,7 @@ def place_memories(
     messages = [{'role': role, 'content': text} for role, text in turns]
     asked = [i for i, message in enumerate(messages) if message['role'] == 'user']
     if not asked or not memories or way == 'none': return messages
-    at, memories = asked[-1], [memory[:SNIPPET_LENGTH] for memory in memories]
+    at, memories = asked[-1], list(map(cut_memory, memories))
     if way == 'tool': messages.insert(at + 1, {'role': 'tool', 'content': _write_fences(memories).rstrip()})
     else:
         front = _write_fences(memories) if way == 'before' else ''.join(write_comments(m) + '\n' for m in memories)
@@ -60,8 +68,8 @@ def place_before_code(
 ) -> str:
     "What stands in front of code that a model goes on with."
     if way == 'none': return ''
-    return ''.join((write_comments(memory[:SNIPPET_LENGTH]) if way == 'comments' else f'{memory[:SNIPPET_LENGTH]}\n')
-                   + '\n' for memory in memories)
+    return ''.join((write_comments(memory) if way == 'comments' else f'{memory}\n') + '\n'
+                   for memory in map(cut_memory, memories))
 
 # %% ../../nbs/30_models/68_lm_memories.ipynb #47090b51
 def render_with_memories(
