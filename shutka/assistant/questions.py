@@ -43,6 +43,7 @@ class CodeQuestion:
     before: str      # what is shown, up to the cursor
     after: str       # behind what is to be written
     expected: str
+    place: int = 0   # of the function in its file
 
     @property
     def id(self) -> str:
@@ -53,7 +54,7 @@ class CodeQuestion:
     def row(self) -> dict: return {'id': self.id} | asdict(self)
 
     @property
-    def function(self) -> str: return f'{self.path}:{self.name}'
+    def function(self) -> str: return f'{self.path}:{self.place}:{self.name}'
 
     @property
     def margin(self) -> str:
@@ -84,7 +85,7 @@ def ask_about(
     def make(kind: str, start: int, end: int) -> CodeQuestion:
         head = margin + text[function.start:start]
         return CodeQuestion(kind, origin, path, language, function.name, function.doc, head, cut_before(text, start),
-                            text[end:end + SHOWN_AFTER], text[start:end])
+                            text[end:end + SHOWN_AFTER], text[start:end], function.start)
 
     found, body = [], text[function.body:function.end]
     if len(body.strip()) in _ANSWER: found.append(make('body', function.body, function.end))
