@@ -354,12 +354,13 @@ def build(
     planned = 0. if math.isinf(ends) else (ends - now) / 60
     with hold_folder(out, 'out'):
         adopt_folder(settings.resume_from, out, NOTES_FILE, tell)
-        notes, bar = Notes(settings), PartsBar()
+        notes = Notes(settings)
+        if 'read' not in notes.value['done']: check_given(settings, tell)
         if notes.value.get('taught') is False and plan_teaching(planned) is not None:
             tell('nothing was taught yet, and now there is time')
             notes.write(done=['read', 'remember'], taught=None)
-        with notes.part('read') as needed:
-            if needed: check_given(settings, tell)
+        bar = PartsBar()
+        with notes.part('read'):
             reading = read_repository(settings, notes, planned, tell, bar.begin('read'))
         bar.end('read')
         with notes.part('remember'):
