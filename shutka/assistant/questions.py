@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import islice
 
 from .files import RepoFile
 from .state import State
@@ -152,9 +153,13 @@ def choose_questions(
     "Questions whose answers were not learned, those from commits first, the others drawn."
     texts = [*(file.text for file in files if file.learned), *before]
     learned = '\n'.join(map(squeeze_code, texts))
-    new = {question.id: question for question in questions if squeeze_code(question.expected) not in learned}
-    order = sorted(new.values(), key=lambda one: (one.origin != 'commit', sha256(f'{seed}\0{one.id}')))
-    return [question for kind in CODE_QUESTION_KINDS for question in [one for one in order if one.kind == kind][:most]]
+    each = {question.id: question for question in questions}.values()
+    order = sorted(each, key=lambda one: (one.origin != 'commit', sha256(f'{seed}\0{one.id}')))
+
+    def take(kind: str) -> list[CodeQuestion]:   # looking for an answer takes time, so it ends when there are enough
+        new = (one for one in order if one.kind == kind and squeeze_code(one.expected) not in learned)
+        return list(islice(new, most))
+    return [question for kind in CODE_QUESTION_KINDS for question in take(kind)]
 
 # %% ../../nbs/79_assistant/34_questions.ipynb #86ff4ca6
 _CLASS = ('class _ {\n', '\n}')   # around a method
