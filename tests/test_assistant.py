@@ -241,6 +241,8 @@ def test_what_is_refused_binds_a_folder_to_nothing(base, repo, tmp_path):
     with pytest.raises(UserError, match='does not exist'): build(repo, settle('./typo', repo, out))
     with pytest.raises(UserError, match='lockfile must be'): build(repo, settle(base, repo, out, lockfile='typo.json'))
     with pytest.raises(UserError, match='test_command'): build(repo, settle(base, repo, out, test_command='typo --all'))
+    with pytest.raises(UserError, match='answer_tokens must be below 2,048'):
+        build(repo, settle(base, repo, out, answer_tokens=4_000))
     with pytest.raises(UserError, match='must hold code'): build(words, settle(base, words, out))
     import_stream(words, follow(words, [write_commit(day) for day in range(12, 31)]))
     assert len(asked(words).questions) > 2   # the commits that came since were read
@@ -354,6 +356,8 @@ def test_what_cannot_be_is_refused_before_anything_is_made(base, repo, built, tm
     out, _, _ = built
     with pytest.raises(UserError, match='repo must be a folder'):
         build(tmp_path/'none', settle(base, repo, tmp_path/'a'))
+    for place in ('~nobody.of.that.name/x', 'a\0b'):
+        with pytest.raises(UserError, match='repo must be the path of a folder'): AssistantSettings(repo=place)
     with pytest.raises(UserError, match='resume must be the folder of a finished assistant'):
         build(repo, settle(base, repo, tmp_path/'b', resume=str(tmp_path)))
     with pytest.raises(UserError, match='holds an assistant with seed 0'): build(repo, settle(base, repo, out, seed=1))

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .answers import AnswerFile, answer_all_ways
+from .answers import AnswerFile, answer_all_ways, check_room
 from shutka.assistant.files import (
     LEARNED_FILE, LESSONS_FILE, RepoFile, build_parts, divide_files, list_strings, read_learned, write_tree,
 )
@@ -52,6 +52,7 @@ from ..memory.snippets import name_source
 from ..memory.voices import open_voice
 from ..models.bases import MODELS_VARIABLE, describe_base, fetch_base, load_base, open_base_tokenizer
 from ..models.chat import find_fim_marks
+from ..models.lm_tokenizers import open_lm_config
 from ..models.lora import ADAPTER_WEIGHTS, LoraShape, attach_adapters
 from ..train.adopt import adopt_folder
 from ..train.deadlines import find_session_end
@@ -68,7 +69,8 @@ def check_given(
     tell: Callable[[str], None],
 ):
     "Fetch the model and open what else was named, before anything is read; raises `UserError`."
-    fetch_base(find_base(settings.preset), tell)
+    base = fetch_base(find_base(settings.preset), tell)
+    if base.is_dir(): check_room(getattr(open_lm_config(base), 'max_position_embeddings', None), settings.answer_tokens)
     if settings.voice: open_voice(settings.voice)
     lockfile = Path(settings.repo).expanduser()/settings.lockfile
     if settings.lockfile and not lockfile.is_file():

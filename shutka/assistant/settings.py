@@ -44,7 +44,7 @@ class AssistantSettings(TuningSettings):
         check_least(self, 0, 'commits')
         check_least(self, 1, 'asked', 'answer_tokens', 'tested')
         if not self.repo: raise UserError("repo must be the folder of a repository, got ''")
-        try: Path(self.repo).expanduser().exists()
+        try: Path(self.repo).expanduser().resolve()
         except (RuntimeError, ValueError) as e:   # no such user's home, a zero byte
             raise UserError(f"repo must be the path of a folder, got {self.repo!r}: {e}") from None
         if not 0 <= self.general < 1: raise UserError(f"general must be from 0 to below 1, got {self.general}")
