@@ -1,6 +1,7 @@
 "An answer is judged by the tests of the repository alone, in a copy that is what the commit was."
 import os
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -76,10 +77,11 @@ def test_tests_must_pass_on_the_base_and_on_the_head(tmp_path):
         with pytest.raises(UserError, match=f'must pass on {bad.base[:12]}'):
             check_tests(RUN, State(good.repo, base, head))
 
-def test_tests_that_were_checked_are_not_run_again(tmp_path):
+def test_an_answer_that_never_ends_fails_in_seconds(tmp_path):
     state = commit_files(tmp_path/'repo', {'numbers_of.py': CODE, 'check.py': CHECK})
-    with pytest.raises(UserError, match='must pass on'): judge_by_tests('false', state, [], {'base': []})
-    assert judge_by_tests('false', state, [], {'base': []}, checked=True)[0]['tested'] == 0
+    (question,), begun = ask(CODE.encode()), time.monotonic()
+    rows = judge_by_tests(RUN, state, [question], {'base': ['\n    while True: pass']})
+    assert (rows[0]['tested'], rows[0]['passed']) == (1, 0) and time.monotonic() - begun < 60
 
 
 # --- the copy ---------------------------------------------------------------------------------------

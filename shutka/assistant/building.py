@@ -267,8 +267,7 @@ def prove(
     bodies = [i for i, one in enumerate(questions) if one.kind == 'body'][:settings.tested]
     if settings.test_command and reading.state.base and bodies:
         some = {way: [rows[i]['text'] for i in bodies] for way, rows in answers.items()}
-        found['own_tests'] = judge_by_tests(settings.test_command, reading.state, [questions[i] for i in bodies], some,
-                                            checked=True)
+        found['own_tests'] = judge_by_tests(settings.test_command, reading.state, [questions[i] for i in bodies], some)
     return found
 
 def choose_samples(

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ _SHOWN_END = 2_000   # bytes of what tests have printed
 def run_tests(
     command: str,                  # of a shell's words; no shell reads it
     folder: Path,                  # a copy of the repository
-    seconds: int = TEST_SECONDS,
+    seconds: float = TEST_SECONDS,
     output=None,                   # file for what it prints; None: nobody reads it
 ) -> bool:
     "Whether a command ends well; raises `UserError` if there is no such program."
@@ -113,20 +114,22 @@ def run_changed(
     folder: Path,   # that stays as it is
     path: str,      # of the file that is changed
     data: bytes,    # its new content
+    seconds: float = TEST_SECONDS,
 ) -> bool:
     "Whether a command ends well in a copy of a folder that has one file changed."
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         copy = shutil.copytree(folder, Path(name)/'copy', symlinks=True)
         (copy/path).write_bytes(data)
-        return run_tests(command, copy)
+        return run_tests(command, copy, seconds)
 
 # %% ../../nbs/79_assistant/48_own_tests.ipynb #e310dd95
 def check_tests(
     command: str,
     state: State,
-):
+) -> float:   # seconds that they take, the slower time
     "Raise `UserError` unless a command ends well on the base and on the head of a git repository."
     check_command(command)
+    times = []
     if not state.base:
         raise UserError(f"test_command needs a git repository, since it runs on a copy of a commit, and {state.repo} "
                         f"is a folder without git")
@@ -135,25 +138,29 @@ def check_tests(
             folder, printed = Path(name)/'copy', Path(name)/'printed'
             folder.mkdir()
             copy_commit(state, commit, folder)
+            begun = time.monotonic()
             with printed.open('wb') as output: passed = run_tests(command, folder, output=output)
+            times.append(time.monotonic() - begun)
             if not passed:
                 with printed.open('rb') as output:
                     output.seek(max(0, printed.stat().st_size - _SHOWN_END))
                     end = output.read().decode(errors='replace').strip().splitlines()[-4:]
                 raise UserError(f"test_command must pass on {commit[:12]} before answers are tested, and {command!r} "
                                 f"fails there, or takes over {TEST_SECONDS} seconds; it ends with: {' | '.join(end)}")
+    return max(times)
 
 # %% ../../nbs/79_assistant/48_own_tests.ipynb #89046216
+_PATIENCE, _LEAST_SECONDS = 4, 5   # times as long as the tests take, and a little for a busy machine
+
 def judge_by_tests(
     command: str,
     state: State,
     questions: Sequence[CodeQuestion],
     answers: Mapping[str, Sequence[str]],   # by way, in the order of the questions
     progress: Callable[[int], object] = lambda done: None,   # is told how many more have been judged
-    checked: bool = False,   # whether `check_tests` has been called before
 ) -> list[dict]:   # by way: passed, of how many tested, and how many questions have no place in their file
     "How many answers pass the tests of the repository, of those that the tests would miss; raises `UserError`."
-    if not checked: check_tests(command, state)
+    seconds = min(TEST_SECONDS, _PATIENCE * check_tests(command, state) + _LEAST_SECONDS)
     passed, not_found = {way: [] for way in answers}, 0
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folders = {commit: Path(name)/commit for commit in (state.base, state.head)}
@@ -166,11 +173,11 @@ def judge_by_tests(
             data = file.read_bytes() if file.is_file() else b''
             without = put_answer(question, data, _write_nothing(question))
             not_found += without is None
-            missed = without is not None and not run_changed(command, folder, question.path, without)
+            missed = without is not None and not run_changed(command, folder, question.path, without, seconds)
             for way in answers:
                 if missed:
                     changed = put_answer(question, data, answers[way][i] or _write_nothing(question))
-                    passed[way].append(run_changed(command, folder, question.path, changed))
+                    passed[way].append(run_changed(command, folder, question.path, changed, seconds))
                 progress(1)
     return [{'method': way, 'tested': len(some), 'passed': sum(some), 'not_found': not_found,
              'interval': bootstrap_mean(np.array(some, float)) if some else None} for way, some in passed.items()]
