@@ -35,7 +35,7 @@ from shutka.assistant.parts import Notes
 from shutka.assistant.questions import CodeQuestion, choose_questions, cut_answer
 from shutka.assistant.remembering import MEMORY_FOLDER, KnownBank
 from shutka.assistant.settings import AssistantSettings
-from shutka.assistant.state import NOTES_FILE, read_state
+from shutka.assistant.state import NOTES_FILE, CommitWords, State, read_state
 from shutka.core.errors import UserError
 from shutka.core.files import read_json, read_jsonl, write_json
 from shutka.data.same_code import SEEN_FILE
@@ -329,7 +329,14 @@ def test_what_was_learned_is_not_asked_where_it_moved_to(base, repo, built, tmp_
     assert reading.questions
     assert not any(' '.join(one.expected.split()) in learned for one in reading.questions)
     assert {file.path for file in reading.files if not file.learned}.isdisjoint(moved)
+    half = tmp_path/'again'/f'{MEMORY_FOLDER}.half'   # as a kill leaves it, in the middle of a copy
+    half.mkdir(parents=True)
+    (half/'bank.sqlite').write_bytes((out/MEMORY_FOLDER/'bank.sqlite').read_bytes()[:20_000])
     build(copy, settle(base, copy, tmp_path/'again', resume=str(tmp_path/'out'), asked=4), lambda line: None)
+    assert not half.exists()
+    shutil.rmtree(tmp_path/'out'/MEMORY_FOLDER)
+    with pytest.raises(UserError, match='has no memory'):
+        build(copy, settle(base, copy, tmp_path/'third', resume=str(tmp_path/'out'), asked=4))
 
 def test_the_printed_commands_can_be_pasted(base, repo, tmp_path):
     place = tmp_path/'it\'s $(a) "place"'
@@ -452,3 +459,5 @@ def test_commits_that_touch_no_code_ask_nothing(tmp_path):
         'README.md': f'{day}\n'}) for day in range(20)))
     state = read_state(AssistantSettings(repo=str(repo), out=str(tmp_path/'out')))
     assert len(state.newest) == 2 and examine_commits(state, [], None) == []
+    silent = State(repo, 'a', 'b', newest=(CommitWords('b', ' \n', ('a.py',)),))   # a commit may say nothing
+    assert examine_commits(silent, [RepoFile('a.py', 'python', 'high', True, 'a = 1')], None) == []
