@@ -228,7 +228,6 @@ def test_a_result_that_was_not_written_is_written(built, base, repo):
     out, _, _ = built
     before = read_json(out/'result.json')
     (out/'result.json').unlink()
-    shutil.rmtree(out/f'{MEMORY_FOLDER}.half', ignore_errors=True)
     build(repo, settle(base, repo, out), lambda line: None)
     after = read_json(out/'result.json')
     assert {name for name in before if before[name] != after[name]} <= {'minutes', 'bundle'}

@@ -75,11 +75,11 @@ def write_verdict(
     better = [row['difference_low'] > 0 for row in found]
     said = ' and '.join(f"{MEASURE_NAMES[row['measure']]} by {row['difference']:+.3f} "
                         f"[{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]" for row in found)
-    word = 'Worth it' if all(better) else 'Not worth it yet'
-    why = 'both intervals are above zero' if all(better) else 'an interval reaches zero or below'
-    if found[0]['groups'] < FEWEST_FUNCTIONS:
-        word = 'Too few functions to say'
-        why = f"they are about {found[0]['groups']} functions, and it takes {FEWEST_FUNCTIONS}"
+    functions = found[0]['groups']
+    if functions < FEWEST_FUNCTIONS:
+        word, why = 'Too few functions to say', f'they are about {functions}, and it takes {FEWEST_FUNCTIONS}'
+    elif all(better): word, why = 'Worth it', 'both intervals are above zero'
+    else: word, why = 'Not worth it yet', 'an interval reaches zero or below'
     return f"{word}: {WAY_NAMES[way]}, it changes {said} on {found[0]['answers']} questions; {why}."
 
 # %% ../../nbs/79_assistant/50_proof.ipynb #9efa2052
